@@ -1,0 +1,33 @@
+# Two commands do everything: `make repro` and `make test`. The rest is for developers.
+PYTHON ?= python3
+BIN := .venv/bin
+# One OpenMP thread by default: two threads under load ran six times slower than one.
+export OMP_NUM_THREADS ?= 1
+export DVC_NO_ANALYTICS := 1
+# uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
+export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+
+.PHONY: env lock check test repro clean
+
+env: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit("neurofm needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; choose one with: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || { echo "Making .venv (about 2 GB of packages, 1-5 minutes)"; $(PYTHON) -m venv .venv; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# Inputs are in pyproject.toml. torch stands without a local version, so that a CPU wheel offered by the
+# site (pip's find-links) is taken there and the index's build elsewhere; what torch needs for CUDA is
+# left to torch itself.
+CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
+lock:
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
+		--no-header --no-annotate $(foreach p,torch $(CUDA),--no-emit-package $(p)) -o .venv/lock.txt
+	{ echo "# Compiled from pyproject.toml by 'make lock'."; \
+	  { sed -e "s/ ; sys_platform == 'linux'//" -e "s/ and sys_platform == 'linux'//" .venv/lock.txt; \
+	    sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml; } | LC_ALL=C sort; } > requirements.lock

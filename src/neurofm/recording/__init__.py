@@ -1,0 +1,34 @@
+"""The nouns of the field, as data: no I/O, numpy and pydantic only."""
+
+from neurofm.recording.manifest import Manifest, ManifestFile, ManifestRecording
+from neurofm.recording.recording import (
+    SPACE_UNKNOWN,
+    Channels,
+    Clock,
+    Events,
+    Modality,
+    Recording,
+    Signal,
+    Spikes,
+    Step,
+    Target,
+)
+from neurofm.recording.status import UnitStatus, Unreadable
+
+__all__ = [
+    "SPACE_UNKNOWN",
+    "Channels",
+    "Clock",
+    "Events",
+    "Manifest",
+    "ManifestFile",
+    "ManifestRecording",
+    "Modality",
+    "Recording",
+    "Signal",
+    "Spikes",
+    "Step",
+    "Target",
+    "UnitStatus",
+    "Unreadable",
+]

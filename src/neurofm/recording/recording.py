@@ -1,0 +1,185 @@
+"""Recording: what was measured from one subject in one session and run with one modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+JsonScalar = str | int | float | bool | None
+
+SPACE_UNKNOWN = "unknown"
+
+
+class Modality(StrEnum):
+    """What kind of measurement a recording holds. Each has its own preprocessing, tokenizer, head and loss."""
+
+    SPIKES = "spikes"
+    CALCIUM = "calcium"
+    """Two-photon calcium imaging."""
+    MINISCOPE = "miniscope"
+    """One-photon head-mounted calcium imaging."""
+    FMRI = "fmri"
+    EEG = "eeg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """The rows of the electrode, unit, ROI or parcel table: one per column of the signal."""
+
+    id: tuple[str, ...]
+    position: FloatArray
+    """[channel, 3]; NaN where unknown."""
+    position_unit: str
+    """``mm``, ``m``, ``um``, ``px``; empty where no position is known."""
+    space: str = SPACE_UNKNOWN
+    """Coordinate space or atlas: ``head``, ``scanner``, ``imaging-plane``, ``MNI152NLin2009cAsym``."""
+    region: tuple[str, ...] = ()
+    """Ontology name per channel; empty strings where unknown."""
+    quality: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Quality column per name, each [channel] float."""
+
+    def __post_init__(self) -> None:
+        n = len(self.id)
+        if self.position.shape != (n, 3):
+            msg = f"position is {self.position.shape}, expected {(n, 3)}"
+            raise ValueError(msg)
+        if self.region and len(self.region) != n:
+            msg = f"{len(self.region)} regions for {n} channels"
+            raise ValueError(msg)
+        if len(set(self.id)) != n:
+            msg = "channel ids are not unique"
+            raise ValueError(msg)
+        for name, column in self.quality.items():
+            if column.shape != (n,):
+                msg = f"quality column {name!r} is {column.shape}, expected {(n,)}"
+                raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """Regularly sampled values.
+
+    ``values`` is [time, channel]: non-negative integers for spike counts, floats otherwise. Sample ``i``
+    lies at ``start_s + i / sampling_rate_hz`` on the recording's clock (the left edge of the bin for counts).
+    """
+
+    values: FloatArray | npt.NDArray[np.uint8] | npt.NDArray[np.int64]
+    sampling_rate_hz: float
+    units: str
+    start_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2:
+            msg = f"signal has {self.values.ndim} dimensions, expected [time, channel]"
+            raise ValueError(msg)
+        if not self.sampling_rate_hz > 0:
+            msg = f"sampling rate {self.sampling_rate_hz} Hz is not positive"
+            raise ValueError(msg)
+
+    @property
+    def time_s(self) -> npt.NDArray[np.float64]:
+        """[time] seconds on the recording's clock."""
+        return self.start_s + np.arange(len(self.values)) / self.sampling_rate_hz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spikes:
+    """Exact spike times, sorted by time."""
+
+    time_s: npt.NDArray[np.float64]
+    """[spike] seconds on the recording's clock."""
+    channel: npt.NDArray[np.int64]
+    """[spike] row of the channel table."""
+    start_s: float
+    """When observation began."""
+    stop_s: float
+    """When observation ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Things that happened: stimuli, responses, epochs."""
+
+    onset_s: npt.NDArray[np.float64]
+    duration_s: npt.NDArray[np.float64]
+    """0 for instants."""
+    label: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Something that can be decoded, sampled in time: head direction, position, running speed."""
+
+    values: FloatArray
+    """[time, k]; NaN where it was not measured."""
+    unit: str
+    columns: tuple[str, ...]
+    """Name of each of the k columns."""
+    time_s: npt.NDArray[np.float64]
+    """[time] seconds on the recording's clock; after preprocessing the signal's own times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Recordings with one clock id are simultaneous."""
+
+    id: str
+    offset_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step that the data went through."""
+
+    name: str
+    version: str
+    params: Mapping[str, JsonScalar]
+    support_s: float = 0.0
+    """How far apart two output samples must be to share no input sample (length of a filter, seconds)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One subject x session x run x modality.
+
+    A reader returns it as the file has it: `signal` at the native rate (None for spikes), targets on
+    their own times. Preprocessing returns it with `signal` on a regular grid, `valid` of the same
+    length, and every target resampled to the signal's times.
+    """
+
+    dataset: str
+    subject: str
+    session: str
+    run: str
+    task: str
+    species: str
+    modality: Modality
+    channels: Channels
+    clock: Clock
+    signal: Signal | None = None
+    valid: npt.NDArray[np.bool_] | None = None
+    """[time]; False marks samples unfit for use (dropouts, scrubbed volumes). None means all are fit."""
+    spikes: Spikes | None = None
+    events: Events | None = None
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    scalars: Mapping[str, JsonScalar] = field(default_factory=dict)
+    """One value per recording: age, sex, diagnosis."""
+    quality: Mapping[str, JsonScalar] = field(default_factory=dict)
+    """Measured quality, one number or word per name; ``excluded_reason`` (a text) keeps a recording out."""
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.signal is not None and self.signal.values.shape[1] != len(self.channels):
+            msg = f"signal has {self.signal.values.shape[1]} channels, the table {len(self.channels)}"
+            raise ValueError(msg)
+        if self.valid is not None and (self.signal is None or self.valid.shape != (len(self.signal.values),)):
+            msg = "valid must have one flag per sample of the signal"
+            raise ValueError(msg)
