@@ -19,6 +19,22 @@ env: .venv/.ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
+check: env
+	$(BIN)/ruff check src stages tests
+	$(BIN)/ruff format --check src stages tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests/test_pipeline_agreement.py
+
+test: env
+	$(BIN)/pytest
+
+# DVC runs each stage with the `python` it finds first.
+repro: env
+	@$(BIN)/neurofm preflight
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+	@echo "Report: file://$(CURDIR)/reports/report.html"
+
 # Inputs are in pyproject.toml. torch stands without a local version, so that a CPU wheel offered by the
 # site (pip's find-links) is taken there and the index's build elsewhere; what torch needs for CUDA is
 # left to torch itself.

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from neurofm.catalog import load_entry
+from neurofm.fetch import fetch_dataset
+from neurofm.sources import build_manifest
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -19,3 +24,19 @@ def shared_data() -> Path:
             pytest.fail(f"CI must have the shared recordings; {folder} is missing")
         pytest.skip(f"shared recordings are not at {folder}; set NEUROFM_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_raw() -> Callable[[str], Path]:
+    """Return a function from a sample dataset's id to the folder of its verified raw files.
+
+    The first use downloads them from the package index, by the project's own way, into ``.neurofm/``.
+    """
+
+    def raw_of(dataset: str) -> Path:
+        entry = load_entry(dataset, root=PROJECT)
+        raw = PROJECT / ".neurofm" / "test-raw" / dataset
+        fetch_dataset(entry, build_manifest(entry, root=PROJECT), raw=raw, work=PROJECT / ".neurofm")
+        return raw
+
+    return raw_of

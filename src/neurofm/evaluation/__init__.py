@@ -1,0 +1,1 @@
+"""Tasks, probes, baselines and the scoreboard."""

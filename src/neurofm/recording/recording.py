@@ -167,6 +167,11 @@ class Recording:
     signal: Signal | None = None
     valid: npt.NDArray[np.bool_] | None = None
     """[time]; False marks samples unfit for use (dropouts, scrubbed volumes). None means all are fit."""
+    sample_time_s: npt.NDArray[np.float64] | None = None
+    """[time] measured time of each sample of `signal`, seconds on the recording's clock, where a reader found
+    timestamps that may jitter or skip; preprocessing puts the signal on a regular grid and leaves None."""
+    extra_signals: Mapping[str, Signal] = field(default_factory=dict)
+    """Signals that preprocessing needs beside `signal`, same shape (``neuropil``); preprocessing leaves none."""
     spikes: Spikes | None = None
     events: Events | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
@@ -183,3 +188,12 @@ class Recording:
         if self.valid is not None and (self.signal is None or self.valid.shape != (len(self.signal.values),)):
             msg = "valid must have one flag per sample of the signal"
             raise ValueError(msg)
+        if self.sample_time_s is not None and (
+            self.signal is None or self.sample_time_s.shape != (len(self.signal.values),)
+        ):
+            msg = "sample_time_s must have one time per sample of the signal"
+            raise ValueError(msg)
+        for name, extra in self.extra_signals.items():
+            if self.signal is None or extra.values.shape != self.signal.values.shape:
+                msg = f"extra signal {name!r} must have the shape of the signal"
+                raise ValueError(msg)

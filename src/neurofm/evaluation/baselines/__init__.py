@@ -1,0 +1,1 @@
+"""What a user would try first, on the same windows and masks."""

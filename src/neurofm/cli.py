@@ -1,0 +1,81 @@
+"""`neurofm ...`: what a person types beside `dvc repro`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurofm.errors import UserError, exit_on_user_error
+from neurofm.recording import Modality
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+dataset_app = typer.Typer(no_args_is_help=True, help="Datasets of your own.")
+app.add_typer(dataset_app, name="dataset")
+
+STAGES = ("manifest", "download", "preprocess", "split", "pretrain", "evaluate", "report")
+PER_DATASET = ("manifest", "download", "preprocess")
+
+
+@app.callback()
+def options(
+    context: typer.Context, debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False
+) -> None:
+    """From neural archives to an evaluated foundation model. `dvc repro` runs it all."""
+    context.obj = debug
+
+
+@app.command()
+def preflight() -> None:
+    """Validate every setting and say what a first `dvc repro` will download, before anything starts."""
+    from neurofm.operations.preflight import preflight_lines  # noqa: PLC0415  # the other commands start faster
+    from neurofm.params import load_params  # noqa: PLC0415
+
+    for line in preflight_lines(load_params(), root=Path()):
+        print(line)
+
+
+@app.command()
+def run(
+    stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
+    dataset: Annotated[str | None, typer.Option(help="For the stages that run per dataset.")] = None,
+) -> None:
+    """Run one stage by hand: the same script that DVC runs, without DVC's bookkeeping."""
+    if stage not in STAGES:
+        raise UserError(f"no stage {stage!r}.", mend=f"choose one of {', '.join(STAGES)}")
+    if (stage in PER_DATASET) != (dataset is not None):
+        needs = "runs per dataset" if stage in PER_DATASET else "covers all datasets"
+        mend = "add --dataset" if stage in PER_DATASET else "leave --dataset out"
+        raise UserError(f"stage {stage!r} {needs}.", mend=mend)
+    script = Path("stages") / f"{stage}.py"
+    if not script.is_file():
+        raise UserError(f"{script} is not here.", mend="run neurofm in the project's folder")
+    command = [sys.executable, str(script), *([dataset] if dataset else [])]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603  # our own script
+
+
+@dataset_app.command("add")
+def dataset_add(
+    path: Annotated[Path, typer.Argument(help="Folder: BIDS EEG, NWB files, or parcellated time series.")],
+    licence: Annotated[str, typer.Option(help="Terms of the data, e.g. CC-BY-4.0 or 'unpublished, our lab'.")],
+    citation: Annotated[str, typer.Option(help="How to cite it, e.g. 'Doe lab, in preparation'.")],
+    dataset_id: Annotated[str | None, typer.Option("--id", help="Default: the folder's name.")] = None,
+    modality: Annotated[Modality | None, typer.Option(help="Where the files do not tell.")] = None,
+    species: Annotated[str, typer.Option()] = "Homo sapiens",
+    tr_s: Annotated[float | None, typer.Option(help="Seconds between volumes, for time series.")] = None,
+    atlas: Annotated[str | None, typer.Option(help="Name of the parcellation, for time series.")] = None,
+    variable: Annotated[str | None, typer.Option(help="Variable inside .mat files.")] = None,
+    axes: Annotated[str | None, typer.Option(help="time_channel or channel_time, for time series.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Regular expression of the recordings' main files.")] = None,
+) -> None:
+    """Write the catalogue entry of a folder of yours and add it to params.yaml."""
+    raise NotImplementedError
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2."""
+    with exit_on_user_error(debug="--debug" in sys.argv[1:]):
+        app()

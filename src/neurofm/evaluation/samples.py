@@ -1,0 +1,92 @@
+"""Samples: the windows that a fold's recordings give to be learned from, tuned on and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.splits import Segment
+from neurofm.windows import RecordingView, channel_groups, tiles
+
+TUNING_SHARE = 0.2
+"""Share of the windows that is held back to tune on where a channel set has no validation segments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows cut side by side from segments of one recording."""
+
+    view: RecordingView
+    z: npt.NDArray[np.float32]
+    """[window, time, channel] in SDs; 0 where a sample is invalid or a channel unusable."""
+    counted: npt.NDArray[np.bool_]
+    """[window, time] samples that are fitted on or scored: valid ones, each in one window only."""
+    start: npt.NDArray[np.int64]
+    """[window] first sample."""
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index: slice) -> Windows:
+        """Return some of the windows."""
+        return replace(self, z=self.z[index], counted=self.counted[index], start=self.start[index])
+
+    def values(self) -> npt.NDArray[np.float32]:
+        """[window, time, channel] in physical units (counts per bin for spikes)."""
+        length = self.z.shape[1]
+        return np.stack([self.view.values(start, start + length) for start in self.start.tolist()])
+
+
+def cut(view: RecordingView, segments: Sequence[Segment], *, window_samples: int) -> Windows:
+    """Cut `segments` into windows; the last one of a segment overlaps the one before and counts its new samples only.
+
+    Segments shorter than a window give none.
+    """
+    cuts = tiles(segments, window_samples=window_samples)
+    z = np.zeros((len(cuts), window_samples, len(view.channel_ids)), dtype=np.float32)
+    counted = np.zeros((len(cuts), window_samples), dtype=np.bool_)
+    for row, tile in enumerate(cuts):
+        z[row] = view.z(tile.start, tile.stop)
+        counted[row, tile.score_from - tile.start :] = view.valid[tile.score_from : tile.stop]
+    start = np.array([tile.start for tile in cuts], dtype=np.int64)
+    return Windows(view=view, z=z, counted=counted, start=start)
+
+
+def learning_windows(views: Sequence[RecordingView], *, window_samples: int) -> tuple[list[Windows], list[Windows]]:
+    """Cut what the recordings of one channel set may be fitted on and tuned on.
+
+    Fitted on are the train segments; where no recording has any (a channel set met only in unseen subjects),
+    their calibration segments. Tuned on are the validation segments; where there are none, the last fifth of
+    each recording's windows, which are then not fitted on.
+
+    Returns
+    -------
+    the windows to fit on and the windows to tune on, per recording; recordings without windows are left out.
+    """
+    fit = [cut(view, view.roles.train, window_samples=window_samples) for view in views]
+    if not any(map(len, fit)):
+        fit = [cut(view, view.roles.calibration, window_samples=window_samples) for view in views]
+    tuning = [cut(view, view.roles.validation, window_samples=window_samples) for view in views]
+    if not any(map(len, tuning)):
+        kept = [len(part) - int(np.ceil(TUNING_SHARE * len(part))) if len(part) > 1 else 1 for part in fit]
+        tuning = [part.take(slice(keep, None)) for part, keep in zip(fit, kept, strict=True)]
+        fit = [part.take(slice(None, keep)) for part, keep in zip(fit, kept, strict=True)]
+    return [part for part in fit if len(part)], [part for part in tuning if len(part)]
+
+
+def masks(
+    view: RecordingView, settings: EvaluateSettings
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return (visible, hidden) channel indices; each usable channel is hidden exactly once.
+
+    Recordings of one channel set share their masks, so a model is never asked for a mask that only one has.
+    """
+    usable = np.flatnonzero(view.usable).astype(np.int64)
+    hidden_groups = channel_groups(
+        view.usable, groups=settings.mask_groups, recording=view.channel_set, seed=settings.seed
+    )
+    return [(np.setdiff1d(usable, hidden), hidden) for hidden in hidden_groups]

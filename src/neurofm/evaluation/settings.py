@@ -1,0 +1,38 @@
+"""What evaluation may be told: masks, intervals and the grids on which every baseline is tuned."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from neurofm.settings import Settings
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class EvaluateSettings(Settings):
+    """`evaluate` in params.yaml. Every grid is searched on validation data only."""
+
+    seed: int
+    """Of the masks and of the bootstrap."""
+    mask_groups: int = Field(ge=2)
+    """Into how many groups the channels are parted; each is hidden once while the others are visible."""
+    bootstrap_samples: int = Field(ge=100)
+    smoothing_samples: tuple[NotNegative, ...] = Field(min_length=1)
+    """SD of the Gaussian with which visible channels are smoothed in time, in samples; 0 leaves them as they are."""
+    ridge_penalties: tuple[Positive, ...] = Field(min_length=1)
+    """Ridge penalty as a multiple of the mean variance of a predictor."""
+    shrinkages: tuple[Share, ...] = Field(min_length=1)
+    """Weight of the scaled identity in the covariance of the Gaussian baselines."""
+    ppca_ranks: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    prior_samples: tuple[NotNegative, ...] = Field(min_length=1)
+    """How many samples of the scored recording's own calibration the training subjects' covariance is worth."""
+    glm_penalties: tuple[Positive, ...] = Field(min_length=1)
+    """Ridge penalty of the Poisson GLM, per sample of standardised predictors."""
+    rate_floors: tuple[Share, ...] = Field(min_length=1)
+    """Least predicted firing rate, as a share of the unit's mean rate in calibration."""
+    decode: tuple[str, ...]
+    """Targets that are decoded wherever a recording split in time has them."""

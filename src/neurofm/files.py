@@ -1,0 +1,35 @@
+"""Digests and atomic writes: a file is either whole and durable, or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` beside `path`, make it durable, then rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write `content` atomically as canonical JSON: sorted keys, UTF-8, NaN refused, newline at the end."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent)
+    write_atomic(path, (text + "\n").encode())

@@ -1,0 +1,253 @@
+"""Ingest: one recording's files become one shard. The unit of work of the `preprocess` stage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from neurofm.catalog import CatalogEntry
+from neurofm.errors import UserError
+from neurofm.files import sha256_of
+from neurofm.preprocess import preprocess_recording
+from neurofm.preprocess.common import Common
+from neurofm.readers import read_recording
+from neurofm.readers.input import ReaderInput
+from neurofm.recording import Manifest, ManifestRecording, UnitStatus, Unreadable
+from neurofm.settings import Settings
+from neurofm.shards import Provenance, read_shard, write_shard
+from neurofm.units import Outcome, Unit, UnitSummary, code_digest, run_units, unit_key
+
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "spikes": ("numpy", "pynwb"),
+    "calcium": ("numpy", "scipy", "pynwb"),
+    "miniscope": ("numpy", "scipy", "pynwb"),
+    "fmri": ("numpy", "scipy", "nilearn", "nibabel"),
+    "eeg": ("numpy", "scipy", "mne", "mne-bids"),
+}
+"""Per modality the libraries whose arithmetic ends up in a shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestTask:
+    """All that turning one recording into a shard needs, in a form that a worker process can be sent."""
+
+    entry: CatalogEntry
+    recording: ManifestRecording
+    root: Path
+    """Folder that manifest paths are relative to."""
+    digests: Mapping[str, str]
+    """SHA-256 per input path."""
+    source_id: str
+    version: str
+    settings: Settings
+    """`preprocess.<modality>` in params.yaml."""
+    common: Common
+    """`preprocess.common` in params.yaml."""
+    shard: Path
+
+
+def ingest_dataset(
+    entry: CatalogEntry,
+    manifest: Manifest,
+    *,
+    raw: Path,
+    shards: Path,
+    receipts: Path,
+    running: Path,
+    settings: Settings,
+    common: Common,
+    workers: int,
+) -> UnitSummary:
+    """Turn every recording of a dataset into a shard; rebuild only what is missing, changed or damaged.
+
+    Parameters
+    ----------
+    entry, manifest
+        The dataset.
+    raw
+        Folder with its files.
+    shards
+        ``data/shards/<dataset>``; shards of recordings that left the manifest are removed.
+    receipts
+        ``data/receipts/<dataset>.jsonl``.
+    running
+        Folder under ``.neurofm/`` for receipts in progress.
+    settings, common
+        Sections of `preprocess`.
+    workers
+        Number of processes.
+    """
+    shards.mkdir(parents=True, exist_ok=True)
+    units = [
+        _unit(entry, manifest, recording, raw=raw, shards=shards, settings=settings, common=common)
+        for recording in manifest.recordings
+    ]
+    expected = {path for unit in units for path in unit.outputs}
+    for path in shards.iterdir():
+        # A persisted output keeps what earlier runs left; what the manifest no longer names must go.
+        if path not in expected:
+            path.unlink()
+    return run_units(units, ingest, title=f"preprocess {entry.id}", receipts=receipts, running=running, workers=workers)
+
+
+def ingest(task: IngestTask) -> Outcome:
+    """Read, preprocess and write one recording; then read the shard back, so that what is kept is readable.
+
+    Raises
+    ------
+    Unreadable
+        For a damaged file or a recording that cannot be stored.
+    """
+    # Two OpenMP threads under load ran six times slower than one; units run side by side instead.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    source = ReaderInput(
+        dataset=task.entry.id,
+        modality=task.entry.modality,
+        species=task.entry.species,
+        root=task.root,
+        entry=task.recording,
+    )
+    recording = read_recording(task.entry.reader, source, dict(task.entry.reader_options))
+    recording = preprocess_recording(recording, settings=task.settings, common=task.common)
+    provenance = Provenance(
+        archive=task.entry.source.archive,
+        source_id=task.source_id,
+        version=task.version,
+        files=tuple((path, f"sha256:{digest}") for path, digest in sorted(task.digests.items())),
+        licence=task.entry.licence,
+        citation=task.entry.citation,
+        libraries=_libraries(task.entry.modality),
+    )
+    try:
+        write_shard(recording, provenance=provenance, path=task.shard)
+    except ValueError as error:
+        raise Unreadable(f"{task.recording.id}: {error}") from error
+    shard = read_shard(task.shard)
+    return Outcome(
+        facts={
+            "samples": len(shard.stored),
+            "channels": shard.stored.shape[1],
+            "duration_s": round(len(shard.stored) / shard.sampling_rate_hz, 3),
+        }
+    )
+
+
+def _libraries(modality: str) -> dict[str, str]:
+    return {name: version(name) for name in (*_LIBRARIES[modality], "zarr", "numcodecs")}
+
+
+def _unit(
+    entry: CatalogEntry,
+    manifest: Manifest,
+    recording: ManifestRecording,
+    *,
+    raw: Path,
+    shards: Path,
+    settings: Settings,
+    common: Common,
+) -> Unit[IngestTask]:
+    paths = sorted({*recording.files.values(), *recording.extra})
+    digests = {path: manifest.file(path).sha256 for path in paths}
+    shard = shards / f"{recording.id}.zarr.zip"
+    params: dict[str, Any] = {
+        "settings": settings.model_dump(mode="json"),
+        "common": common.model_dump(mode="json"),
+        "reader": {"name": entry.reader, "options": dict(entry.reader_options)},
+        # Facts of the catalogue that are written into the shard.
+        "entry": [entry.id, entry.modality, entry.species, entry.licence, entry.citation],
+        "recording": recording.model_dump(mode="json"),
+        "source": [entry.source.archive, manifest.source_id, manifest.version],
+    }
+    modules = (
+        f"neurofm.readers.{entry.reader}",
+        f"neurofm.preprocess.{entry.modality}",
+        "neurofm.preprocess.common",
+        "neurofm.shards.write",
+        "neurofm.shards.quantise",
+    )
+    return Unit(
+        id=recording.id,
+        key=unit_key(
+            inputs=digests,
+            params=params,
+            code={module: code_digest(module) for module in modules},
+            libraries=_libraries(entry.modality),
+        ),
+        outputs=(shard,),
+        payload=IngestTask(
+            entry=entry,
+            recording=recording,
+            root=raw,
+            digests=digests,
+            source_id=manifest.source_id,
+            version=manifest.version,
+            settings=settings,
+            common=common,
+            shard=shard,
+        ),
+        missing=_missing(raw, digests),
+    )
+
+
+def _missing(raw: Path, digests: Mapping[str, str]) -> str:
+    """Say which input is not there or not what the manifest says."""
+    for path, digest in digests.items():
+        file = raw / path
+        if not file.is_file():
+            return f"{file} is not there (not downloaded, or quarantined)"
+        if sha256_of(file) != digest:
+            return f"{file} is not the file of the manifest (its SHA-256 differs)"
+    return ""
+
+
+def quality_report(dataset: str, manifest: Manifest, summary: UnitSummary, *, shards: Path) -> dict[str, Any]:
+    """Describe every recording of a dataset: how it ended, its size and its measured quality.
+
+    Returns
+    -------
+    The content of ``metrics/quality/<dataset>.json``; also recordings that failed are in it, with the reason.
+    """
+    recordings: dict[str, dict[str, Any]] = {}
+    for recording in manifest.recordings:
+        status = summary.statuses[recording.id]
+        described: dict[str, Any] = {
+            "status": status.value,
+            "reason": summary.reasons.get(recording.id, ""),
+            "subject": recording.subject,
+        }
+        if status is UnitStatus.SUCCEEDED:
+            shard = read_shard(shards / f"{recording.id}.zarr.zip")
+            described |= {
+                "duration_s": round(len(shard.stored) / shard.sampling_rate_hz, 3),
+                "sampling_rate_hz": round(shard.sampling_rate_hz, 6),
+                "channels": shard.stored.shape[1],
+                "usable_channels": int(shard.usable.sum()),
+                "valid_fraction": round(float(shard.valid.mean()), 6) if len(shard.valid) else 0.0,
+                "quality": dict(shard.recording.quality),
+            }
+        recordings[recording.id] = described
+    return {"dataset": dataset, "recordings": recordings}
+
+
+def refuse_too_many_failures(dataset: str, summary: UnitSummary, *, max_failed_fraction: float) -> None:
+    """Fail a stage in which too many recordings failed.
+
+    Raises
+    ------
+    UserError
+        Naming up to three of them with their reasons.
+    """
+    failed = summary.failed
+    if len(failed) <= max_failed_fraction * len(summary.statuses):
+        return
+    shown = "; ".join(f"{unit}: {summary.reasons.get(unit, 'no reason')}" for unit in failed[:3])
+    more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+    raise UserError(
+        f"preprocess {dataset}: {len(failed)} of {len(summary.statuses)} recordings failed "
+        f"(`preprocess.max_failed_fraction` allows {max_failed_fraction:g}): {shown}{more}.",
+        mend="replace or leave out the files named (the other recordings are done and kept), then `dvc repro` again",
+    )

@@ -1,0 +1,238 @@
+"""What all modalities share: unusable channels, missing samples, and targets on the signal's times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from scipy.signal import resample_poly
+
+from neurofm.recording import Channels, Recording, Signal, Step, Target, Unreadable
+from neurofm.recording.recording import JsonScalar
+from neurofm.settings import Settings
+
+VERSION = "1"
+LIBRARIES = ("numpy", "scipy")
+
+_MAD_TO_SD = 1.4826
+"""A normal variable's standard deviation over its median absolute deviation."""
+_MAX_DENOMINATOR = 1000
+"""Resampling is by a ratio of whole numbers up to this: enough to hit any rate within a millionth."""
+_FILTER_HALF_PERIODS = 10
+"""Half length of `scipy.signal.resample_poly`'s filter, in samples of the slower of the two rates."""
+
+
+class Common(Settings):
+    """The section ``preprocess.common`` of params.yaml."""
+
+    max_nan_fraction: float = Field(ge=0, le=1)
+    """A channel with more missing samples than this is unusable; fewer are filled in and marked invalid."""
+    min_valid_fraction: float = Field(ge=0, le=1)
+    """A recording with fewer valid samples than this is kept out."""
+    max_target_gap_s: float = Field(gt=0)
+    """Targets are not interpolated across gaps longer than this, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A signal without holes, and what was wrong with it."""
+
+    values: npt.NDArray[np.float64]
+    """[time, channel]; gaps filled by linear interpolation, unusable channels 0."""
+    usable: npt.NDArray[np.bool_]
+    """[channel]"""
+    valid: npt.NDArray[np.bool_]
+    """[time]; False where a usable channel had no number."""
+
+
+def native_signal(recording: Recording) -> Signal:
+    """Return the signal that a reader must have given.
+
+    Raises
+    ------
+    Unreadable
+        If there is none.
+    """
+    if recording.signal is None:
+        raise Unreadable(f"{recording.clock.id}: the reader gave no signal, which {recording.modality} needs")
+    return recording.signal
+
+
+def check_channels(
+    values: npt.NDArray[np.floating | np.integer], *, max_nan_fraction: float, usable: npt.NDArray[np.bool_] | None = None
+) -> Checked:
+    """Find channels that carry nothing, and fill single missing samples of the others.
+
+    Parameters
+    ----------
+    values
+        [time, channel]; NaN and infinity count as missing.
+    max_nan_fraction
+        A channel with more missing than this fraction is unusable, as is a constant one.
+    usable
+        [channel]; False for channels that are known to be bad already.
+    """
+    filled = np.array(values, dtype=np.float64)
+    missing = ~np.isfinite(filled)
+    filled[missing] = np.nan
+    good = np.ones(filled.shape[1], dtype=bool) if usable is None else usable.copy()
+    good &= missing.mean(axis=0) <= max_nan_fraction
+    # fmin and fmax pass over NaN and, unlike nanmin, are silent about channels without any number.
+    good &= np.fmin.reduce(filled, axis=0) < np.fmax.reduce(filled, axis=0)
+    valid = ~missing[:, good].any(axis=1)
+    filled[:, ~good] = 0.0
+    sample = np.arange(len(filled))
+    for i in np.flatnonzero(good & missing.any(axis=0)):
+        hole = missing[:, i]
+        filled[hole, i] = np.interp(sample[hole], sample[~hole], filled[~hole, i])
+    return Checked(values=filled, usable=good, valid=valid)
+
+
+def resample(
+    values: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], *, from_hz: float, to_hz: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], float]:
+    """Lower the sampling rate with a zero-phase polyphase filter; a rate that is not higher is left alone.
+
+    Sample 0 stays where it is. A new sample is valid if all old ones within half a new period of it were.
+
+    Parameters
+    ----------
+    values
+        [time, channel].
+    valid
+        [time].
+    from_hz, to_hz
+        Rates before and wished for.
+
+    Returns
+    -------
+    values, valid, rate_hz
+        The rate reached: the wished one within a millionth or so, as a ratio of whole numbers.
+    """
+    ratio = Fraction(to_hz / from_hz).limit_denominator(_MAX_DENOMINATOR)
+    if ratio >= 1 or len(values) == 0:
+        return values, valid, from_hz
+    # Beyond its ends a trace goes on at its last value: zeros would draw a baseline fluorescence down.
+    lower = resample_poly(values, ratio.numerator, ratio.denominator, axis=0, padtype="edge")
+    centre = np.arange(len(lower)) / float(ratio)
+    half = 0.5 / float(ratio)
+    first = np.clip(np.ceil(centre - half), 0, len(values)).astype(np.int64)
+    last = np.clip(np.floor(centre + half) + 1, 0, len(values)).astype(np.int64)
+    bad = np.concatenate([[0], np.cumsum(~valid)])
+    return np.asarray(lower, dtype=np.float64), bad[last] == bad[first], from_hz * float(ratio)
+
+
+def resampling_support_s(*, from_hz: float, to_hz: float) -> float:
+    """Return the length of `resample`'s filter in seconds; 0 where it does nothing."""
+    return 0.0 if to_hz >= from_hz else 2 * _FILTER_HALF_PERIODS / to_hz
+
+
+def robust_centre_scale(
+    values: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return [channel] median and 1.4826 times the median absolute deviation, over valid samples.
+
+    Where more than half of the samples are equal (a silent cell's trace) the scale is the standard deviation.
+    """
+    if not valid.any():
+        return np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    fit = values[valid]
+    centre = np.median(fit, axis=0)
+    scale = _MAD_TO_SD * np.median(np.abs(fit - centre), axis=0)
+    return centre, np.where(scale > 0, scale, fit.std(axis=0))
+
+
+def align_target(
+    target: Target, time_s: npt.NDArray[np.float64], *, max_gap_s: float, centre_offset_s: float = 0.0
+) -> Target:
+    """Put a target on the signal's times by linear interpolation.
+
+    Cosine and sine of an angle are interpolated and brought back to length 1, so that the way from 359 to 1
+    degree leads over 0.
+
+    Parameters
+    ----------
+    target
+        On its own times.
+    time_s
+        [time] of the signal's samples; they become the target's `time_s`.
+    max_gap_s
+        NaN inside gaps longer than this, and outside the span that was measured.
+    centre_offset_s
+        How far after `time_s` the value is taken: half a bin for counts, whose time is the bin's left edge.
+    """
+    measured = np.isfinite(target.values).all(axis=1)
+    values = np.full((len(time_s), target.values.shape[1]), np.nan)
+    source_s = target.time_s[measured]
+    if len(source_s) > 0:
+        at_s = time_s + centre_offset_s
+        after = np.clip(np.searchsorted(source_s, at_s), 1, max(len(source_s) - 1, 1))
+        gap_s = np.diff(source_s, append=source_s[-1])[after - 1]
+        inside = (at_s >= source_s[0]) & (at_s <= source_s[-1]) & (gap_s <= max_gap_s)
+        for k, column in enumerate(target.values[measured].T):
+            values[inside, k] = np.interp(at_s[inside], source_s, column)
+    if target.columns == ("cos", "sin"):
+        values = _to_unit_length(values)
+    return replace(target, values=values.astype(np.float32), time_s=time_s)
+
+
+def _to_unit_length(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    length = np.hypot(values[:, 0], values[:, 1])[:, None]
+    # Two opposite directions have no mean: such a sample counts as not measured.
+    return np.where(length > 0, values / np.where(length > 0, length, 1), np.nan)
+
+
+def finish(
+    recording: Recording,
+    *,
+    signal: Signal,
+    valid: npt.NDArray[np.bool_],
+    usable: npt.NDArray[np.bool_],
+    steps: tuple[Step, ...],
+    common: Common,
+    channel_quality: Mapping[str, npt.NDArray[np.float64]],
+    quality: Mapping[str, JsonScalar],
+    target_offset_s: float = 0.0,
+) -> Recording:
+    """Put a modality's result together: quality, targets on the signal's times, and why it is kept out, if it is."""
+    reason: dict[str, JsonScalar] = {}
+    fraction = float(valid.mean()) if len(valid) else 0.0
+    if not usable.any():
+        reason["excluded_reason"] = "no usable channel: all are constant, missing or marked bad"
+    elif fraction < common.min_valid_fraction:
+        reason["excluded_reason"] = f"{fraction:.0%} of the samples are valid, fewer than {common.min_valid_fraction:.0%}"
+    columns = {**recording.channels.quality, **channel_quality, "usable": usable.astype(np.float64)}
+    common_step = Step(name="check", version=VERSION, params=common.model_dump())
+    return replace(
+        recording,
+        channels=with_quality(recording.channels, columns),
+        signal=signal,
+        valid=valid,
+        sample_time_s=None,
+        extra_signals={},
+        targets={
+            name: align_target(
+                target, signal.time_s, max_gap_s=common.max_target_gap_s, centre_offset_s=target_offset_s
+            )
+            for name, target in recording.targets.items()
+        },
+        quality={
+            **recording.quality,
+            "n_channels": len(usable),
+            "n_usable": int(usable.sum()),
+            "duration_s": len(valid) / signal.sampling_rate_hz,
+            "valid_fraction": fraction,
+            **quality,
+            **reason,
+        },
+        steps=(*recording.steps, common_step, *steps),
+    )
+
+
+def with_quality(channels: Channels, columns: Mapping[str, npt.NDArray[np.float64]]) -> Channels:
+    """Return the channel table with these quality columns."""
+    return replace(channels, quality=dict(columns))

@@ -1,0 +1,148 @@
+"""Everything that the report reads. A piece that is not there is empty, and its section is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from neurofm.catalog import CatalogEntry
+from neurofm.errors import UserError
+from neurofm.recording import Manifest
+from neurofm.splits import Splits
+
+T = TypeVar("T")
+
+
+class _Written(BaseModel):
+    """What an earlier stage wrote; it may hold more than the report shows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RecordingQuality(_Written):
+    """One recording in ``metrics/quality/<dataset>.json``."""
+
+    status: str
+    reason: str = ""
+    subject: str = ""
+    duration_s: float = 0.0
+    channels: int = 0
+    usable_channels: int = 0
+    quality: dict[str, str | int | float | bool | None] = {}
+
+
+class DatasetQuality(_Written):
+    """``metrics/quality/<dataset>.json``."""
+
+    recordings: dict[str, RecordingQuality]
+
+
+class CurvePoint(_Written):
+    """Losses at one step, by modality; None where there is none."""
+
+    step: int
+    train: dict[str, float | None] = {}
+    validation: dict[str, float | None] = {}
+
+
+class FoldTraining(_Written):
+    """How one fold was trained."""
+
+    fold: int
+    steps: int
+    best_step: int
+    parameters: int
+    residual_gain: dict[str, float | None] = {}
+    curve: tuple[CurvePoint, ...] = ()
+
+
+class Pretraining(_Written):
+    """``metrics/pretrain.json``."""
+
+    folds: tuple[FoldTraining, ...] = ()
+
+
+class Score(_Written):
+    """One row of ``metrics/scoreboard.json``."""
+
+    dataset: str
+    modality: str
+    task: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    split: str
+    model: str
+    seed: int | None
+    value: float
+    null: float
+    ci_low: float
+    ci_high: float
+    ci_unit: str
+    n: int
+
+    @property
+    def ours(self) -> bool:
+        """Whether the model is this project's."""
+        return self.model.startswith("neurofm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """What the earlier stages left."""
+
+    entries: tuple[CatalogEntry, ...]
+    quality: Mapping[str, DatasetQuality]
+    manifests: Mapping[str, Manifest]
+    splits: Splits | None
+    training: Pretraining
+    scores: tuple[Score, ...]
+
+    def recordings(self, dataset: str) -> Mapping[str, RecordingQuality]:
+        """Return the dataset's recordings by id."""
+        found = self.quality.get(dataset)
+        return found.recordings if found else {}
+
+    def taking_part(self, dataset: str) -> frozenset[str]:
+        """Return the dataset's recordings that at least one fold uses."""
+        if self.splits is None:
+            return frozenset()
+        return frozenset(
+            entry.recording for fold in self.splits.folds for entry in fold.recordings if entry.dataset == dataset
+        )
+
+
+def read_inputs(*, root: Path, datasets: Sequence[CatalogEntry]) -> ReportInputs:
+    """Read metrics, manifests and splits under the project's root.
+
+    Raises
+    ------
+    UserError
+        For a file that is there but is not what its stage writes.
+    """
+    metrics = root / "metrics"
+    quality = {d.id: _read(metrics / "quality" / f"{d.id}.json", DatasetQuality) for d in datasets}
+    manifests = {d.id: _read(root / "data" / "manifests" / f"{d.id}.json", Manifest) for d in datasets}
+    return ReportInputs(
+        entries=tuple(datasets),
+        quality={name: found for name, found in quality.items() if found},
+        manifests={name: found for name, found in manifests.items() if found},
+        splits=_read(root / "data" / "splits.json", Splits),
+        training=_read(metrics / "pretrain.json", Pretraining) or Pretraining(),
+        scores=_read(metrics / "scoreboard.json", tuple[Score, ...]) or (),
+    )
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    if not path.is_file():
+        return None
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError.from_validation(
+            error, where=str(path), mend="delete the file and run the stage that writes it again (`dvc repro`)"
+        ) from None

@@ -1,0 +1,108 @@
+"""What the scoreboard says, in numbers and in one paragraph: where our model is ahead, and where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neurofm.report.inputs import Score
+
+NULL_MODEL = "null"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Our model beside the best baseline, on one dataset, task and metric."""
+
+    ours: Score
+    best: Score | None
+    """The baseline with the best score; None where none was run."""
+    scores: tuple[Score, ...]
+    """All models, best first."""
+
+    @property
+    def gain(self) -> float:
+        """How much better ours is than the best baseline; negative where it is worse, 0 without a baseline."""
+        return 0.0 if self.best is None else _better(self.ours, self.ours.value - self.best.value)
+
+    @property
+    def above_null(self) -> bool:
+        """Whether ours is better than the null."""
+        return _better(self.ours, self.ours.value - self.ours.null) > 0
+
+    @property
+    def clear(self) -> bool:
+        """Whether the best baseline's score lies outside our interval."""
+        return self.best is not None and not self.ours.ci_low <= self.best.value <= self.ours.ci_high
+
+
+def _better(score: Score, difference: float) -> float:
+    return difference if score.higher_is_better else -difference
+
+
+def group_scores(scores: Sequence[Score]) -> list[tuple[Score, ...]]:
+    """Group by dataset, task and metric (in that order), the best score first in each group."""
+    groups: dict[tuple[str, str, str], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.dataset, score.task, score.metric), []).append(score)
+    return [
+        tuple(sorted(groups[key], key=lambda score: (-_better(score, score.value), score.model)))
+        for key in sorted(groups)
+    ]
+
+
+def compare(scores: Sequence[Score]) -> list[Comparison]:
+    """Compare our model with the best baseline of each group.
+
+    Where several of our models were scored (the model, and the model without its network), the one with the
+    shortest name stands for them: the others are its variants. With several seeds the first stands.
+    """
+    comparisons = []
+    for group in group_scores(scores):
+        ours = sorted((s for s in group if s.ours), key=lambda s: (len(s.model), s.model, s.seed or 0))
+        if not ours:
+            continue
+        baselines = [s for s in group if not s.ours and s.model != NULL_MODEL]
+        comparisons.append(Comparison(ours=ours[0], best=baselines[0] if baselines else None, scores=group))
+    return comparisons
+
+
+def verdict(comparisons: Sequence[Comparison]) -> str:
+    """Say in plain words how our model stands against the null and against the best baselines."""
+    if not comparisons:
+        return "No model has been scored yet."
+    above = sum(c.above_null for c in comparisons)
+    against = [c for c in comparisons if c.best is not None]
+    words = [f"Our model is better than the null on {above} of {_comparisons(len(comparisons))}."]
+    if not against:
+        return words[0]
+    ahead = [c for c in against if c.gain > 0]
+    behind = [c for c in against if c.gain < 0]
+    words.append(
+        f"Against the best baseline of each it is ahead on {len(ahead)}{_names(ahead)} "
+        f"and behind on {len(behind)}{_names(behind)}."
+    )
+    level = len(against) - len(ahead) - len(behind)
+    if level:
+        words.append(f"On {level} the two are equal.")
+    clear_ahead, clear_behind = sum(c.clear for c in ahead), sum(c.clear for c in behind)
+    words.append(
+        f"The baseline's score lies outside our 95 % interval in {clear_ahead} of the {len(ahead)} ahead "
+        f"and {clear_behind} of the {len(behind)} behind; the other differences are within it."
+    )
+    return " ".join(words)
+
+
+def _comparisons(count: int) -> str:
+    return f"{count} comparison{'' if count == 1 else 's'} (dataset, task and metric)"
+
+
+def _names(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return ""
+    named = []
+    for c in sorted(comparisons, key=lambda c: -abs(c.gain)):
+        assert c.best is not None
+        task = c.ours.task.replace("_", " ").replace(":", " ")
+        named.append(f"{c.ours.dataset}, {task}, {c.ours.metric}: {c.gain:+.3f} against {c.best.model}")
+    return f" ({'; '.join(named)})"

@@ -1,0 +1,178 @@
+"""Read a shard back."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import ZipStore
+
+from neurofm.recording import (
+    Channels,
+    Clock,
+    Events,
+    Modality,
+    Recording,
+    Signal,
+    Spikes,
+    Step,
+    Target,
+    Unreadable,
+)
+from neurofm.shards.write import SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One recording as it lies on disk, decoded."""
+
+    recording: Recording
+    """Everything but the samples; its `signal` is None."""
+    attrs: dict[str, Any]
+    stored: npt.NDArray[np.uint8] | npt.NDArray[np.int16]
+    """[time, channel] counts, or integers to be scaled."""
+    scale: npt.NDArray[np.float64]
+    """[channel]"""
+    offset: npt.NDArray[np.float64]
+    """[channel]"""
+    valid: npt.NDArray[np.bool_]
+    """[time]"""
+    sampling_rate_hz: float
+    start_s: float
+    units: str
+
+    @property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """[channel] what preprocessing found fit for use."""
+        column = self.recording.channels.quality.get("usable")
+        if column is None:
+            return np.ones(self.stored.shape[1], dtype=np.bool_)
+        return np.asarray(column > 0)
+
+    @property
+    def time_s(self) -> npt.NDArray[np.float64]:
+        """[time] seconds on the recording's clock."""
+        return self.start_s + np.arange(len(self.stored)) / self.sampling_rate_hz
+
+    @property
+    def support_s(self) -> float:
+        """How far apart two samples must be to share no raw sample: the sum over all steps."""
+        return float(sum(step.support_s for step in self.recording.steps))
+
+    def values(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
+        """[time, channel] samples [start, stop) in physical units (counts per bin for spikes)."""
+        return (self.stored[start:stop] * self.scale + self.offset).astype(np.float32)
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard whole.
+
+    Raises
+    ------
+    Unreadable
+        If it is no shard of this schema, or a checksum inside does not match.
+    """
+    try:
+        with ZipStore(path, mode="r") as store:
+            return _decode(zarr.open_group(store, mode="r", zarr_format=3))
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise Unreadable(f"{path}: not a whole {SCHEMA} shard ({error})") from error
+
+
+def _decode(group: zarr.Group) -> Shard:
+    attrs = _attributes(group)
+    if attrs.get("schema") != SCHEMA:
+        raise ValueError(f"schema is {attrs.get('schema')!r}")
+    table = _group(group, "channels")
+    rate, start, units = float(attrs["sampling_rate_hz"]), float(attrs["start_s"]), str(attrs["units"])
+    stored = _values(group, "signal")
+    signal = Signal(values=stored, sampling_rate_hz=rate, units=units, start_s=start)
+    return Shard(
+        recording=Recording(
+            dataset=attrs["dataset"],
+            subject=attrs["subject"],
+            session=attrs["session"],
+            run=attrs["run"],
+            task=attrs["task"],
+            species=attrs["species"],
+            modality=Modality(attrs["modality"]),
+            channels=_channels(table),
+            clock=Clock(**attrs["clock"]),
+            spikes=_spikes(group) if "spikes" in group else None,
+            events=_events(group) if "events" in group else None,
+            targets=_targets(_group(group, "targets"), signal.time_s) if "targets" in group else {},
+            scalars=attrs["scalars"],
+            quality=attrs["quality"],
+            steps=tuple(Step(**step) for step in attrs["pipeline"]["steps"]),
+        ),
+        attrs=attrs,
+        stored=stored,
+        scale=_values(table, "scale"),
+        offset=_values(table, "offset"),
+        valid=_values(group, "valid"),
+        sampling_rate_hz=rate,
+        start_s=start,
+        units=units,
+    )
+
+
+def _group(parent: zarr.Group, name: str) -> zarr.Group:
+    child = parent[name]
+    if not isinstance(child, zarr.Group):
+        raise TypeError(f"{name} is no group")
+    return child
+
+
+def _attributes(group: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
+    # Attributes are JSON of no declared type; `Any` here spares a cast at each use.
+    return dict(group.attrs)
+
+
+def _values(group: zarr.Group, name: str) -> npt.NDArray[Any]:
+    return np.asarray(group[name][...])  # type: ignore[index]  # zarr types members as Array | Group
+
+
+def _channels(table: zarr.Group) -> Channels:
+    attrs = _attributes(table)
+    quality = _group(table, "quality") if "quality" in table else None
+    return Channels(
+        id=tuple(attrs["id"]),
+        position=_values(table, "position"),
+        position_unit=attrs["position_unit"],
+        space=attrs["space"],
+        region=tuple(attrs["region"]),
+        quality={name: _values(quality, name) for name in sorted(quality.array_keys())} if quality else {},
+    )
+
+
+def _spikes(group: zarr.Group) -> Spikes:
+    spikes = _group(group, "spikes")
+    return Spikes(
+        time_s=_values(spikes, "time_s"),
+        channel=_values(spikes, "channel").astype(np.int64),
+        **_attributes(spikes),
+    )
+
+
+def _events(group: zarr.Group) -> Events:
+    events = _group(group, "events")
+    return Events(
+        onset_s=_values(events, "onset_s"),
+        duration_s=_values(events, "duration_s"),
+        label=tuple(_attributes(events)["label"]),
+    )
+
+
+def _targets(targets: zarr.Group, time_s: npt.NDArray[np.float64]) -> dict[str, Target]:
+    found: dict[str, Target] = {}
+    for name, array in sorted(targets.arrays()):
+        attrs = _attributes(array)
+        found[name] = Target(
+            values=_values(targets, name), unit=attrs["unit"], columns=tuple(attrs["columns"]), time_s=time_s
+        )
+    return found

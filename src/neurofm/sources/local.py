@@ -1,0 +1,107 @@
+"""Source `local`: a folder of the user's. Files are read where they are, never copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from neurofm.catalog import CatalogEntry, LocalSource
+from neurofm.errors import UserError
+from neurofm.files import sha256_of
+from neurofm.progress import Progressing
+from neurofm.recording import Manifest, ManifestFile
+from neurofm.recording.manifest import safe_relative_path
+from neurofm.sources.recordings import recordings_of
+
+
+def manifest(entry: CatalogEntry, *, root: Path) -> Manifest:
+    """Return the manifest of the files that are in the folder now.
+
+    Only files that belong to a recording (main, roles, extra) are hashed and listed.
+
+    Parameters
+    ----------
+    entry
+        Its source is a `LocalSource`.
+    root
+        The project's root; a relative ``source.path`` starts there.
+
+    Raises
+    ------
+    UserError
+        If the folder is missing, the files do not make recordings, or a file that is needed has a hostile name, is
+        unreadable or is a link that leads out of the folder.
+    """
+    source = entry.source
+    assert isinstance(source, LocalSource)
+    where = str(root / "data" / "catalog" / f"{entry.id}.yaml")
+    folder = root / source.path
+    if not folder.is_dir():
+        raise UserError(
+            f"{where}: `source.path`: {folder} is not a folder.",
+            mend="correct the path, or mount the disk that holds it",
+        )
+    recordings = recordings_of(scan(folder), entry.recordings, namespace=entry.subject_namespace, where=where)
+    used = sorted({path for recording in recordings for path in (*recording.files.values(), *recording.extra)})
+    return Manifest(
+        dataset=entry.id,
+        archive=source.archive,
+        source_id=source.path,
+        version=source.version,
+        files=_hashed(folder, used, dataset=entry.id),
+        recordings=recordings,
+    )
+
+
+def scan(folder: Path) -> list[str]:
+    """List the files under `folder`, sorted, relative to it. Names that begin with a dot are left out.
+
+    Raises
+    ------
+    UserError
+        If a link leads out of the folder, or a name is hostile (control characters, backslashes).
+    """
+    return sorted(_files_under(folder))
+
+
+def _files_under(folder: Path) -> Iterator[str]:
+    inside = folder.resolve()
+    for here, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in (*folders, *names):
+            path = Path(here, name)
+            if name.startswith("."):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UserError(
+                    f"{path} is a link that leads out of {folder}.", mend="put the files themselves there, or remove it"
+                )
+            if name in names:
+                yield _plain(path, folder)
+
+
+def _plain(path: Path, folder: Path) -> str:
+    try:
+        return safe_relative_path(path.relative_to(folder).as_posix())
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}.", mend="rename the file without control characters or \\") from None
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename}: {error.strerror}.", mend="make the folder readable") from error
+
+
+def _hashed(folder: Path, paths: list[str], *, dataset: str) -> tuple[ManifestFile, ...]:
+    try:
+        sizes = {path: (folder / path).stat().st_size for path in paths}
+        files = []
+        with Progressing(f"hash {dataset}", total=sum(sizes.values()), unit="bytes") as progress:
+            for path, size in sizes.items():
+                files.append(ManifestFile(path=path, size=size, sha256=sha256_of(folder / path), origin="file"))
+                progress.advance(size, note=path)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror}.", mend="make the file readable, or remove it from the folder"
+        ) from None
+    return tuple(files)

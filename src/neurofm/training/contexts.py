@@ -1,0 +1,82 @@
+"""Context: all that the model may know of a recording before it predicts, from samples that may be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurofm.model import CoreSettings, LinearCore, Moments, Scale, channel_statistics, identity_features, moments
+from neurofm.recording import Modality
+from neurofm.splits import Segment
+from neurofm.windows import RecordingView
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreChoice:
+    """What was chosen on validation data for one set of channels."""
+
+    core: CoreSettings
+    rate_floor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Identity, linear core and scale of one recording."""
+
+    identity: Tensor
+    """[channel, IDENTITY_FEATURES] float32"""
+    core: LinearCore
+    scale: Scale
+
+
+def identity_of(view: RecordingView, segments: Sequence[Segment]) -> Tensor:
+    """[channel, IDENTITY_FEATURES] from the valid samples of `segments` only (neighbours across a gap count as such)."""
+    parts = [view.values(s.start, s.stop)[view.valid[s.start : s.stop]] for s in segments]
+    statistics = channel_statistics(
+        parts, counts=view.modality is Modality.SPIKES, sampling_rate_hz=view.sampling_rate_hz
+    )
+    return identity_features(view.position, statistics)
+
+
+def moments_of(view: RecordingView, segments: Sequence[Segment], *, sd_samples: float) -> Moments:
+    """Moments of the samples of `segments` only; smoothing does not reach across their borders."""
+    return moments(
+        [torch.from_numpy(view.z(s.start, s.stop)).double() for s in segments],
+        valid=[torch.from_numpy(view.valid[s.start : s.stop]) for s in segments],
+        sd_samples=sd_samples,
+        channels=len(view.channel_ids),
+    )
+
+
+def scale_of(view: RecordingView, *, rate_floor: float) -> Scale:
+    """Scale of all channels of a recording."""
+    return Scale(
+        mean=torch.from_numpy(view.normaliser.mean), sd=torch.from_numpy(view.normaliser.sd), rate_floor=rate_floor
+    )
+
+
+def make_context(
+    view: RecordingView, *, calibration: Sequence[Segment], prior: Moments, choice: CoreChoice
+) -> Context:
+    """Describe a recording.
+
+    Parameters
+    ----------
+    view
+        The recording.
+    calibration
+        The only samples of it that are looked at.
+    prior
+        Moments of other recordings of the same channels, with the smoothing of `choice`.
+    choice
+        Core settings.
+    """
+    own = moments_of(view, calibration, sd_samples=choice.core.smoothing_samples)
+    return Context(
+        identity=identity_of(view, calibration),
+        core=LinearCore.fit(own, prior, settings=choice.core),
+        scale=scale_of(view, rate_floor=choice.rate_floor),
+    )

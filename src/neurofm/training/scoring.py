@@ -1,0 +1,102 @@
+"""Validation: fixed windows and masks, the linear core beside the whole model, and the gain of the residual."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurofm.model import NeuroFM
+from neurofm.recording import Modality
+from neurofm.training.batches import Batch, loss_of, make_batch, null_loss, residual_of
+from neurofm.training.contexts import make_context
+from neurofm.training.settings import PretrainSettings
+from neurofm.training.tuning import CoreChoices, masks_of, prior_of, validation_trials
+from neurofm.windows import RecordingView, WindowsSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationItem:
+    """One recording under one mask."""
+
+    batch: Batch
+    truth: Tensor
+    """[window, time, hidden] float32, z units."""
+    counts: Tensor
+    """[window, time] bool"""
+    null: float
+    """Loss of predicting the mean, averaged over all of the recording's channels."""
+
+
+def validation_items(
+    views: Sequence[RecordingView], *, choices: CoreChoices, settings: PretrainSettings, windows: WindowsSettings
+) -> list[ValidationItem]:
+    """Prepare validation, which is the same at every step."""
+    items = []
+    for trial in validation_trials(views, settings=settings, windows=windows):
+        view = trial.view
+        choice = choices.of(view)
+        prior = prior_of(
+            views,
+            channel_set=view.channel_set,
+            without=view.name,
+            sd_samples=choice.core.smoothing_samples,
+            channels=len(view.channel_ids),
+        )
+        context = make_context(view, calibration=trial.calibration, prior=prior, choice=choice)
+        null = null_loss(view, trial.z[trial.counts], scale=context.scale)
+        for visible, hidden in masks_of(view, settings=settings):
+            batch = make_batch(view, context, seen=trial.z[..., visible], visible=visible, hidden=hidden)
+            items.append(ValidationItem(batch=batch, truth=trial.z[..., hidden], counts=trial.counts, null=null))
+    return items
+
+
+def residuals(network: NeuroFM, items: Sequence[ValidationItem]) -> list[Tensor]:
+    """Residual of every item, without dropout."""
+    network.eval()
+    with torch.no_grad():
+        made = [residual_of(network, item.batch) for item in items]
+    network.train()
+    return made
+
+
+def losses(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gain: float) -> dict[Modality, float]:
+    """Mean validation loss per modality, relative to predicting the mean.
+
+    Parameters
+    ----------
+    items
+        What is validated on.
+    corrections
+        Residual per item.
+    gain
+        What they are multiplied with; 0 gives the linear core.
+    """
+    found: defaultdict[Modality, list[float]] = defaultdict(list)
+    for item, residual in zip(items, corrections, strict=True):
+        loss = loss_of(item.batch, residual=gain * residual, truth=item.truth, counts=item.counts)
+        found[item.batch.modality].append(float(loss) / item.null)
+    return {modality: sum(values) / len(values) for modality, values in found.items()}
+
+
+def choose_gains(
+    items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gains: Sequence[float]
+) -> dict[Modality, float]:
+    """Choose the gain of the residual per modality; 0 unless validation shows better, and without validation.
+
+    Parameters
+    ----------
+    items, corrections
+        As in `losses`.
+    gains
+        Choices beside 0.
+    """
+    tried = {gain: losses(items, corrections, gain=gain) for gain in sorted({0.0, *gains})}
+    validated = tried[0.0]
+    return {
+        modality: min(tried, key=lambda gain: tried[gain][modality]) if modality in validated else 0.0
+        for modality in Modality
+    }

@@ -1,0 +1,96 @@
+"""`pretrain` in params.yaml."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from neurofm.model import ModelSettings
+from neurofm.recording import Modality
+from neurofm.settings import Settings
+
+
+class Shares(Settings):
+    """Share of training steps per modality; modalities without data are left out and the rest scaled up."""
+
+    spikes: float = Field(ge=0)
+    calcium: float = Field(ge=0)
+    miniscope: float = Field(ge=0)
+    fmri: float = Field(ge=0)
+    eeg: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.of().values()):
+            msg = "every share is 0: nothing would be learned from"
+            raise ValueError(msg)
+        return self
+
+    def of(self) -> dict[Modality, float]:
+        """Share per modality."""
+        return {modality: getattr(self, modality.value) for modality in Modality}
+
+
+class CoreGrid(Settings):
+    """What the linear core is chosen from, on validation data, per set of channels."""
+
+    smoothing_samples: tuple[float, ...] = Field(min_length=1)
+    """SDs of the Gaussian in time; 0 does not smooth."""
+    ridge: tuple[float, ...] = Field(min_length=1)
+    """Penalties in units of the mean variance of the visible channels."""
+    prior_samples: tuple[float, ...] = Field(min_length=1)
+    """How many samples of the recording's own weigh as much as other subjects; 0 uses no prior."""
+    rate_floors: tuple[float, ...] = Field(min_length=1)
+    """Smallest rate that the core may predict, as a share of the mean rate (spikes only)."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        for name, values, least in (
+            ("smoothing_samples", self.smoothing_samples, 0.0),
+            ("prior_samples", self.prior_samples, 0.0),
+            ("ridge", self.ridge, 1e-12),
+            ("rate_floors", self.rate_floors, 1e-6),
+        ):
+            if min(values) < least:
+                msg = f"{name} {min(values)} is below {least}"
+                raise ValueError(msg)
+        return self
+
+
+class PretrainSettings(Settings):
+    """`pretrain` in params.yaml."""
+
+    seed: int = Field(ge=0)
+    steps: int = Field(ge=0)
+    """Most steps; early stopping may end sooner, and 0 leaves the linear core alone."""
+    batch_windows: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup_steps: int = Field(ge=0)
+    hidden_fraction_min: float = Field(gt=0, lt=1)
+    hidden_fraction_max: float = Field(gt=0, lt=1)
+    episodes: int = Field(ge=2)
+    """Chunks of each recording's train segments that take turns as targets."""
+    shares: Shares
+    validate_every_steps: int = Field(gt=0)
+    validation_windows: int = Field(gt=0)
+    """Most windows per recording and mask that are validated on, spread evenly."""
+    patience: int = Field(gt=0)
+    """Validations without a new best before training stops."""
+    ema_decay: float = Field(ge=0, lt=1)
+    """Of the running average of weights that is validated and kept."""
+    mask_groups: int = Field(ge=2)
+    """Validation hides each of this many groups of channels in turn."""
+    residual_gains: tuple[float, ...] = Field(min_length=1)
+    """What the network's residual may be multiplied with, chosen per modality on validation data; 0 is always
+    among the choices."""
+    core: CoreGrid
+    model: ModelSettings
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.hidden_fraction_min > self.hidden_fraction_max:
+            msg = f"hidden_fraction_min {self.hidden_fraction_min} exceeds hidden_fraction_max"
+            raise ValueError(msg)
+        return self

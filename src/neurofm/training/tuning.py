@@ -1,0 +1,207 @@
+"""Tuning: choose the linear core's settings on data that it was not computed from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurofm.model import LOSSES, CoreSettings, LinearCore, Moments, predict, smooth, target
+from neurofm.recording import Modality
+from neurofm.splits import Segment
+from neurofm.training.batches import cut
+from neurofm.training.contexts import CoreChoice, moments_of, scale_of
+from neurofm.training.settings import PretrainSettings
+from neurofm.windows import RecordingView, WindowsSettings, channel_groups, tiles
+from neurofm.windows.sampling import source_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Windows to score and the only samples of their recording that may be looked at."""
+
+    view: RecordingView
+    calibration: tuple[Segment, ...]
+    z: Tensor
+    """[window, time, channel] float32, z units."""
+    counts: Tensor
+    """[window, time] bool: valid, and not scored by another window."""
+
+
+def trial_of(
+    view: RecordingView,
+    *,
+    calibration: Sequence[Segment],
+    targets: Sequence[Segment],
+    window_samples: int,
+    most: int,
+) -> Trial | None:
+    """Cut `targets` into windows, keeping at most `most` of them, spread evenly; None where there is none."""
+    cuts = tiles(targets, window_samples=window_samples)
+    if not cuts or int(view.usable.sum()) < 2:
+        return None
+    kept = [cuts[index] for index in np.unique(np.linspace(0, len(cuts) - 1, min(most, len(cuts))).round().astype(int))]
+    z, valid = cut(view, np.array([tile.start for tile in kept]), window_samples=window_samples)
+    for row, tile in enumerate(kept):
+        valid[row, : tile.score_from - tile.start] = False
+    if not valid.any():
+        return None
+    return Trial(view=view, calibration=tuple(calibration), z=z, counts=valid)
+
+
+def validation_trials(
+    views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
+) -> list[Trial]:
+    """Validation windows of every recording that has any."""
+    made = (
+        trial_of(
+            view,
+            calibration=view.roles.calibration,
+            targets=view.roles.validation,
+            window_samples=windows.of(view.modality).window_samples,
+            most=settings.validation_windows,
+        )
+        for view in views
+    )
+    return [trial for trial in made if trial is not None]
+
+
+def masks_of(view: RecordingView, *, settings: PretrainSettings) -> list[tuple[Tensor, Tensor]]:
+    """(visible, hidden) channels of each validation mask; recordings of one channel set share masks."""
+    usable = np.flatnonzero(view.usable)
+    groups = channel_groups(
+        view.usable, groups=min(settings.mask_groups, len(usable)), recording=view.channel_set, seed=settings.seed
+    )
+    return [(torch.from_numpy(np.setdiff1d(usable, group)), torch.from_numpy(group)) for group in groups]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreChoices:
+    """Chosen core settings."""
+
+    by_channel_set: dict[str, CoreChoice]
+    by_modality: dict[Modality, CoreChoice]
+    """For recordings of channels never met in training."""
+
+    def of(self, view: RecordingView) -> CoreChoice:
+        """Return the choice for a recording."""
+        return self.by_channel_set.get(view.channel_set) or self.by_modality[view.modality]
+
+
+def choose_cores(
+    views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
+) -> CoreChoices:
+    """Choose smoothing, ridge, weight of the prior and rate floor.
+
+    Each candidate is scored on the validation windows, relative to predicting the mean, and averaged over the
+    recordings of a channel set (or of a modality). A channel set without validation windows is scored on its
+    train segments, chunk by chunk, each from the other chunks.
+
+    Parameters
+    ----------
+    views
+        All recordings of the fold.
+    settings, windows
+        Of training; the grid is `settings.core`.
+    """
+    trials = validation_trials(views, settings=settings, windows=windows)
+    validated = {trial.view.channel_set for trial in trials}
+    for view in views:
+        if view.channel_set not in validated:
+            trials.extend(_train_trials(view, settings=settings, windows=windows))
+    by_set: defaultdict[str, list[dict[CoreChoice, float]]] = defaultdict(list)
+    by_modality: defaultdict[Modality, list[dict[CoreChoice, float]]] = defaultdict(list)
+    for trial in trials:
+        table = _score(trial, views=views, settings=settings)
+        by_set[trial.view.channel_set].append(table)
+        by_modality[trial.view.modality].append(table)
+    return CoreChoices(
+        by_channel_set={name: _best(tables) for name, tables in by_set.items()},
+        by_modality={modality: _best(tables) for modality, tables in by_modality.items()},
+    )
+
+
+def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: WindowsSettings) -> list[Trial]:
+    source = source_of(
+        view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes
+    )
+    if source is None:
+        return []
+    made = (
+        trial_of(
+            view,
+            calibration=episode.calibration,
+            targets=episode.targets,
+            window_samples=source.window_samples,
+            most=settings.validation_windows,
+        )
+        for episode in source.episodes
+    )
+    return [trial for trial in made if trial is not None]
+
+
+def prior_of(
+    views: Sequence[RecordingView], *, channel_set: str, without: str, sd_samples: float, channels: int
+) -> Moments:
+    """Moments of the train segments of all recordings of a channel set, but the one named `without`.
+
+    They are added up without it, not subtracted from the total: not one bit of them depends on it.
+    """
+    parts = (
+        moments_of(view, view.roles.train, sd_samples=sd_samples)
+        for view in views
+        if view.channel_set == channel_set and view.name != without
+    )
+    return Moments.total(parts, channels=channels)
+
+
+def _score(
+    trial: Trial, *, views: Sequence[RecordingView], settings: PretrainSettings
+) -> dict[CoreChoice, float]:
+    """Loss of every candidate on one recording, over the loss of predicting the mean."""
+    view, grid = trial.view, settings.core
+    spikes = view.modality is Modality.SPIKES
+    floors = grid.rate_floors if spikes else grid.rate_floors[:1]
+    loss = LOSSES[view.modality]
+    scale = scale_of(view, rate_floor=1.0)
+    masks = masks_of(view, settings=settings)
+    wanted = target(view.modality, trial.z.double(), scale=scale)[trial.counts]
+    nothing = torch.zeros_like(wanted)
+    null = loss(predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
+    null_sum = float(sum(null[:, hidden].sum() for _, hidden in masks))
+    table: dict[CoreChoice, float] = {}
+    for sd in grid.smoothing_samples:
+        own = moments_of(view, trial.calibration, sd_samples=sd)
+        prior = prior_of(
+            views, channel_set=view.channel_set, without=view.name, sd_samples=sd, channels=len(view.channel_ids)
+        )
+        smoothed = smooth(trial.z.double(), sd_samples=sd)[trial.counts]
+        for ridge, weight in product(grid.ridge, grid.prior_samples):
+            core = CoreSettings(smoothing_samples=sd, ridge=ridge, prior_samples=weight)
+            choices = [CoreChoice(core=core, rate_floor=floor) for floor in floors]
+            if prior.samples == 0 and weight != grid.prior_samples[0]:
+                # Without a prior its weight changes nothing.
+                for choice in choices:
+                    same = CoreSettings(smoothing_samples=sd, ridge=ridge, prior_samples=grid.prior_samples[0])
+                    table[choice] = table[CoreChoice(core=same, rate_floor=choice.rate_floor)]
+                continue
+            fitted = LinearCore.fit(own, prior, settings=core)
+            sums = dict.fromkeys(choices, 0.0)
+            for visible, hidden in masks:
+                linear = smoothed[:, visible] @ fitted.weights(visible, hidden)
+                for choice in choices:
+                    known = scale_of(view, rate_floor=choice.rate_floor).of(hidden)
+                    estimate = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=known)
+                    sums[choice] += float(loss(estimate, wanted[:, hidden]).sum())
+            table.update({choice: total / null_sum for choice, total in sums.items()})
+    return table
+
+
+def _best(tables: Sequence[dict[CoreChoice, float]]) -> CoreChoice:
+    """Candidate with the lowest mean over recordings; the first of equals."""
+    return min(tables[0], key=lambda choice: sum(table[choice] for table in tables))

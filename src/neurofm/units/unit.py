@@ -1,0 +1,51 @@
+"""A unit of work: the smallest thing that is run, verified and repeated on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from neurofm.recording import UnitStatus
+
+Payload = TypeVar("Payload")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit(Generic[Payload]):
+    """One recording to be worked on.
+
+    `payload` is handed to the working function and must survive pickling to another process of ours.
+    """
+
+    id: str
+    key: str
+    """Digest of everything the result depends on (`unit_key`)."""
+    outputs: tuple[Path, ...]
+    """What a successful run leaves behind."""
+    payload: Payload
+    missing: str = ""
+    """Why the unit cannot run (an input was not downloaded); empty if it can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a working function reports of a unit that succeeded: facts for people, not for later stages."""
+
+    facts: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitSummary:
+    """How all units of a stage ended."""
+
+    statuses: Mapping[str, UnitStatus]
+    reasons: Mapping[str, str]
+    ran: int
+    """How many were run now; the rest were whole already."""
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Units that did not succeed, sorted."""
+        return tuple(sorted(unit for unit, status in self.statuses.items() if status is not UnitStatus.SUCCEEDED))

@@ -1,0 +1,53 @@
+"""Normaliser: mean and SD per channel, fitted on what a fold may see and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normaliser:
+    """Mean and SD of each channel over the calibration samples of one recording in one fold."""
+
+    mean: npt.NDArray[np.float64]
+    """[channel]"""
+    sd: npt.NDArray[np.float64]
+    """[channel]; 1 where `usable` is False."""
+    usable: npt.NDArray[np.bool_]
+    """[channel]; False for channels without two different finite values in the calibration samples."""
+
+    def z(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """[time, channel] in SDs from the mean; unusable channels are 0."""
+        scaled = (values - self.mean) / self.sd
+        return np.where(self.usable, scaled, 0.0).astype(np.float32)
+
+    def rate(self, z: npt.NDArray[np.floating], channels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Undo `z` for the columns `channels` only."""
+        restored: npt.NDArray[np.float64] = z * self.sd[channels] + self.mean[channels]
+        return restored
+
+
+def fit_normaliser(parts: Iterable[npt.NDArray[np.floating]], *, usable: npt.NDArray[np.bool_]) -> Normaliser:
+    """Fit mean and SD over the concatenated `parts`.
+
+    Parameters
+    ----------
+    parts
+        [time, channel] valid samples of the calibration segments.
+    usable
+        [channel] what preprocessing found fit for use.
+    """
+    samples = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
+    if len(samples) == 0:
+        empty = np.zeros(len(usable))
+        return Normaliser(mean=empty, sd=empty + 1.0, usable=np.zeros_like(usable))
+    mean = samples.mean(axis=0)
+    sd = samples.std(axis=0)
+    # A channel that is constant up to rounding would blow up to noise of unit size.
+    varies = sd > 1e-9 * np.maximum(np.abs(mean), 1.0)
+    fit = usable & varies & np.isfinite(mean)
+    return Normaliser(mean=np.where(fit, mean, 0.0), sd=np.where(fit, sd, 1.0), usable=fit)

@@ -1,0 +1,23 @@
+"""Stage `download`: every file of one dataset's manifest, verified."""
+
+import sys
+from pathlib import Path
+
+from neurofm.catalog import load_entry
+from neurofm.errors import exit_on_user_error
+from neurofm.fetch import fetch_dataset
+from neurofm.params import load_params
+from neurofm.sources import read_manifest
+
+
+def main(dataset: str) -> None:
+    """Fill ``data/raw/<dataset>/``."""
+    load_params()  # Everything is validated before anything starts.
+    manifest = read_manifest(Path(f"data/manifests/{dataset}.json"))
+    summary = fetch_dataset(load_entry(dataset), manifest, raw=Path(f"data/raw/{dataset}"), work=Path(".neurofm"))
+    print(f"{dataset}: {summary.fetched_files} files fetched, {summary.kept_files} there already")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(sys.argv[1])

@@ -1,0 +1,26 @@
+"""Stage `evaluate`: the scoreboard, with nulls, baselines and intervals."""
+
+from pathlib import Path
+
+from neurofm.errors import exit_on_user_error
+from neurofm.evaluation.evaluate import evaluate
+from neurofm.params import load_params
+from neurofm.splits import Splits
+
+
+def main() -> None:
+    """Write ``metrics/scoreboard.*``, ``summary.json``, ``timings.json`` and ``reports/reconstructions.npz``."""
+    params = load_params()
+    scoreboard = evaluate(
+        Splits.read(Path("data/splits.json")),
+        shards=Path("data/shards"),
+        models=Path("models/pretrained"),
+        settings=params.evaluate,
+        windows=params.windows,
+    )
+    scoreboard.write(metrics=Path("metrics"), reports=Path("reports"))
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

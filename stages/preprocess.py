@@ -1,0 +1,38 @@
+"""Stage `preprocess`: every recording of one dataset becomes a shard."""
+
+import sys
+from pathlib import Path
+
+from neurofm.catalog import LocalSource, load_entry
+from neurofm.errors import exit_on_user_error
+from neurofm.files import write_json
+from neurofm.ingest import ingest_dataset, quality_report, refuse_too_many_failures
+from neurofm.params import load_params, load_site
+from neurofm.sources import read_manifest
+
+
+def main(dataset: str) -> None:
+    """Fill ``data/shards/<dataset>/`` and say how each recording ended."""
+    settings = load_params().preprocess
+    entry, manifest = load_entry(dataset), read_manifest(Path(f"data/manifests/{dataset}.json"))
+    raw = Path(entry.source.path) if isinstance(entry.source, LocalSource) else Path(f"data/raw/{dataset}")
+    summary = ingest_dataset(
+        entry,
+        manifest,
+        raw=raw,
+        shards=Path(f"data/shards/{dataset}"),
+        receipts=Path(f"data/receipts/{dataset}.jsonl"),
+        running=Path(f".neurofm/receipts/{dataset}"),
+        settings=settings.of(entry.modality),
+        common=settings.common,
+        workers=load_site().workers,
+    )
+    report = quality_report(dataset, manifest, summary, shards=Path(f"data/shards/{dataset}"))
+    write_json(Path(f"metrics/quality/{dataset}.json"), report)
+    print(f"{dataset}: {summary.ran} recordings preprocessed, {len(summary.statuses) - summary.ran} whole already")
+    refuse_too_many_failures(dataset, summary, max_failed_fraction=settings.max_failed_fraction)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(sys.argv[1])

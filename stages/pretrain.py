@@ -1,0 +1,29 @@
+"""Stage `pretrain`: one model per fold."""
+
+from pathlib import Path
+
+from neurofm.errors import exit_on_user_error
+from neurofm.files import write_json
+from neurofm.params import load_params, load_site
+from neurofm.splits import Splits
+from neurofm.training.pretrain import pretrain_all_folds
+
+
+def main() -> None:
+    """Write ``models/pretrained/fold-<n>/`` and ``metrics/pretrain.json``."""
+    params = load_params()
+    result = pretrain_all_folds(
+        Splits.read(Path("data/splits.json")),
+        shards=Path("data/shards"),
+        settings=params.pretrain,
+        windows=params.windows,
+        runs=Path(".neurofm/runs"),
+        out=Path("models/pretrained"),
+        workers=load_site().workers,
+    )
+    write_json(Path("metrics/pretrain.json"), result)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
