@@ -299,16 +299,13 @@ def _by_subject(recording: Candidate, *, subjects: Sequence[str], settings: Spli
 def _by_time(recording: Candidate, *, settings: SplitSettings, window_samples: int) -> list[FoldRecording]:
     """Cut into blocks; where neighbours differ in role, drop half a gap from each side of the border."""
     gap = window_samples + round(recording.support_s * recording.sampling_rate_hz)
-    # A block loses at most one gap (half at each end) and must keep at least one gap's length and one window.
-    fits = recording.samples // max(2 * gap, gap + window_samples)
-    count = min(settings.blocks, fits)
-    least = max(3, settings.folds)
-    if count < least:
-        if recording.samples < least * (gap + window_samples) - gap:
-            return _train_only(recording, folds=settings.folds)
-        count = least
-    if settings.folds > 1:
-        count -= count % settings.folds
+    # A block loses at most one gap (half at each end): it should keep as much again, and must keep a window.
+    needed = gap + window_samples + 1
+    least = -(-3 // settings.folds) * settings.folds
+    if recording.samples // least < needed:
+        return _train_only(recording, folds=settings.folds)
+    count = max(least, min(settings.blocks, recording.samples // max(2 * gap, needed)))
+    count -= count % settings.folds
     edges = [round(index * recording.samples / count) for index in range(count + 1)]
     plans = []
     for fold in range(settings.folds):

@@ -55,7 +55,8 @@ class RecordingRule(Settings):
 
     pattern: str
     """Regular expression that must match the whole path of a recording's main file. Its named groups are
-    ``subject`` (required unless `subject` is given) and, where there are any, ``session``, ``task``, ``run``."""
+    ``subject`` (required unless `subject` is given) and, where there are any, ``session``, ``task``, ``run``. Further
+    named groups (``acq``) tell recordings apart: they stand in the recording's id and nowhere else."""
     subject: str = ""
     """Subject label where the path does not carry it."""
     session: str = ""
@@ -63,7 +64,8 @@ class RecordingRule(Settings):
     roles: dict[str, str] = Field(default_factory=dict)
     """Further files by role: a path template over the same named groups, ``{subject}_parc.nii.gz``."""
     extra: str = ""
-    """Regular expression of side files that every recording of the dataset may read."""
+    """Regular expression of side files that a recording may read. Where its named groups match, they must agree with
+    the recording's labels (``sub-(?P<subject>[^/]+)/.+``: the subject's own folder); without groups, all may read."""
 
     @field_validator("pattern", "extra")
     @classmethod

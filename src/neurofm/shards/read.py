@@ -77,6 +77,8 @@ def read_shard(path: Path) -> Shard:
     Unreadable
         If it is no shard of this schema, or a checksum inside does not match.
     """
+    if not zipfile.is_zipfile(path):
+        raise Unreadable(f"{path}: not a whole {SCHEMA} shard (no zip file, or a truncated one)")
     try:
         with ZipStore(path, mode="r") as store:
             return _decode(zarr.open_group(store, mode="r", zarr_format=3))

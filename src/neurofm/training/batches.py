@@ -90,7 +90,9 @@ def loss_of(batch: Batch, *, residual: Tensor, truth: Tensor, counts: Tensor) ->
     """
     prediction = predict(batch.modality, linear=batch.linear, residual=residual.double(), scale=batch.scale)
     wanted = target(batch.modality, truth.double(), scale=batch.scale)
-    return LOSSES[batch.modality](prediction, wanted)[counts].mean()
+    each = LOSSES[batch.modality](prediction, wanted)[counts]
+    # Windows without one valid sample teach nothing.
+    return each.sum() / max(each.numel(), 1)
 
 
 def null_loss(view: RecordingView, z: Tensor, *, scale: Scale) -> float:

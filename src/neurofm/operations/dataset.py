@@ -1,0 +1,219 @@
+"""Bring a folder of one's own into the project: ``neurofm dataset add PATH``."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from neurofm.catalog import CatalogEntry
+from neurofm.errors import UserError
+from neurofm.files import write_atomic
+from neurofm.operations.detect import Detected, detect
+from neurofm.readers import reader_options
+from neurofm.recording import Modality
+from neurofm.sources import recordings_of
+from neurofm.sources.local import scan
+
+_HUMAN = "Homo sapiens"
+
+
+def add_dataset(
+    path: Path,
+    *,
+    root: Path,
+    licence: str,
+    citation: str,
+    dataset_id: str | None = None,
+    title: str = "",
+    modality: Modality | None = None,
+    species: str = "",
+    subject: str = "",
+    subject_namespace: str = "",
+    pattern: str = "",
+    licence_url: str = "",
+    doi: str = "",
+    redistribute: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> CatalogEntry:
+    """Write the catalogue entry of a local folder, and name it under ``local`` in ``params.yaml``.
+
+    Parameters
+    ----------
+    path
+        BIDS EEG data set, folder of NWB files, or folder of parcellated time series with ``participants.tsv``.
+    root
+        The project's root.
+    licence, citation
+        On which terms, and whom to cite: no dataset takes part without them.
+    dataset_id
+        Name in the project; by default from the folder's name.
+    title
+        One line; by default from the folder's name.
+    modality
+        Needed where the files do not tell (two-photon or one-photon imaging).
+    species
+        Of all subjects; by default what NWB files say, and human for EEG and fMRI.
+    subject
+        Label of the one subject, where neither paths nor files carry it.
+    subject_namespace
+        Who numbered the subjects; by default the dataset's id. Datasets that share subjects must share it.
+    pattern
+        Which files: a glob (``*AAL*``), or a regular expression with named groups.
+    licence_url, doi, redistribute
+        As in the catalogue.
+    options
+        The reader's options; ``tr_s`` (seconds) is needed for time series, whose ``axes`` are ``time_channel`` and
+        whose ``atlas`` is ``parcel`` unless said otherwise. Those that are None are left out.
+
+    Returns
+    -------
+    CatalogEntry
+        As written to ``data/catalog/<id>.yaml``.
+
+    Raises
+    ------
+    UserError
+        If a fact is missing, nothing fits, or the id is taken. Nothing is written then.
+    """
+    folder = path.expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"{path}: not a folder.", mend="correct the path")
+    _refuse_empty({"licence": licence, "citation": citation})
+    name = dataset_id or re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    entry_path = root / "data" / "catalog" / f"{name}.yaml"
+    if entry_path.exists():
+        raise UserError(f"{entry_path}: there is a dataset {name!r} already.", mend="give another name with --id")
+    found = detect(folder, scan(folder), modality=modality, subject=subject, pattern=pattern)
+    rule = {"pattern": found.pattern, "subject": found.subject, "extra": found.extra}
+    facts: dict[str, Any] = {
+        "id": name,
+        "title": title or f"{found.kind} in {folder.name}",
+        "modality": found.modality.value,
+        "reader": found.reader,
+        "reader_options": _reader_options(found, options or {}, where=str(path)),
+        "source": {"archive": "local", "path": _stored_path(folder, root=root)},
+        "recordings": {key: value for key, value in rule.items() if value},
+        "subject_namespace": subject_namespace or name,
+        "species": _species(found, species, where=str(path)),
+        "licence": licence,
+        "licence_url": licence_url,
+        "redistribute": redistribute,
+        "citation": citation,
+        "doi": doi,
+    }
+    facts = {key: value for key, value in facts.items() if value not in ("", {})}
+    entry = CatalogEntry.parse(facts, where=f"dataset {name}", mend="correct what you gave for it")
+    found_lines(entry, root=root)
+    params = _with_local_dataset(root / "params.yaml", entry)
+    write_atomic(entry_path, _yaml_bytes(facts))
+    write_atomic(root / "params.yaml", params)
+    return entry
+
+
+def found_lines(entry: CatalogEntry, *, root: Path) -> list[str]:
+    """Say what an entry of a local folder makes of it: files, recordings, subjects.
+
+    Raises
+    ------
+    UserError
+        If its files do not make recordings.
+    """
+    assert entry.source.archive == "local"
+    folder = root / entry.source.path
+    paths = scan(folder)
+    try:
+        recordings = recordings_of(paths, entry.recordings, namespace=entry.subject_namespace, where=str(folder))
+    except UserError as error:
+        raise UserError(
+            error.problem,
+            mend="choose the files with --pattern: a glob, such as '*atlas-AAL*', or a regular expression with the "
+            "named groups subject, session, task and run",
+        ) from None
+    subjects = sorted({recording.subject for recording in recordings})
+    used = {path for recording in recordings for path in (*recording.files.values(), *recording.extra)}
+    sessions = ", ".join(recording.id for recording in recordings[:3])
+    return [
+        f"{entry.id}: {entry.modality} in {folder}, read by {entry.reader}",
+        f"  {len(recordings)} recordings ({sessions}{', ...' if len(recordings) > 3 else ''})",
+        f"  {len(subjects)} subjects ({', '.join(subjects[:3])}{', ...' if len(subjects) > 3 else ''})",
+        f"  {len(used)} of {len(paths)} files, {sum((folder / path).stat().st_size for path in used) / 1e6:.1f} MB",
+    ]
+
+
+def _refuse_empty(facts: Mapping[str, str]) -> None:
+    for name, value in facts.items():
+        if not value.strip():
+            raise UserError(
+                f"dataset add: no {name}.", mend=f"say --{name}; no dataset takes part without one, your own included"
+            )
+
+
+def _stored_path(folder: Path, *, root: Path) -> str:
+    inside = folder.is_relative_to(root.resolve())
+    return folder.relative_to(root.resolve()).as_posix() if inside else str(folder)
+
+
+def _species(found: Detected, said: str, *, where: str) -> str:
+    species = said or found.species or (_HUMAN if found.reader in {"bids", "tables"} else "")
+    if not species:
+        raise UserError(f"{where}: the files do not say of which species.", mend="say --species, as 'Mus musculus'")
+    return species
+
+
+def _reader_options(found: Detected, given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    options = {key: value for key, value in given.items() if value is not None}
+    if found.reader == "tables":
+        if "tr_s" not in options:
+            raise UserError(
+                f"{where}: {found.kind} do not carry their repetition time.", mend="say --tr-s SECONDS, such as 2.0"
+            )
+        options = {"axes": "time_channel", "atlas": "parcel"} | options
+    reader_options(found.reader, options, where=f"{where}: options")
+    return options
+
+
+def _with_local_dataset(params: Path, entry: CatalogEntry) -> bytes:
+    """Return ``params.yaml`` with the dataset under ``local``, comments and order kept."""
+    try:
+        text = params.read_text(encoding="utf-8")
+        yaml = _round_trip(text)
+        content = yaml.load(text)
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{params}: not readable ({' '.join(str(error).split())}).", mend="run this at the project's root"
+        ) from None
+    local = content.get("local")
+    if not isinstance(local, CommentedMap) or not local:
+        local = CommentedMap()
+        content["local"] = local
+    if entry.id in local or entry.id in (content.get("datasets") or {}):
+        raise UserError(f"{params}: names a dataset {entry.id!r} already.", mend="give another name with --id")
+    assert entry.source.archive == "local"
+    local[entry.id] = {"modality": entry.modality.value, "reader": entry.reader, "path": entry.source.path}
+    stream = io.BytesIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
+def _round_trip(text: str) -> YAML:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # never fold a line that the user did not fold
+    if re.search(r"^( *)[^\s#-][^\n]*:\n\1  - ", text, flags=re.MULTILINE):
+        yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _yaml_bytes(facts: Mapping[str, Any]) -> bytes:
+    yaml = YAML()
+    yaml.width = 4096
+    stream = io.BytesIO()
+    yaml.dump(dict(facts), stream)
+    return stream.getvalue()

@@ -1,0 +1,161 @@
+"""Predictor: a trained model applied to recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurofm.errors import UserError
+from neurofm.model import Moments, predict, smooth, to_z
+from neurofm.training.batches import make_batch, residual_of
+from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
+from neurofm.training.contexts import Context, make_context, moments_of
+from neurofm.windows import RecordingView
+
+
+class Predictor:
+    """Predict hidden channels from visible ones, and encode windows.
+
+    What is visible comes in as an array of the visible channels only, so nothing else can be looked at. A
+    recording is described once, by `prepare`, from its calibration segments.
+
+    Parameters
+    ----------
+    checkpoint
+        The trained model.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._contexts: dict[str, Context] = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load ``models/pretrained/fold-<n>``.
+
+        Raises
+        ------
+        UserError
+            If a file is missing or damaged.
+        """
+        return cls(read_checkpoint(folder))
+
+    def trained_on(self, subject: str) -> bool:
+        """Whether the subject was seen in training."""
+        return digest(subject) in self.checkpoint.subjects
+
+    def prepare(self, view: RecordingView) -> Context:
+        """Describe a recording from its calibration segments and the prior; kept by the recording's name.
+
+        Raises
+        ------
+        UserError
+            For a modality that the model was not trained on.
+        """
+        if view.name not in self._contexts:
+            choices = self.checkpoint.choices
+            if view.channel_set not in choices.by_channel_set and view.modality not in choices.by_modality:
+                raise UserError(
+                    f"{view.name}: the model was not trained on {view.modality} recordings.",
+                    mend="add a dataset of that modality to `datasets` in params.yaml and train again",
+                )
+            choice = choices.of(view)
+            prior = self.checkpoint.priors.get(view.channel_set, Moments.zero(len(view.channel_ids)))
+            if digest(view.name) in self.checkpoint.prior_recordings:
+                # Its own train segments are its calibration already.
+                prior = prior - moments_of(view, view.roles.train, sd_samples=choice.core.smoothing_samples)
+            self._contexts[view.name] = make_context(
+                view, calibration=view.roles.calibration, prior=prior, choice=choice
+            )
+        return self._contexts[view.name]
+
+    def predict(
+        self,
+        view: RecordingView,
+        visible: npt.NDArray[np.float32],
+        visible_index: npt.NDArray[np.int64],
+        hidden_index: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float64]:
+        """Predict hidden channels with the whole model.
+
+        Parameters
+        ----------
+        view
+            The recording that the windows are of; only its calibration segments are looked at.
+        visible
+            [window, time, visible] z units; time in whole patches.
+        visible_index, hidden_index
+            Channels of the recording.
+
+        Returns
+        -------
+        [window, time, hidden] float64 in z units; for spikes (expected count - mean) / SD.
+        """
+        return self._predict(view, visible, visible_index, hidden_index, gain=self.checkpoint.gains[view.modality])
+
+    def predict_linear(
+        self,
+        view: RecordingView,
+        visible: npt.NDArray[np.float32],
+        visible_index: npt.NDArray[np.int64],
+        hidden_index: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float64]:
+        """Predict hidden channels with the linear core alone; as `predict`."""
+        return self._predict(view, visible, visible_index, hidden_index, gain=0.0)
+
+    def encode(self, view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Encode windows with all usable channels visible.
+
+        Parameters
+        ----------
+        view
+            The recording.
+        z
+            [window, time, channel] z units of all its channels; time in whole patches.
+
+        Returns
+        -------
+        [window, patch, width] float32
+        """
+        context = self.prepare(view)
+        usable = torch.from_numpy(np.flatnonzero(view.usable))
+        values = torch.from_numpy(z)[..., usable]
+        smoothed = smooth(values.double(), sd_samples=context.core.settings.smoothing_samples)
+        with torch.no_grad():
+            latents = self.checkpoint.network.encode(
+                view.modality,
+                values=values,
+                smoothed=smoothed.float(),
+                identity=context.identity[usable],
+                sampling_rate_hz=view.sampling_rate_hz,
+            )
+        encoded: npt.NDArray[np.float32] = latents.numpy()
+        return encoded
+
+    def _predict(
+        self,
+        view: RecordingView,
+        visible: npt.NDArray[np.float32],
+        visible_index: npt.NDArray[np.int64],
+        hidden_index: npt.NDArray[np.int64],
+        *,
+        gain: float,
+    ) -> npt.NDArray[np.float64]:
+        batch = make_batch(
+            view,
+            self.prepare(view),
+            seen=torch.from_numpy(visible),
+            visible=torch.from_numpy(visible_index),
+            hidden=torch.from_numpy(hidden_index),
+        )
+        residual = torch.zeros_like(batch.linear)
+        if gain:
+            with torch.no_grad():
+                residual = gain * residual_of(self.checkpoint.network, batch).double()
+        prediction = predict(view.modality, linear=batch.linear, residual=residual, scale=batch.scale)
+        values: npt.NDArray[np.float64] = to_z(view.modality, prediction, scale=batch.scale).numpy()
+        return values

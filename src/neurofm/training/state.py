@@ -1,0 +1,55 @@
+"""State of a training run on disk: what a killed run goes on from, to the same bit."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurofm.files import write_atomic
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """All that changes from step to step. Random numbers depend on seed and step only and need no state."""
+
+    step: int
+    weights: Weights
+    average: Weights
+    """Running average of the weights: what is validated and kept."""
+    optimizer: dict[str, Any]
+    best: Weights
+    """The average at its best validation."""
+    best_step: int
+    best_score: float
+    stale: int
+    """Validations since the best one."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_state(state: RunState, path: Path, *, key: str) -> None:
+    """Write atomically; `key` names the settings and data that the run belongs to."""
+    buffer = io.BytesIO()
+    torch.save({"key": key, **vars(state)}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_state(path: Path, *, key: str) -> RunState | None:
+    """Read what `save_state` wrote; None where there is nothing that belongs to `key`."""
+    if not path.exists():
+        return None
+    saved = torch.load(path, weights_only=True)
+    if saved.pop("key") != key:
+        return None
+    return RunState(**saved)
+
+
+def copy_of(weights: Weights) -> Weights:
+    """Copy that later steps do not change."""
+    return {name: value.detach().clone() for name, value in weights.items()}

@@ -1,0 +1,172 @@
+"""Units are run once, again only when something changed, and one that fails or dies costs only itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from neurofm.recording import UnitStatus, Unreadable
+from neurofm.units import Outcome, Unit, UnitSummary, code_digest, read_receipts, run_units, unit_key
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the working function below is told."""
+
+    output: Path
+    text: str
+    log: Path
+
+
+def work(job: Job) -> Outcome:
+    with job.log.open("a") as log:
+        log.write(f"{job.output.name}\n")
+    if job.text == "damaged":
+        raise Unreadable(f"{job.output.name}: damaged")
+    if job.text == "bug":
+        raise ZeroDivisionError("division")
+    if job.text == "killed":
+        job.output.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    job.output.write_text(job.text)
+    return Outcome(facts={"length": len(job.text)})
+
+
+@dataclass
+class Stage:
+    """A stage in a folder of its own."""
+
+    folder: Path
+
+    def run(self, texts: dict[str, str], *, workers: int = 2) -> UnitSummary:
+        (self.folder / "out").mkdir(exist_ok=True)
+        units = [
+            Unit(
+                id=name,
+                key=unit_key(inputs={"text": text}, params={}, code={}, libraries={}),
+                outputs=(self.folder / "out" / name,),
+                payload=Job(output=self.folder / "out" / name, text=text, log=self.folder / "log"),
+                missing="not downloaded" if text == "missing" else "",
+            )
+            for name, text in texts.items()
+        ]
+        return run_units(
+            units,
+            work,
+            title="test",
+            receipts=self.folder / "receipts.jsonl",
+            running=self.folder / "running",
+            workers=workers,
+        )
+
+    def ran(self) -> list[str]:
+        """Names worked on since the last call."""
+        log = self.folder / "log"
+        names = sorted(log.read_text().split()) if log.exists() else []
+        log.unlink(missing_ok=True)
+        return names
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def test_only_what_changed_runs_again(stage: Stage) -> None:
+    stage.run({"a": "one", "b": "two", "c": "three"})
+    assert stage.ran() == ["a", "b", "c"]
+    assert stage.run({"a": "one", "b": "two", "c": "three"}).ran == 0
+    assert stage.ran() == []
+    stage.run({"a": "one", "b": "TWO", "c": "three"})
+    assert stage.ran() == ["b"]
+
+
+def test_deleted_and_changed_outputs_are_built_again(stage: Stage) -> None:
+    texts = {"a": "one", "b": "two", "c": "three"}
+    stage.run(texts)
+    stage.ran()
+    (stage.folder / "out" / "a").unlink()
+    (stage.folder / "out" / "b").write_text("twp")
+    stage.run(texts)
+    assert stage.ran() == ["a", "b"]
+    assert (stage.folder / "out" / "b").read_text() == "two"
+
+
+@pytest.mark.parametrize(("text", "reason"), [("damaged", "a: damaged"), ("bug", "ZeroDivisionError: division")])
+def test_a_failure_costs_only_itself_and_is_tried_again(stage: Stage, text: str, reason: str) -> None:
+    summary = stage.run({"a": text, "b": "two"})
+    assert summary.failed == ("a",)
+    assert summary.reasons == {"a": reason}
+    assert summary.statuses["b"] is UnitStatus.SUCCEEDED
+    assert stage.ran() == ["a", "b"]
+    stage.run({"a": text, "b": "two"})
+    assert stage.ran() == ["a"]
+
+
+def test_a_killed_worker_costs_only_its_unit(stage: Stage) -> None:
+    texts = {"a": "one", "b": "killed", "c": "three", "d": "four"}
+    summary = stage.run(texts)
+    assert summary.failed == ("b",)
+    assert summary.statuses["b"] is UnitStatus.INCOMPLETE
+    assert not (stage.folder / "out" / "b").exists()
+    assert {(stage.folder / "out" / name).read_text() for name in "acd"} == {"one", "three", "four"}
+
+
+def test_missing_input_is_unavailable_and_leaves_no_old_result(stage: Stage) -> None:
+    stage.run({"a": "one"})
+    summary = stage.run({"a": "missing"})
+    assert summary.statuses["a"] is UnitStatus.UNAVAILABLE
+    assert not (stage.folder / "out" / "a").exists()
+
+
+def test_interrupted_stage_goes_on_from_its_running_receipts(stage: Stage) -> None:
+    stage.run({"a": "one", "b": "two"})
+    stage.ran()
+    # As if the stage had been killed before it gathered: receipts lie one by one, one of them half-written.
+    receipts = read_receipts(stage.folder / "receipts.jsonl")
+    (stage.folder / "receipts.jsonl").unlink()
+    (stage.folder / "running").mkdir(exist_ok=True)
+    (stage.folder / "running" / "a.json").write_text(receipts["a"].model_dump_json())
+    (stage.folder / "running" / "b.json").write_text(receipts["b"].model_dump_json()[:40])
+    stage.run({"a": "one", "b": "two"})
+    assert stage.ran() == ["b"]
+    assert not list((stage.folder / "running").iterdir())
+
+
+def test_receipts_keep_cost_apart_from_results(stage: Stage) -> None:
+    stage.run({"a": "one"})
+    line = json.loads((stage.folder / "receipts.jsonl").read_text())
+    assert line["facts"] == {"length": 3}
+    assert set(line["cost"]) == {"seconds", "cpu_s", "peak_mb", "host"}
+
+
+def test_key_changes_with_each_ingredient() -> None:
+    base = {"inputs": {"a": "1"}, "params": {"x": 1}, "code": {"m": "1"}, "libraries": {"n": "1"}}
+    keys = {unit_key(**base)}  # type: ignore[arg-type]
+    for name in base:
+        keys.add(unit_key(**(base | {name: {"changed": "2"}})))  # type: ignore[arg-type]
+    keys.add(unit_key(**base, container="sha256:1"))  # type: ignore[arg-type]
+    assert len(keys) == len(base) + 2
+
+
+def test_code_digest_sees_code_and_not_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "codepackage"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    helper, step = package / "helper.py", package / "step.py"
+    helper.write_text("def half(x):\n    return x / 2\n")
+    step.write_text('"""Doc."""\nfrom codepackage.helper import half\n\ndef run(x):\n    return half(x)\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    before = code_digest("codepackage.step")
+    step.write_text(
+        '"""Other."""\nfrom codepackage.helper import half\n\n'
+        '# why\ndef run(x):\n    """Halve."""\n    return half(x)\n'
+    )
+    assert code_digest("codepackage.step") == before
+    helper.write_text("def half(x):\n    return x / 3\n")
+    assert code_digest("codepackage.step") != before
