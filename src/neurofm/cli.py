@@ -9,7 +9,12 @@ from typing import Annotated
 
 import typer
 
+from neurofm.catalog import load_entry
 from neurofm.errors import UserError, exit_on_user_error
+from neurofm.operations.dataset import add_dataset, found_lines
+from neurofm.operations.preflight import download_plan, plan_lines
+from neurofm.params import load_params
+from neurofm.readers import reader_options
 from neurofm.recording import Modality
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -31,10 +36,11 @@ def options(
 @app.command()
 def preflight() -> None:
     """Validate every setting and say what a first `dvc repro` will download, before anything starts."""
-    from neurofm.operations.preflight import preflight_lines  # noqa: PLC0415  # the other commands start faster
-    from neurofm.params import load_params  # noqa: PLC0415
-
-    for line in preflight_lines(load_params(), root=Path()):
+    params = load_params()
+    entries = [load_entry(dataset) for dataset in sorted(params.all_datasets)]
+    for entry in entries:
+        reader_options(entry.reader, entry.reader_options, where=f"data/catalog/{entry.id}.yaml")
+    for line in plan_lines(download_plan(entries, root=Path())):
         print(line)
 
 
@@ -64,15 +70,31 @@ def dataset_add(
     citation: Annotated[str, typer.Option(help="How to cite it, e.g. 'Doe lab, in preparation'.")],
     dataset_id: Annotated[str | None, typer.Option("--id", help="Default: the folder's name.")] = None,
     modality: Annotated[Modality | None, typer.Option(help="Where the files do not tell.")] = None,
-    species: Annotated[str, typer.Option()] = "Homo sapiens",
+    species: Annotated[str, typer.Option(help="Where the files do not tell, e.g. 'Mus musculus'.")] = "",
+    subject: Annotated[str, typer.Option(help="Label of the one subject, where file names do not carry it.")] = "",
     tr_s: Annotated[float | None, typer.Option(help="Seconds between volumes, for time series.")] = None,
     atlas: Annotated[str | None, typer.Option(help="Name of the parcellation, for time series.")] = None,
     variable: Annotated[str | None, typer.Option(help="Variable inside .mat files.")] = None,
     axes: Annotated[str | None, typer.Option(help="time_channel or channel_time, for time series.")] = None,
-    pattern: Annotated[str | None, typer.Option(help="Regular expression of the recordings' main files.")] = None,
+    pattern: Annotated[str, typer.Option(help="Which main files to take, where several fit one subject.")] = "",
 ) -> None:
     """Write the catalogue entry of a folder of yours and add it to params.yaml."""
-    raise NotImplementedError
+    options = {"tr_s": tr_s, "atlas": atlas, "variable": variable, "axes": axes}
+    entry = add_dataset(
+        path,
+        root=Path(),
+        licence=licence,
+        citation=citation,
+        dataset_id=dataset_id,
+        modality=modality,
+        species=species,
+        subject=subject,
+        pattern=pattern,
+        options={name: value for name, value in options.items() if value is not None},
+    )
+    for line in found_lines(entry, root=Path()):
+        print(line)
+    print("Next: dvc repro")
 
 
 def main() -> None:

@@ -12,24 +12,14 @@ from typing import Any
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
-from neurofm.preprocess import preprocess_recording
-from neurofm.preprocess.common import Common
-from neurofm.readers import read_recording
+from neurofm.preprocess import Common, modality_module, preprocess_recording
+from neurofm.readers import read_recording, reader_module
 from neurofm.readers.input import ReaderInput
 from neurofm.recording import Manifest, ManifestRecording, UnitStatus, Unreadable
 from neurofm.settings import Settings
 from neurofm.shards import Provenance, read_shard, write_shard
+from neurofm.shards.write import VERSION as SHARD_VERSION
 from neurofm.units import Outcome, Unit, UnitSummary, code_digest, run_units, unit_key
-
-_LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "spikes": ("numpy", "pynwb"),
-    "calcium": ("numpy", "scipy", "pynwb"),
-    "miniscope": ("numpy", "scipy", "pynwb"),
-    "fmri": ("numpy", "scipy", "nilearn", "nibabel"),
-    "eeg": ("numpy", "scipy", "mne", "mne-bids"),
-}
-"""Per modality the libraries whose arithmetic ends up in a shard."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class IngestTask:
@@ -120,7 +110,7 @@ def ingest(task: IngestTask) -> Outcome:
         files=tuple((path, f"sha256:{digest}") for path, digest in sorted(task.digests.items())),
         licence=task.entry.licence,
         citation=task.entry.citation,
-        libraries=_libraries(task.entry.modality),
+        libraries=_libraries(task.entry),
     )
     try:
         write_shard(recording, provenance=provenance, path=task.shard)
@@ -136,8 +126,20 @@ def ingest(task: IngestTask) -> Outcome:
     )
 
 
-def _libraries(modality: str) -> dict[str, str]:
-    return {name: version(name) for name in (*_LIBRARIES[modality], "zarr", "numcodecs")}
+def _libraries(entry: CatalogEntry) -> dict[str, str]:
+    """Return the versions of the libraries whose arithmetic ends up in a shard."""
+    names = {*reader_module(entry.reader).LIBRARIES, *modality_module(entry.modality).LIBRARIES, "zarr", "numcodecs"}
+    return {name: version(name) for name in sorted(names)}
+
+
+def _code(entry: CatalogEntry) -> dict[str, str]:
+    """Return version and digest of every module that a shard's bytes come from."""
+    reader, modality = reader_module(entry.reader), modality_module(entry.modality)
+    return {
+        "reader": f"{reader.VERSION}-{code_digest(f'neurofm.readers.{entry.reader}')}",
+        "preprocess": f"{modality.VERSION}-{code_digest(f'neurofm.preprocess.{entry.modality}')}",
+        "shard": f"{SHARD_VERSION}-{code_digest('neurofm.shards.write')}",
+    }
 
 
 def _unit(
@@ -162,20 +164,13 @@ def _unit(
         "recording": recording.model_dump(mode="json"),
         "source": [entry.source.archive, manifest.source_id, manifest.version],
     }
-    modules = (
-        f"neurofm.readers.{entry.reader}",
-        f"neurofm.preprocess.{entry.modality}",
-        "neurofm.preprocess.common",
-        "neurofm.shards.write",
-        "neurofm.shards.quantise",
-    )
     return Unit(
         id=recording.id,
         key=unit_key(
             inputs=digests,
             params=params,
-            code={module: code_digest(module) for module in modules},
-            libraries=_libraries(entry.modality),
+            code=_code(entry),
+            libraries=_libraries(entry),
         ),
         outputs=(shard,),
         payload=IngestTask(

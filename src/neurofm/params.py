@@ -12,12 +12,7 @@ from neurofm.catalog import load_entry, read_yaml
 from neurofm.catalog.entry import LocalSource
 from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
-from neurofm.preprocess.calcium import CalciumSettings
-from neurofm.preprocess.common import Common
-from neurofm.preprocess.eeg import EEGSettings
-from neurofm.preprocess.fmri import FMRISettings
-from neurofm.preprocess.miniscope import MiniscopeSettings
-from neurofm.preprocess.spikes import SpikesSettings
+from neurofm.preprocess import Common, calcium, eeg, fmri, miniscope, spikes
 from neurofm.recording import Modality
 from neurofm.report.settings import ReportSettings
 from neurofm.settings import Settings
@@ -46,11 +41,11 @@ class PreprocessParams(Settings):
     """`preprocess`: what all modalities share, and one section each."""
 
     common: Common
-    spikes: SpikesSettings
-    calcium: CalciumSettings
-    miniscope: MiniscopeSettings
-    fmri: FMRISettings
-    eeg: EEGSettings
+    spikes: spikes.ModalitySettings
+    calcium: calcium.ModalitySettings
+    miniscope: miniscope.ModalitySettings
+    fmri: fmri.ModalitySettings
+    eeg: eeg.ModalitySettings
     max_failed_fraction: float = Field(ge=0, le=1)
     """Share of a dataset's recordings that may fail before its stage does."""
 

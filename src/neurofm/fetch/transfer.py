@@ -20,7 +20,7 @@ from neurofm.progress import Progressing
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 """Pauses between attempts, each lengthened by up to its own length so that many machines do not return at once."""
 _LONGEST_PAUSE_S = 60.0
-_CHUNK_BYTES = 1 << 18
+_RANGE_NOT_SATISFIABLE = 416
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -120,13 +120,14 @@ def _stream(link: Link, part: Path, *, size: int, sha256: str, session: PyPIClie
     if start < size:
         headers = {"Range": f"bytes={start}-"} if start else {}
         with session.get_stream(link.url_without_fragment, headers=headers) as response:
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == _RANGE_NOT_SATISFIABLE:
                 part.unlink()
             _check_status(response, link)
             resumed = response.status_code == httpx2.codes.PARTIAL_CONTENT and start > 0
             length_known = "content-length" in response.headers
             with part.open("ab" if resumed else "wb") as file:
-                for chunk in response.iter_raw(_CHUNK_BYTES):
+                # As they arrive: gathering them into larger chunks would lose the last ones when the line breaks.
+                for chunk in response.iter_raw():
                     file.write(chunk)
                     yield len(chunk)
                     if file.tell() > size:
@@ -144,7 +145,7 @@ def _stream(link: Link, part: Path, *, size: int, sha256: str, session: PyPIClie
 
 def _check_status(response: httpx2.Response, link: Link) -> None:
     code = response.status_code
-    if code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+    if code == _RANGE_NOT_SATISFIABLE:
         raise _Broken("the server could not go on from what was there")
     if code in _TRANSIENT:
         raise _Broken(f"HTTP {code} {response.reason_phrase}", pause_s=_retry_after_s(response))

@@ -52,9 +52,7 @@ class TransformerLayer(nn.Module):
         """[window, patch, width] -> the same."""
         parts = self.project_in(self.norm_attention(x)).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        attended = functional.scaled_dot_product_attention(
-            self.rotary(query, time_s), self.rotary(key, time_s), value
-        )
+        attended = functional.scaled_dot_product_attention(self.rotary(query, time_s), self.rotary(key, time_s), value)
         x = x + self.dropout(self.project_out(attended.transpose(1, 2).flatten(2)))
         result: Tensor = x + self.dropout(self.feed_forward(x))
         return result
@@ -65,9 +63,7 @@ class TransformerBackbone(nn.Module):
 
     def __init__(self, *, width: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            TransformerLayer(width=width, heads=heads, dropout=dropout) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(TransformerLayer(width=width, heads=heads, dropout=dropout) for _ in range(layers))
 
     def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
         """Let patches exchange information.

@@ -28,7 +28,7 @@ def identity_features(position: npt.NDArray[np.float32], statistics: npt.NDArray
     -------
     [channel, IDENTITY_FEATURES] float32; unknown positions are 0 and flagged.
     """
-    known = np.isfinite(position).all(axis=1)
+    known = np.asarray(np.isfinite(position).all(axis=1))
     scaled = np.zeros_like(position, dtype=np.float32)
     if known.any():
         low, middle, high = np.percentile(position[known], [5, 50, 95], axis=0)

@@ -1,7 +1,9 @@
 """The network: reads the visible channels of a window and corrects the linear core's estimate of any channel.
 
     visible values --tokenizer--> tokens --identity-weighted pooling--> one token per patch
-        --backbone over time--> latents --readout, asked by channel identity and core estimate--> answers
+        --backbone over time--> latents
+    tokens --weighted by correlation with the channel asked for--> messages
+    latents, messages --readout, asked by channel identity and core estimate--> answers
         --head (starts at zero)--> residual on the linear core
 
 Hidden channels enter by their identity only, so their values cannot influence what is predicted.
@@ -10,6 +12,7 @@ Hidden channels enter by their identity only, so their values cannot influence w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,7 +23,7 @@ from neurofm.model.backbone import BACKBONES
 from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.pooling import IdentityPooling
-from neurofm.model.readout import ChannelReadout
+from neurofm.model.readout import ChannelReadout, PairMessages
 from neurofm.model.tokenizer import PatchTokenizer, to_patches
 from neurofm.recording import Modality
 from neurofm.settings import Settings
@@ -41,6 +44,32 @@ class ModelSettings(Settings):
             msg = f"width {self.width} is not a multiple of 2 * heads {2 * self.heads}"
             raise ValueError(msg)
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visible:
+    """What is seen of windows of one recording."""
+
+    modality: Modality
+    sampling_rate_hz: float
+    values: Tensor
+    """[window, time, visible] float32, z units; time in whole patches."""
+    smoothed: Tensor
+    """[window, time, visible] float32: the mean over the scales of the linear core."""
+    identity: Tensor
+    """[visible, IDENTITY_FEATURES] float32"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """The channels asked for, and what is known of them without their values."""
+
+    linear: Tensor
+    """[window, time, channel] float32: estimate of the linear core, z units."""
+    identity: Tensor
+    """[channel, IDENTITY_FEATURES] float32"""
+    correlations: Tensor
+    """[channel, visible] float32, from samples that may be looked at."""
 
 
 class NeuroFM(nn.Module):
@@ -67,57 +96,48 @@ class NeuroFM(nn.Module):
             width=width, layers=settings.layers, heads=settings.heads, dropout=settings.dropout
         )
         self.estimates = nn.ModuleDict({str(m): nn.Linear(patch, width) for m, patch in patch_samples.items()})
+        self.messages = PairMessages(width)
         self.readout = ChannelReadout(width)
-        self.heads = nn.ModuleDict(
-            {str(m): PatchHead(patch=patch, width=width) for m, patch in patch_samples.items()}
-        )
+        self.heads = nn.ModuleDict({str(m): PatchHead(patch=patch, width=width) for m, patch in patch_samples.items()})
         self.patch_samples = dict(patch_samples)
 
-    def encode(
-        self, modality: Modality, *, values: Tensor, smoothed: Tensor, identity: Tensor, sampling_rate_hz: float
-    ) -> Tensor:
-        """Turn the visible channels of windows into latents.
+    def encode(self, seen: Visible) -> Tensor:
+        """Turn what is visible into latents, [window, patch, width]."""
+        return self._latents(seen, self._tokens(seen))
+
+    def forward(self, seen: Visible, query: Query) -> Tensor:
+        """Correct the linear core's estimate of the channels asked for.
 
         Parameters
         ----------
-        modality
-            Chooses the tokenizer.
-        values, smoothed
-            [window, time, visible] float32, z units.
-        identity
-            [visible, IDENTITY_FEATURES]
-        sampling_rate_hz
-            Of the values.
+        seen
+            Visible channels.
+        query
+            Channels asked for, visible or hidden.
 
         Returns
         -------
-        [window, patch, width] float32
+        [window, time, channel] float32: residual on the scale of `neurofm.model.links`.
         """
-        tokens = self.tokenizers[modality](values, smoothed)
-        pooled = self.pooling(tokens, self.identity(identity)) + self.modality[modality]
-        time_s = torch.arange(pooled.shape[1]) * (self.patch_samples[modality] / sampling_rate_hz)
-        latents: Tensor = self.backbone(pooled, time_s)
-        return latents
-
-    def residual(self, modality: Modality, *, latents: Tensor, linear: Tensor, identity: Tensor) -> Tensor:
-        """Correct the linear core's estimate of some channels.
-
-        Parameters
-        ----------
-        modality
-            Chooses the head.
-        latents
-            [window, patch, width]
-        linear
-            [window, time, channel] float32: the core's estimate, z units.
-        identity
-            [channel, IDENTITY_FEATURES] of the channels asked for.
-
-        Returns
-        -------
-        [window, time, channel] float32
-        """
-        patches = to_patches(linear, patch=self.patch_samples[modality])
-        answers = self.readout(latents, self.identity(identity), self.estimates[modality](patches))
+        modality = seen.modality
+        tokens = self._tokens(seen)
+        answers = self.readout(
+            self._latents(seen, tokens),
+            identity=self.identity(query.identity),
+            estimates=self.estimates[modality](to_patches(query.linear, patch=self.patch_samples[modality])),
+            messages=self.messages(tokens, query.correlations),
+        )
         corrected: Tensor = self.heads[modality](answers)
         return corrected
+
+    def _tokens(self, seen: Visible) -> Tensor:
+        """[window, patch, visible, width]."""
+        tokens: Tensor = self.tokenizers[seen.modality](seen.values, seen.smoothed)
+        return tokens
+
+    def _latents(self, seen: Visible, tokens: Tensor) -> Tensor:
+        """[window, patch, width]."""
+        pooled = self.pooling(tokens, self.identity(seen.identity)) + self.modality[seen.modality]
+        patch_s = self.patch_samples[seen.modality] / seen.sampling_rate_hz
+        latents: Tensor = self.backbone(pooled, torch.arange(pooled.shape[1]) * patch_s)
+        return latents

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 def to_patches(x: Tensor, *, patch: int) -> Tensor:
     """[window, time, channel] -> [window, patches, channel, patch]."""
-    return x.unflatten(1, (-1, patch)).transpose(2, 3)
+    windows, time, channels = x.shape
+    return x.reshape(windows, time // patch, patch, channels).transpose(2, 3)
 
 
 class PatchTokenizer(nn.Module):

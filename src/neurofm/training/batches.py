@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurofm.model import LOSSES, NeuroFM, Scale, predict, smooth, target
+from neurofm.model import LOSSES, Query, Scale, Visible, predict, smooth_scales, target
 from neurofm.recording import Modality
 from neurofm.training.contexts import Context
 from neurofm.windows import RecordingView
@@ -19,59 +19,66 @@ from neurofm.windows import RecordingView
 class Batch:
     """Windows of one recording that share one set of hidden channels."""
 
-    modality: Modality
-    sampling_rate_hz: float
-    values: Tensor
-    """[window, time, visible] float32, z units."""
-    smoothed: Tensor
-    """[window, time, visible] float32, as the core smooths them."""
+    seen: Visible
+    query: Query
     linear: Tensor
     """[window, time, hidden] float64: estimate of the linear core, z units."""
-    visible_identity: Tensor
-    hidden_identity: Tensor
     scale: Scale
     """Of the hidden channels."""
 
+    @property
+    def modality(self) -> Modality:
+        """Modality of the recording."""
+        return self.seen.modality
 
-def make_batch(
-    view: RecordingView, context: Context, *, seen: Tensor, visible: Tensor, hidden: Tensor
-) -> Batch:
+
+def see(view: RecordingView, context: Context, *, values: Tensor, visible: Tensor) -> tuple[Visible, Tensor]:
+    """Put together what is seen of windows.
+
+    Parameters
+    ----------
+    view, context
+        The recording and what is known of it.
+    values
+        [window, time, visible] float32 z units of the visible channels.
+    visible
+        int64 channel indices.
+
+    Returns
+    -------
+    What the network sees, and the smoothed values that the core sees, [window, time, scale, visible] float64.
+    """
+    smoothed = smooth_scales(values.double(), sds_samples=context.core.settings.smoothing_samples)
+    seen = Visible(
+        modality=view.modality,
+        sampling_rate_hz=view.sampling_rate_hz,
+        values=values,
+        smoothed=smoothed.mean(dim=-2).float(),
+        identity=context.identity[visible],
+    )
+    return seen, smoothed
+
+
+def make_batch(view: RecordingView, context: Context, *, values: Tensor, visible: Tensor, hidden: Tensor) -> Batch:
     """Put together what the model predicts from.
 
     Parameters
     ----------
     view, context
         The recording and what is known of it.
-    seen
+    values
         [window, time, visible] float32 z units of the visible channels, all that is seen of the windows.
     visible, hidden
         int64 channel indices.
     """
-    smoothed = smooth(seen.double(), sd_samples=context.core.settings.smoothing_samples)
-    return Batch(
-        modality=view.modality,
-        sampling_rate_hz=view.sampling_rate_hz,
-        values=seen,
-        smoothed=smoothed.float(),
-        linear=smoothed @ context.core.weights(visible, hidden),
-        visible_identity=context.identity[visible],
-        hidden_identity=context.identity[hidden],
-        scale=context.scale.of(hidden),
+    seen, smoothed = see(view, context, values=values, visible=visible)
+    linear = context.core.estimate(smoothed, visible=visible, hidden=hidden)
+    query = Query(
+        linear=linear.float(),
+        identity=context.identity[hidden],
+        correlations=context.core.correlations(visible, hidden),
     )
-
-
-def residual_of(network: NeuroFM, batch: Batch) -> Tensor:
-    """[window, time, hidden] float32 correction by the network."""
-    latents = network.encode(
-        batch.modality,
-        values=batch.values,
-        smoothed=batch.smoothed,
-        identity=batch.visible_identity,
-        sampling_rate_hz=batch.sampling_rate_hz,
-    )
-    return network.residual(
-        batch.modality, latents=latents, linear=batch.linear.float(), identity=batch.hidden_identity
-    )
+    return Batch(seen=seen, query=query, linear=linear, scale=context.scale.of(hidden))
 
 
 def loss_of(batch: Batch, *, residual: Tensor, truth: Tensor, counts: Tensor) -> Tensor:

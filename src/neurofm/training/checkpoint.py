@@ -53,7 +53,7 @@ def digest(name: str) -> str:
 
 
 def patch_samples(windows: WindowsSettings) -> dict[Modality, int]:
-    """Samples in a patch, per modality."""
+    """Return the samples in a patch, per modality."""
     return {modality: windows.of(modality).patch_samples for modality in Modality}
 
 
@@ -102,7 +102,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         what = " ".join(str(error).split())
         problem = f"{folder}: not a readable model: {what}."
-        raise UserError(problem, mend="restore it with `dvc checkout`, or train again with `dvc repro pretrain`") from None
+        raise UserError(
+            problem, mend="restore it with `dvc checkout`, or train again with `dvc repro pretrain`"
+        ) from None
 
 
 def _build(
@@ -137,4 +139,8 @@ def _build(
 
 
 def _choice(plain: Mapping[str, Any]) -> CoreChoice:
-    return CoreChoice(core=CoreSettings(**plain["core"]), rate_floor=plain["rate_floor"])
+    core = plain["core"]
+    settings = CoreSettings(
+        smoothing_samples=tuple(core["smoothing_samples"]), ridge=core["ridge"], prior_samples=core["prior_samples"]
+    )
+    return CoreChoice(core=settings, rate_floor=plain["rate_floor"])

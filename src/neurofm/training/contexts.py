@@ -33,7 +33,7 @@ class Context:
 
 
 def identity_of(view: RecordingView, segments: Sequence[Segment]) -> Tensor:
-    """[channel, IDENTITY_FEATURES] from the valid samples of `segments` only (neighbours across a gap count as such)."""
+    """[channel, IDENTITY_FEATURES] from the valid samples of `segments` only; what is not valid is skipped over."""
     parts = [view.values(s.start, s.stop)[view.valid[s.start : s.stop]] for s in segments]
     statistics = channel_statistics(
         parts, counts=view.modality is Modality.SPIKES, sampling_rate_hz=view.sampling_rate_hz
@@ -41,12 +41,12 @@ def identity_of(view: RecordingView, segments: Sequence[Segment]) -> Tensor:
     return identity_features(view.position, statistics)
 
 
-def moments_of(view: RecordingView, segments: Sequence[Segment], *, sd_samples: float) -> Moments:
+def moments_of(view: RecordingView, segments: Sequence[Segment], *, sds_samples: Sequence[float]) -> Moments:
     """Moments of the samples of `segments` only; smoothing does not reach across their borders."""
     return moments(
         [torch.from_numpy(view.z(s.start, s.stop)).double() for s in segments],
         valid=[torch.from_numpy(view.valid[s.start : s.stop]) for s in segments],
-        sd_samples=sd_samples,
+        sds_samples=sds_samples,
         channels=len(view.channel_ids),
     )
 
@@ -58,9 +58,7 @@ def scale_of(view: RecordingView, *, rate_floor: float) -> Scale:
     )
 
 
-def make_context(
-    view: RecordingView, *, calibration: Sequence[Segment], prior: Moments, choice: CoreChoice
-) -> Context:
+def make_context(view: RecordingView, *, calibration: Sequence[Segment], prior: Moments, choice: CoreChoice) -> Context:
     """Describe a recording.
 
     Parameters
@@ -74,7 +72,7 @@ def make_context(
     choice
         Core settings.
     """
-    own = moments_of(view, calibration, sd_samples=choice.core.smoothing_samples)
+    own = moments_of(view, calibration, sds_samples=choice.core.smoothing_samples)
     return Context(
         identity=identity_of(view, calibration),
         core=LinearCore.fit(own, prior, settings=choice.core),

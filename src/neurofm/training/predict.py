@@ -10,11 +10,13 @@ import numpy.typing as npt
 import torch
 
 from neurofm.errors import UserError
-from neurofm.model import Moments, predict, smooth, to_z
-from neurofm.training.batches import make_batch, residual_of
+from neurofm.model import Moments, predict, to_z
+from neurofm.training.batches import make_batch, see
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.contexts import Context, make_context, moments_of
 from neurofm.windows import RecordingView
+
+_COMPONENTS = 32
 
 
 class Predictor:
@@ -64,10 +66,13 @@ class Predictor:
                     mend="add a dataset of that modality to `datasets` in params.yaml and train again",
                 )
             choice = choices.of(view)
-            prior = self.checkpoint.priors.get(view.channel_set, Moments.zero(len(view.channel_ids)))
+            prior = self.checkpoint.priors.get(
+                view.channel_set,
+                Moments.zero(channels=len(view.channel_ids), scales=len(choice.core.smoothing_samples)),
+            )
             if digest(view.name) in self.checkpoint.prior_recordings:
                 # Its own train segments are its calibration already.
-                prior = prior - moments_of(view, view.roles.train, sd_samples=choice.core.smoothing_samples)
+                prior = prior - moments_of(view, view.roles.train, sds_samples=choice.core.smoothing_samples)
             self._contexts[view.name] = make_context(
                 view, calibration=view.roles.calibration, prior=prior, choice=choice
             )
@@ -119,21 +124,19 @@ class Predictor:
 
         Returns
         -------
-        [window, patch, width] float32
+        [window, patch, width + 32] float32: the network's latents, then the first 32 principal components of what
+        the linear core sees, averaged over the patch. Both are found without labels; the components are the
+        recording's own, so they compare between recordings of one channel set only.
         """
         context = self.prepare(view)
         usable = torch.from_numpy(np.flatnonzero(view.usable))
-        values = torch.from_numpy(z)[..., usable]
-        smoothed = smooth(values.double(), sd_samples=context.core.settings.smoothing_samples)
+        seen, smoothed = see(view, context, values=torch.from_numpy(z)[..., usable], visible=usable)
         with torch.no_grad():
-            latents = self.checkpoint.network.encode(
-                view.modality,
-                values=values,
-                smoothed=smoothed.float(),
-                identity=context.identity[usable],
-                sampling_rate_hz=view.sampling_rate_hz,
-            )
-        encoded: npt.NDArray[np.float32] = latents.numpy()
+            latents = self.checkpoint.network.encode(seen)
+        scores = smoothed.flatten(-2) @ context.core.components(usable, count=_COMPONENTS)
+        windows, patches, _ = latents.shape
+        averaged = scores.reshape(windows, patches, -1, _COMPONENTS).mean(dim=2)
+        encoded: npt.NDArray[np.float32] = torch.cat([latents, averaged.float()], dim=-1).numpy()
         return encoded
 
     def _predict(
@@ -148,14 +151,14 @@ class Predictor:
         batch = make_batch(
             view,
             self.prepare(view),
-            seen=torch.from_numpy(visible),
+            values=torch.from_numpy(visible),
             visible=torch.from_numpy(visible_index),
             hidden=torch.from_numpy(hidden_index),
         )
         residual = torch.zeros_like(batch.linear)
         if gain:
             with torch.no_grad():
-                residual = gain * residual_of(self.checkpoint.network, batch).double()
+                residual = gain * self.checkpoint.network(batch.seen, batch.query).double()
         prediction = predict(view.modality, linear=batch.linear, residual=residual, scale=batch.scale)
         values: npt.NDArray[np.float64] = to_z(view.modality, prediction, scale=batch.scale).numpy()
         return values

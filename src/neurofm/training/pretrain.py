@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,19 +18,20 @@ import numpy as np
 import torch
 
 from neurofm.errors import UserError
+from neurofm.files import sha256_of
 from neurofm.model import Moments, NeuroFM
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
 from neurofm.splits import Splits
-from neurofm.training.batches import cut, loss_of, make_batch, null_loss, residual_of
+from neurofm.training.batches import cut, loss_of, make_batch
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
-from neurofm.training.contexts import Context, make_context, scale_of
-from neurofm.training.scoring import ValidationItem, choose_gains, losses, residuals, validation_items
+from neurofm.training.recordings import TrainingRecording, training_recordings
+from neurofm.training.scoring import ValidationItem, choose_gains, losses, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.state import RunState, Weights, copy_of, load_state, save_state
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings, load_views
-from neurofm.windows.sampling import Source, draw, source_of
+from neurofm.windows.sampling import draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,54 +47,6 @@ class FoldResult:
     residual_gain: dict[str, float]
     curve: list[dict[str, Any]]
     """Per validation: step, train and validation loss per modality, relative to predicting the mean."""
-
-    def metrics(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecording:
-    """One recording that is learned from."""
-
-    view: RecordingView
-    source: Source
-    contexts: tuple[Context, ...]
-    """Per episode, from samples outside its targets."""
-    null: float
-    """Loss of predicting the mean."""
-
-
-def training_recordings(
-    views: Sequence[RecordingView], *, choices: CoreChoices, settings: PretrainSettings, windows: WindowsSettings
-) -> list[TrainingRecording]:
-    """Describe every training recording once per episode, never from the episode's targets.
-
-    The recording's normaliser is the exception: its mean and SD come from all its calibration samples.
-    """
-    made = []
-    for view in views:
-        source = source_of(
-            view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes
-        )
-        if source is None:
-            continue
-        choice = choices.of(view)
-        prior = prior_of(
-            views,
-            channel_set=view.channel_set,
-            without=view.name,
-            sd_samples=choice.core.smoothing_samples,
-            channels=len(view.channel_ids),
-        )
-        contexts = tuple(
-            make_context(view, calibration=episode.calibration, prior=prior, choice=choice)
-            for episode in source.episodes
-        )
-        z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
-        null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
-        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null))
-    return made
 
 
 def pretrain(
@@ -160,10 +114,10 @@ def pretrain_all_folds(
     shards: Path,
     settings: PretrainSettings,
     windows: WindowsSettings,
-    run_dir: Path,
-    out_dir: Path,
+    runs: Path,
+    out: Path,
     workers: int,
-) -> list[FoldResult]:
+) -> dict[str, Any]:
     """Train every fold's model, `workers` at a time; the results do not depend on how many.
 
     Parameters
@@ -174,20 +128,45 @@ def pretrain_all_folds(
         ``data/shards``.
     settings, windows
         Of params.yaml.
-    run_dir, out_dir
-        Each fold works in ``fold-<n>`` of both.
+    runs
+        ``.neurofm/runs``: a folder named by the digest of settings, splits and shards keeps the runs' states.
+    out
+        Each fold's model is written to ``fold-<n>`` in it.
     workers
         Processes.
+
+    Returns
+    -------
+    Plain data for ``metrics/pretrain.json``.
     """
     one = partial(
-        _pretrain_fold, splits=splits, shards=shards, settings=settings, windows=windows, run_dir=run_dir,
-        out_dir=out_dir,
+        _pretrain_fold,
+        splits=splits,
+        shards=shards,
+        settings=settings,
+        windows=windows,
+        run=runs / _run_digest(splits, shards=shards, settings=settings, windows=windows),
+        out=out,
     )
     folds = range(len(splits.folds))
-    if workers == 1:
-        return [one(fold) for fold in folds]
-    with ProcessPoolExecutor(max_workers=min(workers, len(folds)), mp_context=get_context("spawn")) as pool:
-        return list(pool.map(one, folds))
+    if workers == 1 or len(folds) == 1:
+        results = [one(fold) for fold in folds]
+    else:
+        with ProcessPoolExecutor(max_workers=min(workers, len(folds)), mp_context=get_context("spawn")) as pool:
+            results = list(pool.map(one, folds))
+    return {"folds": [vars(result) for result in results]}
+
+
+def _run_digest(splits: Splits, *, shards: Path, settings: PretrainSettings, windows: WindowsSettings) -> str:
+    """Digest of everything that a run's state depends on."""
+    digested = hashlib.sha256()
+    for text in (splits.model_dump_json(), settings.model_dump_json(), windows.model_dump_json(), torch.__version__):
+        digested.update(f"{text}\n".encode())
+    for dataset, recording in sorted(
+        {(one.dataset, one.recording) for fold in splits.folds for one in fold.recordings}
+    ):
+        digested.update(sha256_of(shards / dataset / f"{recording}.zarr.zip").encode())
+    return digested.hexdigest()[:16]
 
 
 def _pretrain_fold(
@@ -197,16 +176,16 @@ def _pretrain_fold(
     shards: Path,
     settings: PretrainSettings,
     windows: WindowsSettings,
-    run_dir: Path,
-    out_dir: Path,
+    run: Path,
+    out: Path,
 ) -> FoldResult:
     return pretrain(
         load_views(splits, fold=fold, shards=shards),
         settings=settings,
         windows=windows,
         fold=fold,
-        run_dir=run_dir / f"fold-{fold}",
-        out_dir=out_dir / f"fold-{fold}",
+        run_dir=run / f"fold-{fold}",
+        out_dir=out / f"fold-{fold}",
     )
 
 
@@ -221,19 +200,22 @@ def _train(
     fold: int,
 ) -> RunState:
     """Train until the last step, or until validation stops getting better."""
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state = load_state(path, key=key)
     if state is None:
         start = copy_of(network.state_dict())
         state = RunState(
-            step=0, weights=start, average=copy_of(start), optimizer=optimizer.state_dict(), best=copy_of(start),
-            best_step=0, best_score=1.0, stale=0,
+            step=0,
+            weights=start,
+            average=copy_of(start),
+            optimizer=optimizer.state_dict(),
+            best=copy_of(start),
+            best_step=0,
+            best_score=1.0,
+            stale=0,
         )
     network.load_state_dict(state.weights)
     optimizer.load_state_dict(state.optimizer)
-    core = losses(items, [torch.zeros_like(item.batch.linear) for item in items], gain=0.0)
     network.train()
     seen: defaultdict[Modality, list[float]] = defaultdict(list)
     with Progressing(f"pretrain fold {fold}", total=settings.steps, unit="steps") as progress:
@@ -247,7 +229,7 @@ def _train(
             if state.step % settings.validate_every_steps == 0 or state.step == settings.steps:
                 state.weights = copy_of(network.state_dict())
                 state.optimizer = optimizer.state_dict()
-                _validate(state, network, items, core=core, train=seen)
+                _validate(state, network, items, gains=settings.residual_gains, train=seen)
                 save_state(state, path, key=key)
                 seen.clear()
     return state
@@ -274,14 +256,15 @@ def _step(
     z, counts = cut(recording.view, drawn.starts, window_samples=recording.source.window_samples)
     visible, hidden = torch.from_numpy(drawn.visible), torch.from_numpy(drawn.hidden)
     batch = make_batch(
-        recording.view, recording.contexts[drawn.episode], seen=z[..., visible], visible=visible, hidden=hidden
+        recording.view, recording.contexts[drawn.episode], values=z[..., visible], visible=visible, hidden=hidden
     )
     # Dropout depends on seed and step only, so that a resumed run repeats it.
     torch.manual_seed(int(np.random.SeedSequence([settings.seed, step]).generate_state(1)[0]))
-    loss = loss_of(batch, residual=residual_of(network, batch), truth=z[..., hidden], counts=counts) / recording.null
+    residual = network(batch.seen, batch.query)
+    loss = loss_of(batch, residual=residual, truth=z[..., hidden], counts=counts) / recording.null
     if not torch.isfinite(loss):
         raise UserError(
-            f"pretrain: the loss of {batch.modality} ({recording.source.name}) is {float(loss)} at step {step}.",
+            f"pretrain: the loss of {batch.modality} ({recording.source.name}) is {loss.item()} at step {step}.",
             mend="lower pretrain.learning_rate in params.yaml",
         )
     for group in optimizer.param_groups:
@@ -290,7 +273,7 @@ def _step(
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()
-    return batch.modality, float(loss)
+    return batch.modality, loss.item()
 
 
 def _learning_rate(step: int, *, settings: PretrainSettings) -> float:
@@ -313,14 +296,15 @@ def _validate(
     network: NeuroFM,
     items: Sequence[ValidationItem],
     *,
-    core: dict[Modality, float],
+    gains: Sequence[float],
     train: dict[Modality, list[float]],
 ) -> None:
-    """Validate the averaged weights; keep them if the mean over modalities of loss / core loss is the lowest yet."""
+    """Validate the averaged weights and keep them if they are the best yet."""
     network.load_state_dict(state.average)
-    found = losses(items, residuals(network, items), gain=1.0)
+    corrections = residuals(network, items)
     network.load_state_dict(state.weights)
-    score = sum(found[modality] / core[modality] for modality in found) / max(len(found), 1)
+    found = losses(items, corrections, gain=1.0)
+    score = score_of(items, corrections, gains=gains)
     state.curve.append(
         {
             "step": state.step,
@@ -351,7 +335,7 @@ def _checkpoint(
                 views,
                 channel_set=view.channel_set,
                 without="",
-                sd_samples=choices.of(view).core.smoothing_samples,
+                sds_samples=choices.of(view).core.smoothing_samples,
                 channels=len(view.channel_ids),
             )
     return Checkpoint(
@@ -378,5 +362,3 @@ def _reproducible() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(mode=strict)
-
-

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurofm.model import NeuroFM
 from neurofm.recording import Modality
-from neurofm.training.batches import Batch, loss_of, make_batch, null_loss, residual_of
+from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import make_context
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.tuning import CoreChoices, masks_of, prior_of, validation_trials
@@ -43,13 +43,13 @@ def validation_items(
             views,
             channel_set=view.channel_set,
             without=view.name,
-            sd_samples=choice.core.smoothing_samples,
+            sds_samples=choice.core.smoothing_samples,
             channels=len(view.channel_ids),
         )
         context = make_context(view, calibration=trial.calibration, prior=prior, choice=choice)
         null = null_loss(view, trial.z[trial.counts], scale=context.scale)
         for visible, hidden in masks_of(view, settings=settings):
-            batch = make_batch(view, context, seen=trial.z[..., visible], visible=visible, hidden=hidden)
+            batch = make_batch(view, context, values=trial.z[..., visible], visible=visible, hidden=hidden)
             items.append(ValidationItem(batch=batch, truth=trial.z[..., hidden], counts=trial.counts, null=null))
     return items
 
@@ -58,7 +58,7 @@ def residuals(network: NeuroFM, items: Sequence[ValidationItem]) -> list[Tensor]
     """Residual of every item, without dropout."""
     network.eval()
     with torch.no_grad():
-        made = [residual_of(network, item.batch) for item in items]
+        made = [network(item.batch.seen, item.batch.query) for item in items]
     network.train()
     return made
 
@@ -100,3 +100,20 @@ def choose_gains(
         modality: min(tried, key=lambda gain: tried[gain][modality]) if modality in validated else 0.0
         for modality in Modality
     }
+
+
+def score_of(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gains: Sequence[float]) -> float:
+    """Mean over modalities of the loss with the best gain over that of the linear core: 1 where nothing helps.
+
+    A modality whose residual overfits counts as its core, which is what it falls back to, and so does not stop the
+    others from learning on. Without validation data it is 1.
+
+    Parameters
+    ----------
+    items, corrections, gains
+        As in `choose_gains`.
+    """
+    core = losses(items, corrections, gain=0.0)
+    chosen = choose_gains(items, corrections, gains=gains)
+    ratios = [losses(items, corrections, gain=chosen[modality])[modality] / core[modality] for modality in core]
+    return sum(ratios) / len(ratios) if ratios else 1.0

@@ -36,7 +36,7 @@ class CoreGrid(Settings):
     """What the linear core is chosen from, on validation data, per set of channels."""
 
     smoothing_samples: tuple[float, ...] = Field(min_length=1)
-    """SDs of the Gaussian in time; 0 does not smooth."""
+    """SDs of Gaussians in time. The core sees every channel at up to three of these scales; 0 does not smooth."""
     ridge: tuple[float, ...] = Field(min_length=1)
     """Penalties in units of the mean variance of the visible channels."""
     prior_samples: tuple[float, ...] = Field(min_length=1)

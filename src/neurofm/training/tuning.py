@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurofm.model import LOSSES, CoreSettings, LinearCore, Moments, predict, smooth, target
+from neurofm.model import LOSSES, CoreSettings, LinearCore, Moments, predict, smooth_scales, target
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.training.batches import cut
@@ -19,6 +20,11 @@ from neurofm.training.contexts import CoreChoice, moments_of, scale_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings, channel_groups, tiles
 from neurofm.windows.sampling import source_of
+
+_MOST_SCALES = 3
+"""Each scale adds as many regressors as there are channels."""
+_AS_GOOD = 1.002
+"""Fewer scales are kept where their validation loss is at most this many times that of more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,7 @@ def trial_of(
 def validation_trials(
     views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
 ) -> list[Trial]:
-    """Validation windows of every recording that has any."""
+    """Cut validation windows from every recording that has any."""
     made = (
         trial_of(
             view,
@@ -96,11 +102,11 @@ class CoreChoices:
 def choose_cores(
     views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
 ) -> CoreChoices:
-    """Choose smoothing, ridge, weight of the prior and rate floor.
+    """Choose scales, ridge, weight of the prior and rate floor.
 
     Each candidate is scored on the validation windows, relative to predicting the mean, and averaged over the
     recordings of a channel set (or of a modality). A channel set without validation windows is scored on its
-    train segments, chunk by chunk, each from the other chunks.
+    train segments, chunk by chunk, each from the other chunks. Scales are added one at a time.
 
     Parameters
     ----------
@@ -114,22 +120,47 @@ def choose_cores(
     for view in views:
         if view.channel_set not in validated:
             trials.extend(_train_trials(view, settings=settings, windows=windows))
-    by_set: defaultdict[str, list[dict[CoreChoice, float]]] = defaultdict(list)
-    by_modality: defaultdict[Modality, list[dict[CoreChoice, float]]] = defaultdict(list)
-    for trial in trials:
-        table = _score(trial, views=views, settings=settings)
-        by_set[trial.view.channel_set].append(table)
-        by_modality[trial.view.modality].append(table)
+    by_set: defaultdict[str, list[int]] = defaultdict(list)
+    by_modality: defaultdict[Modality, list[int]] = defaultdict(list)
+    for index, trial in enumerate(trials):
+        by_set[trial.view.channel_set].append(index)
+        by_modality[trial.view.modality].append(index)
+
+    @cache
+    def table(index: int, scales: tuple[float, ...]) -> dict[CoreChoice, float]:
+        return _score(trials[index], views=views, scales=scales, settings=settings)
+
+    def best(indices: Sequence[int], scales: tuple[float, ...]) -> tuple[float, CoreChoice]:
+        tables = [table(index, scales) for index in indices]
+        choice = min(tables[0], key=lambda one: sum(each[one] for each in tables))
+        return sum(each[choice] for each in tables), choice
+
     return CoreChoices(
-        by_channel_set={name: _best(tables) for name, tables in by_set.items()},
-        by_modality={modality: _best(tables) for modality, tables in by_modality.items()},
+        by_channel_set={
+            name: _grow(partial(best, indices), grid=settings.core.smoothing_samples)
+            for name, indices in by_set.items()
+        },
+        by_modality={
+            modality: _grow(partial(best, indices), grid=settings.core.smoothing_samples)
+            for modality, indices in by_modality.items()
+        },
     )
+
+
+def _grow(best: Callable[[tuple[float, ...]], tuple[float, CoreChoice]], *, grid: Sequence[float]) -> CoreChoice:
+    """Add the scale that helps most, one at a time; then keep the fewest that are about as good as the best."""
+    path: list[tuple[float, CoreChoice]] = []
+    scales: tuple[float, ...] = ()
+    while len(scales) < min(_MOST_SCALES, len(grid)):
+        larger = [best(tuple(sorted((*scales, sd)))) for sd in grid if sd not in scales]
+        path.append(min(larger, key=lambda found: found[0]))
+        scales = path[-1][1].core.smoothing_samples
+    lowest = min(loss for loss, _ in path)
+    return next((choice for loss, choice in path if loss <= _AS_GOOD * lowest), path[0][1])
 
 
 def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: WindowsSettings) -> list[Trial]:
-    source = source_of(
-        view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes
-    )
+    source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
     if source is None:
         return []
     made = (
@@ -146,22 +177,22 @@ def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: W
 
 
 def prior_of(
-    views: Sequence[RecordingView], *, channel_set: str, without: str, sd_samples: float, channels: int
+    views: Sequence[RecordingView], *, channel_set: str, without: str, sds_samples: Sequence[float], channels: int
 ) -> Moments:
     """Moments of the train segments of all recordings of a channel set, but the one named `without`.
 
     They are added up without it, not subtracted from the total: not one bit of them depends on it.
     """
     parts = (
-        moments_of(view, view.roles.train, sd_samples=sd_samples)
+        moments_of(view, view.roles.train, sds_samples=sds_samples)
         for view in views
         if view.channel_set == channel_set and view.name != without
     )
-    return Moments.total(parts, channels=channels)
+    return Moments.total(parts, channels=channels, scales=len(sds_samples))
 
 
 def _score(
-    trial: Trial, *, views: Sequence[RecordingView], settings: PretrainSettings
+    trial: Trial, *, views: Sequence[RecordingView], scales: tuple[float, ...], settings: PretrainSettings
 ) -> dict[CoreChoice, float]:
     """Loss of every candidate on one recording, over the loss of predicting the mean."""
     view, grid = trial.view, settings.core
@@ -175,33 +206,27 @@ def _score(
     null = loss(predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
     null_sum = float(sum(null[:, hidden].sum() for _, hidden in masks))
     table: dict[CoreChoice, float] = {}
-    for sd in grid.smoothing_samples:
-        own = moments_of(view, trial.calibration, sd_samples=sd)
-        prior = prior_of(
-            views, channel_set=view.channel_set, without=view.name, sd_samples=sd, channels=len(view.channel_ids)
-        )
-        smoothed = smooth(trial.z.double(), sd_samples=sd)[trial.counts]
-        for ridge, weight in product(grid.ridge, grid.prior_samples):
-            core = CoreSettings(smoothing_samples=sd, ridge=ridge, prior_samples=weight)
-            choices = [CoreChoice(core=core, rate_floor=floor) for floor in floors]
-            if prior.samples == 0 and weight != grid.prior_samples[0]:
-                # Without a prior its weight changes nothing.
-                for choice in choices:
-                    same = CoreSettings(smoothing_samples=sd, ridge=ridge, prior_samples=grid.prior_samples[0])
-                    table[choice] = table[CoreChoice(core=same, rate_floor=choice.rate_floor)]
-                continue
-            fitted = LinearCore.fit(own, prior, settings=core)
-            sums = dict.fromkeys(choices, 0.0)
-            for visible, hidden in masks:
-                linear = smoothed[:, visible] @ fitted.weights(visible, hidden)
-                for choice in choices:
-                    known = scale_of(view, rate_floor=choice.rate_floor).of(hidden)
-                    estimate = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=known)
-                    sums[choice] += float(loss(estimate, wanted[:, hidden]).sum())
-            table.update({choice: total / null_sum for choice, total in sums.items()})
+    own = moments_of(view, trial.calibration, sds_samples=scales)
+    prior = prior_of(
+        views, channel_set=view.channel_set, without=view.name, sds_samples=scales, channels=len(view.channel_ids)
+    )
+    smoothed = smooth_scales(trial.z.double(), sds_samples=scales)[trial.counts]
+    for ridge, weight in product(grid.ridge, grid.prior_samples):
+        core = CoreSettings(smoothing_samples=scales, ridge=ridge, prior_samples=weight)
+        choices = [CoreChoice(core=core, rate_floor=floor) for floor in floors]
+        if prior.samples == 0 and weight != grid.prior_samples[0]:
+            # Without a prior its weight changes nothing.
+            for choice in choices:
+                same = CoreSettings(smoothing_samples=scales, ridge=ridge, prior_samples=grid.prior_samples[0])
+                table[choice] = table[CoreChoice(core=same, rate_floor=choice.rate_floor)]
+            continue
+        fitted = LinearCore.fit(own, prior, settings=core)
+        sums = dict.fromkeys(choices, 0.0)
+        for visible, hidden in masks:
+            linear = fitted.estimate(smoothed[..., visible], visible=visible, hidden=hidden)
+            for choice in choices:
+                known = scale_of(view, rate_floor=choice.rate_floor).of(hidden)
+                estimate = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=known)
+                sums[choice] += float(loss(estimate, wanted[:, hidden]).sum())
+        table.update({choice: total / null_sum for choice, total in sums.items()})
     return table
-
-
-def _best(tables: Sequence[dict[CoreChoice, float]]) -> CoreChoice:
-    """Candidate with the lowest mean over recordings; the first of equals."""
-    return min(tables[0], key=lambda choice: sum(table[choice] for table in tables))

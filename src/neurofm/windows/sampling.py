@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from neurofm.splits import FoldRecording, Segment
 from neurofm.windows.settings import WindowSettings
 
 _FEWEST_EPISODES = 2
+_SHOWN_AT_LEAST = 0.5
+"""Smallest share of the channels not hidden that a step shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,7 @@ def draw(
 
     The modality follows `shares`, renormalised over the modalities that have data; the recording is drawn with
     a probability proportional to the square root of its train samples; its episodes and window starts evenly.
+    Of the channels that are not hidden a random half to all are shown, so that the model learns to do with fewer.
 
     Parameters
     ----------
@@ -151,12 +155,13 @@ def draw(
     fraction = rng.uniform(*hidden_fraction)
     count = int(np.clip(round(fraction * len(source.usable)), 1, len(source.usable) - 1))
     order = rng.permutation(source.usable)
+    shown = max(1, round(rng.uniform(_SHOWN_AT_LEAST, 1.0) * (len(order) - count)))
     return Draw(
         source=chosen,
         episode=episode,
         starts=np.sort(rng.choice(starts, size=windows)),
         hidden=np.sort(order[:count]),
-        visible=np.sort(order[count:]),
+        visible=np.sort(order[count : count + shown]),
     )
 
 
@@ -171,7 +176,7 @@ def _chunks(segments: Sequence[Segment], *, count: int) -> list[tuple[Segment, .
     total = sum(segment.stop - segment.start for segment in segments)
     edges = [round(index * total / count) for index in range(count + 1)]
     chunks = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         pieces = []
         passed = 0
         for segment in segments:

@@ -1,0 +1,58 @@
+"""Recordings to learn from: each described once per episode, never from the episode's targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neurofm.training.batches import null_loss
+from neurofm.training.contexts import Context, make_context, scale_of
+from neurofm.training.settings import PretrainSettings
+from neurofm.training.tuning import CoreChoices, prior_of
+from neurofm.windows import RecordingView, WindowsSettings
+from neurofm.windows.sampling import Source, source_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecording:
+    """One recording that is learned from."""
+
+    view: RecordingView
+    source: Source
+    contexts: tuple[Context, ...]
+    """Per episode, from samples outside its targets."""
+    null: float
+    """Loss of predicting the mean."""
+
+
+def training_recordings(
+    views: Sequence[RecordingView], *, choices: CoreChoices, settings: PretrainSettings, windows: WindowsSettings
+) -> list[TrainingRecording]:
+    """Describe every training recording once per episode, never from the episode's targets.
+
+    The recording's normaliser is the exception: its mean and SD come from all its calibration samples.
+    """
+    made = []
+    for view in views:
+        source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
+        if source is None:
+            continue
+        choice = choices.of(view)
+        prior = prior_of(
+            views,
+            channel_set=view.channel_set,
+            without=view.name,
+            sds_samples=choice.core.smoothing_samples,
+            channels=len(view.channel_ids),
+        )
+        contexts = tuple(
+            make_context(view, calibration=episode.calibration, prior=prior, choice=choice)
+            for episode in source.episodes
+        )
+        z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
+        null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
+        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null))
+    return made

@@ -1,0 +1,186 @@
+"""A lab's own folder comes into the project with one command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mne
+import mne_bids
+import pytest
+
+from neurofm.catalog import load_entry, read_yaml
+from neurofm.errors import UserError
+from neurofm.operations.dataset import add_dataset, found_lines
+from neurofm.recording import Modality
+from neurofm.sources import build_manifest
+
+PARAMS = """\
+# Settings of the project.
+datasets:
+  a2929-hd: {modality: spikes, reader: nwb}  # the sample
+local: {}  # own folders
+split:
+  folds: 5  # of subjects
+"""
+TERMS = {"licence": "ODC-By-1.0", "citation": "Zyma 2019"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with nothing of its own yet."""
+    root = tmp_path / "project"
+    (root / "data" / "catalog").mkdir(parents=True)
+    (root / "params.yaml").write_text(PARAMS)
+    return root
+
+
+@pytest.fixture(scope="module")
+def bids_eeg(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
+    """Two subjects of EEGMAT, rest and task, written as BIDS by mne-bids."""
+    root = tmp_path_factory.mktemp("eegmat-bids")
+    for path in sorted((shared_data / "eeg" / "eegmat").glob("*.edf"))[:4]:
+        subject, part = path.stem.removeprefix("Subject").split("_")
+        raw = mne.io.read_raw_edf(path, verbose="error")
+        raw.set_channel_types({"ECG ECG": "ecg"}, verbose="error")
+        raw.info["subject_info"] = None  # the two runs of a subject state it differently
+        task = {"1": "rest", "2": "arithmetic"}[part]
+        mne_bids.write_raw_bids(
+            raw, mne_bids.BIDSPath(root=root, subject=subject, task=task, datatype="eeg"), verbose="error"
+        )
+    return root
+
+
+def added(path: Path, root: Path, **facts: Any) -> tuple[str, list[str]]:
+    """Add a folder and check that what was written is what was returned."""
+    entry = add_dataset(path, root=root, **(TERMS | facts))
+    assert load_entry(entry.id, root=root) == entry
+    local = read_yaml(root / "params.yaml")["local"]
+    assert local[entry.id] == {
+        "modality": entry.modality.value,
+        "reader": entry.reader,
+        "path": entry.source.path if entry.source.archive == "local" else "",
+    }
+    return entry.id, found_lines(entry, root=root)
+
+
+def test_bids_eeg(project: Path, bids_eeg: Path) -> None:
+    dataset, lines = added(bids_eeg, project, dataset_id="mine")
+    manifest = build_manifest(load_entry(dataset, root=project), root=project)
+    assert [recording.id for recording in manifest.recordings] == [
+        "sub-00_task-arithmetic",
+        "sub-00_task-rest",
+        "sub-01_task-arithmetic",
+        "sub-01_task-rest",
+    ]
+    first = manifest.recordings[0]
+    assert first.subject == "mine:00"
+    assert "participants.tsv" in first.extra
+    assert not any("sub-01" in path for path in first.extra)
+    assert "4 recordings" in lines[1]
+    assert "2 subjects (mine:00, mine:01)" in lines[2]
+
+
+def test_comments_and_order_of_params_stay(project: Path, bids_eeg: Path) -> None:
+    added(bids_eeg, project, dataset_id="one")
+    added(bids_eeg, project, dataset_id="two")
+    text = (project / "params.yaml").read_text()
+    for comment in ("# Settings of the project.", "# the sample", "# own folders", "# of subjects"):
+        assert comment in text
+    content = read_yaml(project / "params.yaml")
+    assert list(content) == ["datasets", "local", "split"]
+    assert list(content["local"]) == ["one", "two"]
+
+
+def test_two_atlases_do_not_double_subjects(project: Path, shared_data: Path) -> None:
+    folder = shared_data / "fmri" / "ds000228_pixar_rois"
+    with pytest.raises(UserError) as caught:
+        added(folder, project, options={"tr_s": 2.0})
+    for name in ("atlas-AAL_timeseries.npy", "atlas-BASC064_timeseries.npy", "--pattern"):
+        assert name in str(caught.value)
+    dataset, lines = added(
+        folder, project, options={"tr_s": 2.0, "atlas": "AAL", "variable": None}, pattern="*atlas-AAL*"
+    )
+    entry = load_entry(dataset, root=project)
+    assert entry.reader_options == {"tr_s": 2.0, "atlas": "AAL", "axes": "time_channel"}
+    assert "117 recordings" in lines[1]
+    manifest = build_manifest(entry, root=project)
+    assert all("atlas-AAL" in recording.files["main"] for recording in manifest.recordings)
+    assert manifest.recordings[0].extra == ("participants.json", "participants.tsv")
+
+
+def test_nwb_spikes_are_found_by_looking(project: Path, shared_data: Path) -> None:
+    folder = shared_data / "ephys" / "neurosuite_A2929-200711"
+    dataset, lines = added(folder, project, species="Mus musculus", subject="A2929")
+    assert load_entry(dataset, root=project).modality is Modality.SPIKES
+    assert "sub-A2929_ses-A2929-200711" in lines[1]
+
+
+def test_nwb_imaging_must_be_told(project: Path, sample_raw: Any) -> None:
+    folder = sample_raw("cnmfe-miniscope")
+    facts = {"species": "Mus musculus", "pattern": r"(?P<subject>[A-Z]\d+)-(?P<session>\d+)\.nwb"}
+    with pytest.raises(UserError, match="--modality calcium or miniscope"):
+        added(folder, project, **facts)
+    dataset, lines = added(folder, project, modality=Modality.MINISCOPE, **facts)
+    assert load_entry(dataset, root=project).modality is Modality.MINISCOPE
+    assert "2 subjects" in lines[2]
+
+
+def test_folder_inside_the_project_is_stored_relative(project: Path, bids_eeg: Path) -> None:
+    shutil.copytree(bids_eeg, project / "data" / "own")
+    dataset, _ = added(project / "data" / "own", project)
+    source = load_entry(dataset, root=project).source
+    assert source.archive == "local"
+    assert source.path == "data/own"
+
+
+@pytest.mark.parametrize(
+    ("folder", "facts", "said"),
+    [
+        ("eeg/eegmat", {}, "holds nothing that is known here"),
+        ("nowhere", {}, "not a folder"),
+        ("fmri/ds000228_pixar_rois", {"licence": " "}, "no licence"),
+        ("fmri/ds000228_pixar_rois", {"citation": ""}, "no citation"),
+        ("fmri/ds000228_pixar_rois", {}, "--tr-s SECONDS"),
+        ("fmri/ds000228_pixar_rois", {"options": {"tr_s": -1.0}, "pattern": "*AAL*"}, "`tr_s`"),
+        ("fmri/ds000228_pixar_rois", {"options": {"tr_s": 2.0, "tr": 1}, "pattern": "*AAL*"}, "`tr`: unknown key"),
+        ("fmri/ds000228_pixar_rois", {"options": {"tr_s": 2.0}, "pattern": "*Schaefer*"}, "matches none"),
+        ("fmri/ds000228_pixar_rois", {"options": {"tr_s": 2.0}, "modality": Modality.EEG}, "which is fmri"),
+        (
+            "fmri/ds000228_pixar_rois",
+            {"options": {"tr_s": 2.0}, "pattern": "*AAL*", "dataset_id": "a2929-hd"},
+            "names a",
+        ),
+        ("fmri/ds000228_pixar_rois", {"options": {"tr_s": 2.0}, "pattern": "*AAL*", "dataset_id": "A B"}, "`id`"),
+        ("ephys/neurosuite_A2929-200711", {"subject": "A2929"}, "of which species"),
+        ("ephys/neurosuite_A2929-200711", {"species": "Mus musculus"}, "do not say whose they are"),
+        (
+            "ephys/neurosuite_A2929-200711",
+            {"subject": "A", "species": "M", "modality": Modality.CALCIUM},
+            "may be spikes",
+        ),
+    ],
+)
+def test_refusal_writes_nothing(
+    project: Path, shared_data: Path, folder: str, facts: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        added(shared_data / folder, project, **facts)
+    assert said in str(caught.value)
+    assert (project / "params.yaml").read_text() == PARAMS
+    assert list((project / "data" / "catalog").iterdir()) == []
+
+
+def test_taken_id_is_refused(project: Path, bids_eeg: Path) -> None:
+    added(bids_eeg, project, dataset_id="mine")
+    with pytest.raises(UserError, match="there is a dataset 'mine' already"):
+        added(bids_eeg, project, dataset_id="mine")
+
+
+def test_damaged_nwb_is_named(project: Path, tmp_path: Path, shared_data: Path) -> None:
+    whole = shared_data / "ephys" / "neurosuite_A2929-200711" / "A2929-200711.nwb"
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "A2929-200711.nwb").write_bytes(whole.read_bytes()[:100_000])
+    with pytest.raises(UserError, match=r"A2929-200711\.nwb: not readable as NWB"):
+        added(tmp_path / "broken", project, subject="A2929", species="Mus musculus")

@@ -1,0 +1,109 @@
+"""dvc.yaml says what the stages do: their code, their settings, their files."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neurofm.catalog import load_entry, read_yaml
+from neurofm.params import Params, load_params
+
+PROJECT = Path(__file__).resolve().parent.parent
+SECTIONS = set(Params.model_fields)
+PIPELINE: dict[str, Any] = read_yaml(PROJECT / "dvc.yaml")["stages"]
+
+ROOMS = {
+    "manifest": {"sources"},
+    "manifest_local": {"sources"},
+    "download": {"fetch"},
+    "preprocess": {"ingest.py", "readers", "preprocess", "shards"},
+    "preprocess_local": {"ingest.py", "readers", "preprocess", "shards"},
+    "split": {"splits.py"},
+    "pretrain": {"model", "training", "windows"},
+    "evaluate": {"evaluation", "model", "training", "windows"},
+    "report": {"report"},
+}
+"""The rooms in which each stage's bytes are made."""
+
+
+def _body(stage: str) -> dict[str, Any]:
+    body: dict[str, Any] = PIPELINE[stage].get("do", PIPELINE[stage])
+    return body
+
+
+def _sections_read(script: Path) -> set[str]:
+    """Sections of params.yaml that a stage script takes from `load_params()`."""
+    tree = ast.parse(script.read_text())
+
+    def is_load(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_params"
+
+    names = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and is_load(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    read: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (
+            is_load(node.value) or (isinstance(node.value, ast.Name) and node.value.id in names)
+        ):
+            read |= {"datasets", "local"} if node.attr == "all_datasets" else {node.attr}
+    return read
+
+
+def test_every_stage_is_known() -> None:
+    assert set(PIPELINE) == set(ROOMS)
+
+
+@pytest.mark.parametrize("stage", sorted(PIPELINE))
+def test_stage_depends_on_its_script_and_its_rooms(stage: str) -> None:
+    body = _body(stage)
+    script = body["cmd"].split()[1]
+    assert script in body["deps"]
+    assert (PROJECT / script).is_file()
+    rooms = {dep.split("/")[2] for dep in body["deps"] if dep.startswith("src/neurofm/")}
+    assert rooms == ROOMS[stage]
+    for dep in body["deps"]:
+        if dep.startswith(("src/", "stages/")) and "${" not in dep:
+            assert (PROJECT / dep).exists(), dep
+
+
+@pytest.mark.parametrize("stage", sorted(PIPELINE))
+def test_stage_declares_the_settings_it_reads(stage: str) -> None:
+    body = _body(stage)
+    declared = {str(name).split(".")[0] for name in body.get("params", [])}
+    read = _sections_read(PROJECT / body["cmd"].split()[1])
+    assert read <= SECTIONS
+    assert declared == read
+
+
+def test_preprocess_reads_its_own_modality_only() -> None:
+    for stage in ("preprocess", "preprocess_local"):
+        assert _body(stage)["params"] == [
+            "preprocess.common",
+            "preprocess.${item.modality}",
+            "preprocess.max_failed_fraction",
+        ]
+
+
+def test_modality_and_reader_lead_to_files() -> None:
+    params = load_params(PROJECT)
+    for dataset, chosen in params.all_datasets.items():
+        entry = load_entry(dataset, root=PROJECT)
+        assert (chosen.modality, chosen.reader) == (entry.modality, entry.reader)
+        for stage in ("preprocess", "preprocess_local"):
+            for dep in _body(stage)["deps"]:
+                if dep.startswith("src/"):
+                    path = dep.replace("${item.modality}", chosen.modality).replace("${item.reader}", chosen.reader)
+                    assert (PROJECT / path).exists(), path
+
+
+def test_stage_scripts_hold_no_logic() -> None:
+    for script in (PROJECT / "stages").glob("*.py"):
+        assert len(script.read_text().splitlines()) <= 45, script

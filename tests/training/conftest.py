@@ -1,0 +1,157 @@
+"""Small recordings with known structure, as one fold sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from neurofm.recording import Modality
+from neurofm.splits import FoldRecording, Kind, Segment
+from neurofm.training.settings import PretrainSettings
+from neurofm.windows import RecordingView, WindowsSettings, fit_normaliser
+
+Span = tuple[int, int]
+MakeView = Callable[..., RecordingView]
+
+
+def simulate(modality: Modality, *, samples: int, channels: int, seed: int) -> npt.NDArray[np.float64]:
+    """[time, channel]: two slow latents seen by all channels; counts whose log rate they drive for spikes."""
+    rng = np.random.default_rng(seed)
+    kernel = np.exp(-0.5 * (np.arange(-12, 13) / 3.0) ** 2)
+    latents = np.stack([np.convolve(rng.normal(size=samples), kernel, mode="same") for _ in range(2)], axis=1)
+    latents /= latents.std(axis=0)
+    loadings = np.random.default_rng(100).normal(size=(2, channels))
+    drive: npt.NDArray[np.float64] = latents @ loadings
+    if modality is Modality.SPIKES:
+        counts: npt.NDArray[np.float64] = rng.poisson(np.exp(0.7 * drive - 1)).clip(0, 255).astype(np.float64)
+        return counts
+    return drive + 0.7 * rng.normal(size=drive.shape)
+
+
+def view_of(
+    values: npt.NDArray[np.float64],
+    *,
+    modality: Modality,
+    name: str = "r",
+    channel_set: str = "",
+    kind: Kind = "time",
+    train: Sequence[Span] = (),
+    validation: Sequence[Span] = (),
+    test: Sequence[Span] = (),
+    calibration: Sequence[Span] | None = None,
+) -> RecordingView:
+    """Wrap values as a view; calibration is the train segments unless given."""
+
+    def spans(given: Sequence[Span]) -> tuple[Segment, ...]:
+        return tuple(Segment(start=start, stop=stop) for start, stop in given)
+
+    roles = FoldRecording(
+        dataset=str(modality),
+        recording=name,
+        subject=f"lab:{name}",
+        modality=modality,
+        kind=kind,
+        calibration=spans(train if calibration is None else calibration),
+        train=spans(train),
+        validation=spans(validation),
+        test=spans(test),
+    )
+    channels = values.shape[1]
+    stored = values.astype(np.uint8) if modality is Modality.SPIKES else np.round(values * 1000).astype(np.int16)
+    scale = np.full(channels, 1.0 if modality is Modality.SPIKES else 0.001)
+    parts = [stored[segment.start : segment.stop] * scale for segment in roles.calibration]
+    return RecordingView(
+        dataset=roles.dataset,
+        recording=name,
+        subject=roles.subject,
+        modality=modality,
+        sampling_rate_hz=10.0,
+        channel_ids=tuple(f"c{index}" for index in range(channels)),
+        position=np.full((channels, 3), np.nan, dtype=np.float32),
+        position_unit="",
+        region=("",) * channels,
+        channel_set=channel_set or f"{modality}-{name}",
+        stored=stored,
+        scale=scale,
+        offset=np.zeros(channels),
+        valid=np.ones(len(values), dtype=bool),
+        roles=roles,
+        normaliser=fit_normaliser(parts, usable=np.ones(channels, dtype=bool)),
+        targets={},
+    )
+
+
+@pytest.fixture
+def make_view() -> MakeView:
+    return view_of
+
+
+@pytest.fixture
+def views() -> list[RecordingView]:
+    """One recording split in time, and an atlas of four subjects split by subject."""
+    spikes = view_of(
+        simulate(Modality.SPIKES, samples=1200, channels=8, seed=0),
+        modality=Modality.SPIKES,
+        train=[(0, 400), (500, 700)],
+        validation=[(720, 900)],
+        test=[(920, 1200)],
+    )
+    subjects = []
+    for number, role in enumerate(("train", "train", "validation", "test")):
+        whole = [(0, 240)]
+        segments: dict[str, list[Span]] = {"train": whole} if role == "train" else {role: [(80, 240)]}
+        subjects.append(
+            view_of(
+                simulate(Modality.FMRI, samples=240, channels=6, seed=number + 1),
+                modality=Modality.FMRI,
+                name=f"sub{number}",
+                channel_set="fmri-atlas",
+                kind="subject",
+                calibration=whole if role == "train" else [(0, 30)],
+                **segments,
+            )
+        )
+    return [spikes, *subjects]
+
+
+@pytest.fixture
+def windows() -> WindowsSettings:
+    section = {"window_samples": 20, "patch_samples": 5}
+    return WindowsSettings.parse(dict.fromkeys([str(m) for m in Modality], section), where="windows", mend="")
+
+
+@pytest.fixture
+def settings() -> PretrainSettings:
+    """Small enough that a fold trains in a second."""
+    return PretrainSettings.parse(
+        {
+            "seed": 1,
+            "steps": 12,
+            "batch_windows": 4,
+            "learning_rate": 0.002,
+            "weight_decay": 0.01,
+            "warmup_steps": 2,
+            "hidden_fraction_min": 0.2,
+            "hidden_fraction_max": 0.5,
+            "episodes": 4,
+            "shares": {"spikes": 0.5, "calcium": 0.0, "miniscope": 0.0, "fmri": 0.5, "eeg": 0.0},
+            "validate_every_steps": 4,
+            "validation_windows": 8,
+            "patience": 10,
+            "ema_decay": 0.9,
+            "mask_groups": 3,
+            "residual_gains": [0.5, 1.0],
+            "core": {
+                "smoothing_samples": [0.0, 1.0, 4.0],
+                "ridge": [0.001, 0.1],
+                "prior_samples": [0.0, 100.0],
+                "rate_floors": [0.1],
+            },
+            "model": {"backbone": "transformer", "width": 16, "layers": 1, "heads": 2, "dropout": 0.1},
+        },
+        where="pretrain",
+        mend="",
+    )

@@ -1,0 +1,207 @@
+"""Training is repeatable to the bit, goes on where it was killed, and never reads what is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neurofm.errors import UserError
+from neurofm.recording import Channels, Clock, Modality, Recording, Signal
+from neurofm.shards import Provenance, write_shard
+from neurofm.splits import Fold, Splits
+from neurofm.training.live import log_curves
+from neurofm.training.pretrain import FoldResult, pretrain, pretrain_all_folds
+from neurofm.training.settings import PretrainSettings
+from neurofm.windows import RecordingView, WindowsSettings
+from neurofm.windows.sampling import draw
+
+FILES = ("config.json", "model.safetensors", "statistics.safetensors")
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+@dataclass
+class _Trainer:
+    """Trains into folders of its own."""
+
+    views: list[RecordingView]
+    settings: PretrainSettings
+    windows: WindowsSettings
+    at: Path
+
+    def __call__(self, name: str) -> FoldResult:
+        return pretrain(
+            self.views,
+            settings=self.settings,
+            windows=self.windows,
+            fold=0,
+            run_dir=self.at / name / "run",
+            out_dir=self.at / name / "out",
+        )
+
+    def files(self, name: str) -> dict[str, bytes]:
+        return _bytes(self.at / name / "out")
+
+
+@pytest.fixture
+def trainer(
+    views: list[RecordingView], settings: PretrainSettings, windows: WindowsSettings, tmp_path: Path
+) -> _Trainer:
+    return _Trainer(views, settings, windows, tmp_path)
+
+
+def test_two_runs_write_the_same_bytes_and_leave_torch_as_it_was(trainer: _Trainer) -> None:
+    torch.manual_seed(3)
+    expected = torch.random.get_rng_state()
+    first, second = trainer("one"), trainer("two")
+    assert first == second
+    assert trainer.files("one") == trainer.files("two")
+    assert torch.equal(torch.random.get_rng_state(), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("killed_at", [1, 6, 11])
+def test_a_killed_run_ends_with_the_same_bits(
+    killed_at: int, trainer: _Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = trainer("whole")
+    steps: list[int] = []
+
+    def killing_draw(*args: Any, **kwargs: Any) -> Any:
+        steps.append(kwargs["step"])
+        if kwargs["step"] == killed_at and steps.count(killed_at) == 1:
+            raise KeyboardInterrupt
+        return draw(*args, **kwargs)
+
+    monkeypatch.setattr("neurofm.training.pretrain.draw", killing_draw)
+    with pytest.raises(KeyboardInterrupt):
+        trainer("killed")
+    assert not (trainer.at / "killed" / "out").exists()
+    assert trainer("killed") == expected
+    assert trainer.files("killed") == trainer.files("whole")
+    assert steps.count(0) == (2 if killed_at < 4 else 1), "a validated step is not done again"
+
+
+def test_another_seed_gives_another_model(trainer: _Trainer) -> None:
+    trainer("one")
+    trainer.settings = trainer.settings.model_copy(update={"seed": 2})
+    trainer("two")
+    assert trainer.files("one")["model.safetensors"] != trainer.files("two")["model.safetensors"]
+
+
+def test_a_state_of_other_settings_is_not_resumed(trainer: _Trainer) -> None:
+    trainer("one")
+    trainer.settings = trainer.settings.model_copy(update={"seed": 2})
+    trainer("one")
+    trainer("fresh")
+    assert trainer.files("one") == trainer.files("fresh")
+
+
+def test_corrupting_everything_that_is_scored_changes_no_bit(trainer: _Trainer) -> None:
+    trainer("clean")
+    poisoned = []
+    for view in trainer.views:
+        stored = view.stored.copy()
+        for segment in view.roles.test:
+            stored[segment.start : segment.stop] = 77
+        poisoned.append(replace(view, stored=stored))
+    trainer.views = poisoned
+    trainer("poisoned")
+    assert trainer.files("clean") == trainer.files("poisoned")
+
+
+def test_validation_is_never_worse_than_the_linear_core(trainer: _Trainer) -> None:
+    trainer.settings = trainer.settings.model_copy(update={"learning_rate": 1.0})
+    result = trainer("wild")
+    linear = trainer.settings.model_copy(update={"steps": 0})
+    trainer.settings = linear
+    assert trainer("linear").residual_gain == dict.fromkeys([str(m) for m in Modality], 0.0)
+    assert set(result.residual_gain.values()) <= {0.0, 0.5, 1.0}
+    assert result.residual_gain["eeg"] == 0.0
+
+
+def test_a_network_that_trains_longer_beats_its_core(trainer: _Trainer) -> None:
+    trainer.settings = trainer.settings.model_copy(update={"steps": 150, "validate_every_steps": 50})
+    result = trainer("long")
+    assert result.best_step > 0
+    assert result.residual_gain["spikes"] > 0
+    first, last = result.curve[0]["validation"]["spikes"], min(point["validation"]["spikes"] for point in result.curve)
+    assert last <= first < 1
+
+
+def test_a_loss_that_is_not_a_number_names_step_and_modality(trainer: _Trainer) -> None:
+    trainer.settings = trainer.settings.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(UserError, match=r"the loss of (spikes|fmri) \(.*\) is (nan|inf) at step \d+"):
+        trainer("diverging")
+
+
+def test_a_fold_without_train_segments_is_refused(trainer: _Trainer) -> None:
+    trainer.views = [view for view in trainer.views if not view.roles.train]
+    with pytest.raises(UserError, match="fold 0 has no recording with train segments"):
+        trainer("none")
+
+
+def test_curves_are_logged_for_dvc(trainer: _Trainer, tmp_path: Path) -> None:
+    result = trainer("one")
+    log_curves({"folds": [vars(result)]}, tmp_path / "live")
+    table = (tmp_path / "live" / "fold-0" / "plots" / "metrics" / "validation" / "fmri.tsv").read_text().splitlines()
+    assert table[0].split("\t") == ["step", "fmri"]
+    assert [row.split("\t")[0] for row in table[1:]] == ["4", "8", "12"]
+    assert float(table[-1].split("\t")[1]) == pytest.approx(result.curve[-1]["validation"]["fmri"])
+
+
+def _write_shards(folder: Path, views: list[RecordingView]) -> None:
+    for view in views:
+        channels = len(view.channel_ids)
+        spikes = view.modality is Modality.SPIKES
+        recording = Recording(
+            dataset=view.dataset,
+            subject=view.subject,
+            session="",
+            run="",
+            task="",
+            species="Homo sapiens",
+            modality=view.modality,
+            channels=Channels(
+                id=view.channel_ids, position=view.position, position_unit="", quality={"usable": np.ones(channels)}
+            ),
+            clock=Clock(id=view.name),
+            signal=Signal(
+                values=view.stored.astype(np.int64) if spikes else view.values(0, len(view.stored)),
+                sampling_rate_hz=view.sampling_rate_hz,
+                units="counts" if spikes else "z",
+            ),
+        )
+        provenance = Provenance(
+            archive="local", source_id="x", version="1", files=(), licence="CC0-1.0", citation="x", libraries={}
+        )
+        write_shard(recording, provenance=provenance, path=folder / f"{view.name}.zarr.zip")
+
+
+def test_results_do_not_depend_on_the_number_of_processes(trainer: _Trainer, tmp_path: Path) -> None:
+    _write_shards(tmp_path / "shards", trainer.views)
+    fold = Fold(recordings=tuple(view.roles for view in trainer.views))
+    splits = Splits(seed=0, folds=(fold, fold), left_out=())
+    results = [
+        pretrain_all_folds(
+            splits,
+            shards=tmp_path / "shards",
+            settings=trainer.settings,
+            windows=trainer.windows,
+            runs=tmp_path / f"runs{workers}",
+            out=tmp_path / f"out{workers}",
+            workers=workers,
+        )
+        for workers in (1, 2)
+    ]
+    assert results[0] == results[1]
+    assert [result["fold"] for result in results[0]["folds"]] == [0, 1]
+    assert _bytes(tmp_path / "out1" / "fold-1") == _bytes(tmp_path / "out2" / "fold-1")
