@@ -6,11 +6,12 @@ from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
 from neurofm.params import load_params, load_site
 from neurofm.splits import Splits
+from neurofm.training.live import log_curves
 from neurofm.training.pretrain import pretrain_all_folds
 
 
 def main() -> None:
-    """Write ``models/pretrained/fold-<n>/`` and ``metrics/pretrain.json``."""
+    """Write ``models/pretrained/fold-<n>/`` ``metrics/pretrain.json`` and DVCLive's curves."""
     params = load_params()
     result = pretrain_all_folds(
         Splits.read(Path("data/splits.json")),
@@ -22,6 +23,7 @@ def main() -> None:
         workers=load_site().workers,
     )
     write_json(Path("metrics/pretrain.json"), result)
+    log_curves(result, Path("metrics/dvclive"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from neurofm.catalog import load_entry
 from neurofm.fetch import fetch_dataset
+from neurofm.readers import ReaderInput, read_recording
+from neurofm.recording import Recording
 from neurofm.sources import build_manifest
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -40,3 +43,32 @@ def sample_raw() -> Callable[[str], Path]:
         return raw
 
     return raw_of
+
+
+@pytest.fixture(scope="session")
+def sample_source(sample_raw: Callable[[str], Path]) -> Callable[..., ReaderInput]:
+    """Return a function from a sample dataset's id to what a reader is given for one of its recordings."""
+
+    def source_of(dataset: str, index: int = 0) -> ReaderInput:
+        entry = load_entry(dataset, root=PROJECT)
+        return ReaderInput(
+            dataset=dataset,
+            modality=entry.modality,
+            species=entry.species,
+            root=sample_raw(dataset),
+            entry=build_manifest(entry, root=PROJECT).recordings[index],
+        )
+
+    return source_of
+
+
+@pytest.fixture(scope="session")
+def sample_recording(sample_source: Callable[..., ReaderInput]) -> Callable[..., Recording]:
+    """Return a function from a sample dataset's id to one of its recordings as its reader gives it."""
+
+    @functools.cache
+    def recording_of(dataset: str, index: int = 0) -> Recording:
+        entry = load_entry(dataset, root=PROJECT)
+        return read_recording(entry.reader, sample_source(dataset, index), entry.reader_options)
+
+    return recording_of

@@ -156,7 +156,7 @@ def make_splits(
     for candidate in sorted(candidates, key=lambda c: (c.dataset, c.recording)):
         needed = window_samples[candidate.modality]
         reason = candidate.excluded_reason
-        if not reason and candidate.samples < needed:
+        if candidate.samples < needed:
             seconds, least = candidate.samples / candidate.sampling_rate_hz, needed / candidate.sampling_rate_hz
             reason = f"too short: {seconds:.4g} s, one window is {least:.4g} s"
         if reason:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurofm.model import CoreSettings, LinearCore, Moments, moments, smooth, smooth_scales
+from neurofm.model.core import CoreSettings, LinearCore, Moments, moments, smooth, smooth_scales
 
 CHANNELS = 6
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import poisson
 
-from neurofm.model import LOSSES, Scale, predict, target, to_z
+from neurofm.model.links import Scale, predict, target, to_z
+from neurofm.model.losses import LOSSES
 from neurofm.recording import Modality
 
 SCALE = Scale(mean=torch.tensor([0.5, 2.0]).double(), sd=torch.tensor([0.7, 1.5]).double(), rate_floor=0.1)

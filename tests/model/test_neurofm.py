@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from neurofm.errors import UserError
-from neurofm.model import IDENTITY_FEATURES, ModelSettings, NeuroFM, Query, Visible
+from neurofm.model.identity import IDENTITY_FEATURES
+from neurofm.model.neurofm import NeuroFM, Query, Visible
+from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
 
 SETTINGS = ModelSettings(backbone="transformer", width=16, layers=2, heads=2, dropout=0.1)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.model import IDENTITY_FEATURES, STATISTICS, channel_statistics, identity_features
+from neurofm.model.identity import IDENTITY_FEATURES, identity_features
+from neurofm.model.statistics import STATISTICS, channel_statistics
 
 
 def _column(name: str) -> int:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.splits import Segment
 from neurofm.windows import RecordingView, channel_groups, tiles
 
+CHUNKS = 4
+"""In how many parts what is fitted on is cut for cross-validation."""
 TUNING_SHARE = 0.2
 """Share of the windows that is held back to tune on where a channel set has no validation segments."""
 
@@ -31,7 +34,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, index: slice) -> Windows:
+    def take(self, index: slice | npt.NDArray[np.int64]) -> Windows:
         """Return some of the windows."""
         return replace(self, z=self.z[index], counted=self.counted[index], start=self.start[index])
 
@@ -66,6 +69,11 @@ def learning_windows(views: Sequence[RecordingView], *, window_samples: int) -> 
     Returns
     -------
     the windows to fit on and the windows to tune on, per recording; recordings without windows are left out.
+
+    Raises
+    ------
+    UserError
+        If nothing would be left to fit on or to tune on.
     """
     fit = [cut(view, view.roles.train, window_samples=window_samples) for view in views]
     if not any(map(len, fit)):
@@ -75,12 +83,39 @@ def learning_windows(views: Sequence[RecordingView], *, window_samples: int) -> 
         kept = [len(part) - int(np.ceil(TUNING_SHARE * len(part))) if len(part) > 1 else 1 for part in fit]
         tuning = [part.take(slice(keep, None)) for part, keep in zip(fit, kept, strict=True)]
         fit = [part.take(slice(None, keep)) for part, keep in zip(fit, kept, strict=True)]
-    return [part for part in fit if len(part)], [part for part in tuning if len(part)]
+    fit, tuning = [part for part in fit if len(part)], [part for part in tuning if len(part)]
+    if not fit or not tuning:
+        raise UserError(
+            f"evaluate: {', '.join(view.name for view in views)}: fewer than two windows to fit and tune on.",
+            mend="set a smaller `windows.<modality>.window_samples` in params.yaml, or take longer recordings",
+        )
+    return fit, tuning
 
 
-def masks(
-    view: RecordingView, settings: EvaluateSettings
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def chunks(fit: Sequence[Windows]) -> list[list[Windows]]:
+    """Part what is fitted on, for cross-validation: whole recordings, or stretches of the only one.
+
+    Settings are chosen on the validation windows and on each chunk, fitted without it: the one validation block
+    that a short recording affords may be one of sleep, and is a poor judge by itself.
+
+    Returns
+    -------
+    the chunks; none where there is nothing to part.
+    """
+    if len(fit) > 1:
+        return [list(fit[first::CHUNKS]) for first in range(min(CHUNKS, len(fit)))]
+    parts = np.array_split(np.arange(len(fit[0])), min(CHUNKS, len(fit[0])))
+    return [[fit[0].take(part)] for part in parts] if len(parts) > 1 else []
+
+
+def rounds(fit: Windows, tuning: Windows) -> list[tuple[Windows, Windows]]:
+    """Pair what is fitted on with what judges it, for a single recording; see `chunks`."""
+    held_out = [chunk for (chunk,) in chunks([fit])]
+    rest = [fit.take(np.flatnonzero(~np.isin(fit.start, chunk.start))) for chunk in held_out]
+    return [(fit, tuning), *zip(rest, held_out, strict=True)]
+
+
+def masks(view: RecordingView, settings: EvaluateSettings) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Return (visible, hidden) channel indices; each usable channel is hidden exactly once.
 
     Recordings of one channel set share their masks, so a model is never asked for a mask that only one has.

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from neurofm.model.backbone import BACKBONES
@@ -24,26 +22,9 @@ from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.pooling import IdentityPooling
 from neurofm.model.readout import ChannelReadout, PairMessages
+from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import PatchTokenizer, to_patches
 from neurofm.recording import Modality
-from neurofm.settings import Settings
-
-
-class ModelSettings(Settings):
-    """Sizes of the network (`pretrain.model` in params.yaml)."""
-
-    backbone: Literal["transformer"]
-    width: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    dropout: float = Field(ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _even_heads(self) -> ModelSettings:
-        if self.width % (2 * self.heads):
-            msg = f"width {self.width} is not a multiple of 2 * heads {2 * self.heads}"
-            raise ValueError(msg)
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,9 +28,7 @@ def finish_fluorescence(
     ``robust_centre`` and ``robust_scale`` are over the whole recording and serve display only: models fit their
     own on the training part.
     """
-    values, valid, rate = resample(
-        checked.values, checked.valid, from_hz=native.sampling_rate_hz, to_hz=rate_hz
-    )
+    values, valid, rate = resample(checked.values, checked.valid, from_hz=native.sampling_rate_hz, to_hz=rate_hz)
     centre, scale = robust_centre_scale(values, valid)
     support_s = resampling_support_s(from_hz=native.sampling_rate_hz, to_hz=rate)
     resampling = Step(name="resample", version=version, params={"rate_hz": rate_hz}, support_s=support_s)

@@ -9,9 +9,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.signal import resample_poly
 
-from neurofm.recording import Channels, Recording, Signal, Step, Target, Unreadable
+from neurofm.recording import Recording, Signal, Step, Target, Unreadable
 from neurofm.recording.recording import JsonScalar
 from neurofm.settings import Settings
 
@@ -63,7 +62,11 @@ def native_signal(recording: Recording) -> Signal:
 
 
 def check_channels(
-    values: npt.NDArray[np.floating | np.integer], *, max_nan_fraction: float, usable: npt.NDArray[np.bool_] | None = None
+    values: npt.NDArray[np.floating | np.integer],
+    *,
+    max_nan_fraction: float,
+    lost: npt.NDArray[np.bool_] | None = None,
+    bad: npt.NDArray[np.bool_] | None = None,
 ) -> Checked:
     """Find channels that carry nothing, and fill single missing samples of the others.
 
@@ -73,17 +76,20 @@ def check_channels(
         [time, channel]; NaN and infinity count as missing.
     max_nan_fraction
         A channel with more missing than this fraction is unusable, as is a constant one.
-    usable
-        [channel]; False for channels that are known to be bad already.
+    lost
+        [time]; True for samples known to be missing from all channels, which speak against none of them.
+    bad
+        [channel]; True for channels known to be bad already.
     """
     filled = np.array(values, dtype=np.float64)
     missing = ~np.isfinite(filled)
     filled[missing] = np.nan
-    good = np.ones(filled.shape[1], dtype=bool) if usable is None else usable.copy()
-    good &= missing.mean(axis=0) <= max_nan_fraction
+    kept = np.ones(len(filled), dtype=bool) if lost is None else ~lost
+    good = np.ones(filled.shape[1], dtype=bool) if bad is None else ~bad
+    good &= missing[kept].mean(axis=0) <= max_nan_fraction
     # fmin and fmax pass over NaN and, unlike nanmin, are silent about channels without any number.
     good &= np.fmin.reduce(filled, axis=0) < np.fmax.reduce(filled, axis=0)
-    valid = ~missing[:, good].any(axis=1)
+    valid = kept & ~missing[:, good].any(axis=1)
     filled[:, ~good] = 0.0
     sample = np.arange(len(filled))
     for i in np.flatnonzero(good & missing.any(axis=0)):
@@ -113,6 +119,9 @@ def resample(
     values, valid, rate_hz
         The rate reached: the wished one within a millionth or so, as a ratio of whole numbers.
     """
+    # Here, because every command reads this module's settings and scipy.signal takes a second to import.
+    from scipy.signal import resample_poly  # noqa: PLC0415
+
     ratio = Fraction(to_hz / from_hz).limit_denominator(_MAX_DENOMINATOR)
     if ratio >= 1 or len(values) == 0:
         return values, valid, from_hz
@@ -204,12 +213,14 @@ def finish(
     if not usable.any():
         reason["excluded_reason"] = "no usable channel: all are constant, missing or marked bad"
     elif fraction < common.min_valid_fraction:
-        reason["excluded_reason"] = f"{fraction:.0%} of the samples are valid, fewer than {common.min_valid_fraction:.0%}"
+        reason["excluded_reason"] = (
+            f"{fraction:.0%} of the samples are valid, fewer than {common.min_valid_fraction:.0%}"
+        )
     columns = {**recording.channels.quality, **channel_quality, "usable": usable.astype(np.float64)}
     common_step = Step(name="check", version=VERSION, params=common.model_dump())
     return replace(
         recording,
-        channels=with_quality(recording.channels, columns),
+        channels=replace(recording.channels, quality=columns),
         signal=signal,
         valid=valid,
         sample_time_s=None,
@@ -231,8 +242,3 @@ def finish(
         },
         steps=(*recording.steps, common_step, *steps),
     )
-
-
-def with_quality(channels: Channels, columns: Mapping[str, npt.NDArray[np.float64]]) -> Channels:
-    """Return the channel table with these quality columns."""
-    return replace(channels, quality=dict(columns))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -49,16 +47,8 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
     values = native.values.astype(np.float64)
     dropped = np.zeros(len(values), dtype=bool)
     if recording.sample_time_s is not None:
-        values, dropped = to_regular_grid(values, recording.sample_time_s, rate_hz=native.sampling_rate_hz)
-    # Lost frames count against no channel's own missing samples: they are missing from all.
-    checked = check_channels(values, max_nan_fraction=1.0)
-    measured = check_channels(values[~dropped], max_nan_fraction=common.max_nan_fraction)
-    checked = replace(
-        checked,
-        values=np.where(measured.usable, checked.values, 0.0),
-        usable=measured.usable,
-        valid=_valid(values, measured.usable),
-    )
+        values, dropped = to_regular_grid(values, recording.sample_time_s)
+    checked = check_channels(values, max_nan_fraction=common.max_nan_fraction, lost=dropped)
     return finish_fluorescence(
         recording,
         checked=checked,
@@ -69,3 +59,37 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
         common=common,
         quality={"dropped_frames": int(dropped.sum())},
     )
+
+
+def to_regular_grid(
+    values: npt.NDArray[np.float64], time_s: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Give every frame its place on a grid of the camera's period, leaving places for the frames that were lost.
+
+    An interval of more than 1.5 median periods means that frames were lost: as many as bring it nearest to
+    a whole number of periods. Smaller deviations are jitter and move no frame.
+
+    Parameters
+    ----------
+    values
+        [frame, channel] as recorded.
+    time_s
+        [frame] rising times, seconds.
+
+    Returns
+    -------
+    values
+        [place, channel], NaN where a frame was lost.
+    dropped
+        [place] True where a frame was lost.
+    """
+    if len(time_s) < 2:
+        return values, np.zeros(len(values), dtype=bool)
+    intervals = np.diff(time_s)
+    periods = np.maximum(np.rint(intervals / np.median(intervals)), 1).astype(np.int64)
+    place = np.concatenate([[0], np.cumsum(periods)])
+    grid = np.full((place[-1] + 1, values.shape[1]), np.nan)
+    grid[place] = values
+    dropped = np.ones(len(grid), dtype=bool)
+    dropped[place] = False
+    return grid, dropped

@@ -65,7 +65,7 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
         recording,
         signal=Signal(values=counts, sampling_rate_hz=1000 / settings.bin_ms, units="count", start_s=spikes.start_s),
         valid=np.ones(len(counts), dtype=bool),
-        usable=counts.any(axis=0),
+        usable=counts.max(axis=0) > 0,
         steps=(Step(name="bin", version=VERSION, params=settings.model_dump()),),
         common=common,
         channel_quality=quality,
@@ -93,7 +93,7 @@ def bin_counts(spikes: Spikes, *, n_units: int, bin_ms: int) -> tuple[npt.NDArra
         How many bins held more than 255 spikes, which is what they hold now.
     """
     bin_ns = bin_ms * _NS_PER_MS
-    n_bins = int(round((spikes.stop_s - spikes.start_s) * _NS_PER_S)) // bin_ns
+    n_bins = round((spikes.stop_s - spikes.start_s) * _NS_PER_S) // bin_ns
     index = np.rint((spikes.time_s - spikes.start_s) * _NS_PER_S).astype(np.int64) // bin_ns
     inside = (index >= 0) & (index < n_bins)
     flat = np.bincount(index[inside] * n_units + spikes.channel[inside], minlength=n_bins * n_units)
@@ -101,9 +101,7 @@ def bin_counts(spikes: Spikes, *, n_units: int, bin_ms: int) -> tuple[npt.NDArra
     return np.minimum(counts, _MAX_COUNT).astype(np.uint8), int((counts > _MAX_COUNT).sum())
 
 
-def _unit_quality(
-    spikes: Spikes, *, n_units: int, settings: ModalitySettings
-) -> dict[str, npt.NDArray[np.float64]]:
+def _unit_quality(spikes: Spikes, *, n_units: int, settings: ModalitySettings) -> dict[str, npt.NDArray[np.float64]]:
     duration_s = spikes.stop_s - spikes.start_s
     n_blocks = max(1, int(duration_s // settings.presence_block_s))
     rate, violations, presence = np.zeros(n_units), np.zeros(n_units), np.zeros(n_units)

@@ -19,7 +19,7 @@ from neurofm.settings import Settings
 
 __all__ = ["ReaderInput", "ReaderModule", "read_recording", "reader_module", "reader_names", "reader_options"]
 
-_NOT_READERS = ("input",)
+_NOT_READERS = ("input", "shared")
 
 
 class ReaderModule(Protocol):
@@ -39,7 +39,7 @@ class ReaderModule(Protocol):
 def reader_names() -> tuple[str, ...]:
     """Return the names that a catalogue entry's ``reader`` may have, sorted."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_") and name not in _NOT_READERS))
+    return tuple(sorted(name for name in found if name not in _NOT_READERS))
 
 
 def reader_module(name: str) -> ReaderModule:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mne
 from pydantic import Field
 
-from neurofm.readers._common import opening
-from neurofm.readers._mne import eeg_recording
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.common import opening
+from neurofm.readers.shared.mne_raw import eeg_recording
 from neurofm.recording import Recording
 from neurofm.settings import Settings
 
@@ -37,7 +37,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
     Returns
     -------
     Recording
-        As `neurofm.readers._mne.eeg_recording` describes it.
+        As `neurofm.readers.shared.mne_raw.eeg_recording` describes it.
 
     Raises
     ------

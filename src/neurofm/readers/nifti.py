@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nilearn.image import coord_transform, new_img_like
 from nilearn.maskers import NiftiLabelsMasker
 from pydantic import Field
 
-from neurofm.readers._common import build, opening
-from neurofm.readers._participants import participant_scalars
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.common import build, opening
+from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Channels, Recording, Signal, Unreadable
 from neurofm.settings import Settings
 
@@ -59,26 +62,24 @@ def read(source: ReaderInput, options: Options) -> Recording:
     """
     path, labels_path = source.path(), source.path("labels")
     with opening(path):
-        bold = nib.load(path)
-        shape, header, affine = bold.shape, bold.header, bold.affine
+        bold: Any = nib.load(path)  # declared by nibabel as the base class, which has no shape
+        shape, affine = bold.shape, bold.affine
     with opening(labels_path):
-        labels_image = nib.load(labels_path)
+        labels_image: Any = nib.load(labels_path)
         labels = np.rint(np.asarray(labels_image.dataobj)).astype(np.int64)
     if len(shape) != 4:
         raise Unreadable(f"{path.name}: {len(shape)}-D image of shape {shape}, expected 4-D BOLD")
     if labels.shape != shape[:3] or not np.allclose(labels_image.affine, affine, atol=_SAME_GRID_MM):
         raise Unreadable(f"{labels_path.name}: its grid is not that of {path.name} (shape or affine differ)")
-    tr_s = _repetition_time_s(header, options.tr_s, path.name)
+    tr_s = _repetition_time_s(bold.header, options.tr_s, path.name)
     labels[np.isin(labels, options.exclude_labels)] = 0
     with opening(path):
         # Labels as integers on the BOLD's own affine: NIfTI stores affines in single precision, and the two
         # images may differ in the last digits, which nilearn would answer by resampling.
-        masker = NiftiLabelsMasker(
-            nib.Nifti1Image(labels.astype(np.int32), affine), standardize=None, resampling_target=None, reports=False
-        )
+        parcels = new_img_like(bold, labels.astype(np.int32), affine)
+        masker = NiftiLabelsMasker(parcels, standardize=None, resampling_target=None, reports=False)
         values = masker.fit_transform(bold)
-    present = [int(label) for column, label in sorted(masker.region_ids_.items(), key=str) if column != "background"]
-    present.sort()
+    present = [int(label) for column, label in masker.region_ids_.items() if column != "background"]
     channels = Channels(
         id=tuple(f"{options.atlas}-{label:03d}" for label in present),
         position=np.array([_centre_mm(labels == label, affine) for label in present]).reshape(-1, 3),
@@ -90,9 +91,10 @@ def read(source: ReaderInput, options: Options) -> Recording:
     return build(source, channels=channels, signal=signal, scalars=participant_scalars(source))
 
 
-def _repetition_time_s(header: nib.Nifti1Header, stated_s: float | None, name: str) -> float:
+def _repetition_time_s(header: Any, stated_s: float | None, name: str) -> float:
     unit = header.get_xyzt_units()[1]
-    in_header_s = float(np.float64(str(header.get_zooms()[3]))) * _SECONDS_PER.get(unit, 0.0)
+    # Through text, because the header's single precision 2.2 would become 2.2000000477.
+    in_header_s = float(str(header.get_zooms()[3])) * _SECONDS_PER.get(unit, 0.0)
     if in_header_s > 0 and stated_s is not None and abs(in_header_s - stated_s) > 0.01 * stated_s:
         raise Unreadable(f"{name}: repetition time {in_header_s} s in the header, {stated_s} s in the catalogue")
     if in_header_s > 0:
@@ -103,5 +105,4 @@ def _repetition_time_s(header: nib.Nifti1Header, stated_s: float | None, name: s
 
 
 def _centre_mm(inside: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    centre = np.argwhere(inside).mean(axis=0)
-    return np.asarray(nib.affines.apply_affine(affine, centre), dtype=np.float64)
+    return np.array(coord_transform(*np.argwhere(inside).mean(axis=0), affine), dtype=np.float64)

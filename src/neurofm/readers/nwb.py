@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field
 from pynwb import NWBHDF5IO, NWBFile
 
-from neurofm.readers._common import build, opening
-from neurofm.readers._nwb_ophys import read_fluorescence
-from neurofm.readers._nwb_series import read_events, read_target
-from neurofm.readers._nwb_units import read_units
-from neurofm.readers._participants import participant_scalars
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.common import build, opening
+from neurofm.readers.shared.nwb_ophys import read_fluorescence
+from neurofm.readers.shared.nwb_series import read_events, read_target
+from neurofm.readers.shared.nwb_units import read_units
+from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Modality, Recording, Target, Unreadable
 from neurofm.settings import Settings
 

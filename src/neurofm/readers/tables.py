@@ -12,9 +12,9 @@ import pandas as pd
 import scipy.io
 from pydantic import Field
 
-from neurofm.readers._common import build, opening, unknown_positions
-from neurofm.readers._participants import participant_scalars
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.common import build, opening, unknown_positions
+from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Channels, Recording, Signal, Unreadable
 from neurofm.settings import Settings
 
@@ -62,7 +62,9 @@ def read(source: ReaderInput, options: Options) -> Recording:
     with opening(path):
         values, names = _load(path, options)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-        raise Unreadable(f"{path.name}: {values.dtype} array of shape {values.shape}, expected a matrix of real numbers")
+        raise Unreadable(
+            f"{path.name}: {values.dtype} array of shape {values.shape}, expected a matrix of real numbers"
+        )
     if options.axes == "channel_time":
         values = values.T
     n = values.shape[1]

@@ -22,7 +22,8 @@ from neurofm.report.figures.style import drawing, new_figure, svg
 from neurofm.report.figures.traces import draw_rois, draw_traces
 from neurofm.report.inputs import ReportInputs
 from neurofm.report.settings import ReportSettings
-from neurofm.report.words import MODALITY_WORDS, number
+from neurofm.report.words import MODALITY_WORDS, number, unit_name
+from neurofm.shards import Shard
 
 _METRES = {"m": 1.0, "mm": 1e-3, "um": 1e-6}
 
@@ -50,7 +51,7 @@ class Incoming:
 def incoming(
     inputs: ReportInputs, *, shards: Path, settings: ReportSettings
 ) -> tuple[list[Incoming], dict[str, Excerpt]]:
-    """Draw every dataset that has a shard, ordered by modality.
+    """Draw every dataset that has a shard.
 
     Parameters
     ----------
@@ -70,8 +71,7 @@ def incoming(
     """
     excerpts: dict[str, Excerpt] = {}
     drawn = []
-    order = list(Modality)
-    for entry in sorted(inputs.entries, key=lambda entry: (order.index(entry.modality), entry.id)):
+    for entry in inputs.entries:
         excerpt = choose_excerpt(
             shards / entry.id,
             preferred=inputs.taking_part(entry.id),
@@ -79,11 +79,11 @@ def incoming(
         )
         if excerpt is not None:
             excerpts[entry.id] = excerpt
-            drawn.append(_incoming(entry, excerpt, count=len(inputs.recordings(entry.id)), settings=settings))
+            drawn.append(_incoming(entry, excerpt, inputs, settings))
     return drawn, excerpts
 
 
-def _incoming(entry: CatalogEntry, excerpt: Excerpt, *, count: int, settings: ReportSettings) -> Incoming:
+def _incoming(entry: CatalogEntry, excerpt: Excerpt, inputs: ReportInputs, settings: ReportSettings) -> Incoming:
     recording = excerpt.shard.recording
     length_s = (excerpt.stop - excerpt.start) / excerpt.shard.sampling_rate_hz
     whole_s = len(excerpt.shard.stored) / excerpt.shard.sampling_rate_hz
@@ -91,8 +91,11 @@ def _incoming(entry: CatalogEntry, excerpt: Excerpt, *, count: int, settings: Re
         f"Drawn: {excerpt.recording} ({recording.subject}; {recording.species}), {number(length_s)} s of "
         f"{number(whole_s)} s, {excerpt.shard.stored.shape[1]} channels at {number(excerpt.shard.sampling_rate_hz)} Hz"
     )
+    count = len(inputs.recordings(entry.id))
     if count > 1:
         shown += f"; one of {count} recordings"
+    if inputs.splits is not None and excerpt.recording not in inputs.taking_part(entry.id):
+        shown += "; not used, for the reason given below"
     panels = (_in_time(entry, excerpt, settings), _together(entry, excerpt))
     return Incoming(
         dataset=entry.id,
@@ -137,7 +140,7 @@ def _raster_panel(excerpt: Excerpt, settings: ReportSettings) -> tuple[Figure, s
 
 def _trace_panel(excerpt: Excerpt, settings: ReportSettings) -> tuple[Figure, str]:
     shown = len(evenly(excerpt.shard.usable, most=settings.traces))
-    usable, unit = int(excerpt.shard.usable.sum()), excerpt.shard.units
+    usable, unit = int(excerpt.shard.usable.sum()), unit_name(excerpt.shard.units)
     figure = new_figure(height_in=0.8 + 0.22 * shown)
     draw_time(figure.subplots(), excerpt, settings)
     which = f"{shown} of {usable} usable channels, evenly through the table"
@@ -149,7 +152,7 @@ def _trace_panel(excerpt: Excerpt, settings: ReportSettings) -> tuple[Figure, st
 
 
 def _carpet_panel(excerpt: Excerpt, settings: ReportSettings) -> tuple[Figure, str]:
-    figure = new_figure(height_in=3.2)
+    figure = new_figure(height_in=3.6)
     draw_time(figure.subplots(), excerpt, settings)
     usable = int(excerpt.shard.usable.sum())
     return figure, f"Carpet: BOLD of {usable} usable parcels, one row each, in SDs from the parcel's mean."
@@ -185,7 +188,7 @@ def draw_time(axes: Axes, excerpt: Excerpt, settings: ReportSettings) -> None:
         time_s=excerpt.time_s,
         values=excerpt.values[:, channels],
         names=names_of(shard, channels),
-        unit=shard.units,
+        unit=unit_name(shard.units),
         common_scale=shard.recording.modality is Modality.EEG,
         events_s=_events_within(excerpt),
     )
@@ -230,11 +233,16 @@ def _tuning_panel(excerpt: Excerpt) -> tuple[Figure, str] | None:
     )
 
 
-def _placed(shard_position: npt.NDArray[np.floating], usable: npt.NDArray[np.bool_], *, axes: int) -> (
-    npt.NDArray[np.bool_]
-):
+def _placed(
+    shard_position: npt.NDArray[np.floating], usable: npt.NDArray[np.bool_], *, axes: int
+) -> npt.NDArray[np.bool_]:
     known: npt.NDArray[np.bool_] = usable & np.isfinite(shard_position[:, :axes]).all(axis=1)
     return known
+
+
+def _trusted(shard: Shard) -> npt.NDArray[np.float32]:
+    """[time, channel] the valid samples; all of them where none is valid."""
+    return shard.values()[shard.valid] if shard.valid.any() else shard.values()
 
 
 def _montage_panel(excerpt: Excerpt) -> tuple[Figure, str] | None:
@@ -243,18 +251,18 @@ def _montage_panel(excerpt: Excerpt) -> tuple[Figure, str] | None:
     if shard.recording.modality is not Modality.EEG or known.sum() < 4 or channels.position_unit not in _METRES:
         return None
     index = np.flatnonzero(known).astype(np.int64)
-    sd = shard.values()[shard.valid][:, index].std(axis=0)
+    sd = _trusted(shard)[:, index].std(axis=0)
     figure = new_figure(height_in=3.2)
     draw_montage(
         figure.subplots(),
         position_m=channels.position[index] * _METRES[channels.position_unit],
         names=names_of(shard, index),
         shade=sd,
-        label=f"SD ({shard.units})",
+        label=f"SD ({unit_name(shard.units)})",
     )
     return figure, (
         f"Montage: {len(index)} electrodes seen from above, nose up; colour is the SD of each channel's voltage over "
-        f"the whole recording ({shard.units}), interpolated between electrodes."
+        f"the whole recording ({unit_name(shard.units)}), interpolated between electrodes."
     )
 
 
@@ -263,7 +271,7 @@ def _roi_panel(excerpt: Excerpt) -> tuple[Figure, str] | None:
     known = _placed(channels.position, shard.usable, axes=2)
     if shard.recording.modality not in (Modality.CALCIUM, Modality.MINISCOPE) or known.sum() < 3:
         return None
-    values = shard.values()[shard.valid][:, known].astype(np.float64)
+    values = _trusted(shard)[:, known].astype(np.float64)
     centred = values - values.mean(axis=0)
     skewness = (centred**3).mean(axis=0) / np.maximum(centred.std(axis=0), 1e-12) ** 3
     figure = new_figure(height_in=3.4)
@@ -282,14 +290,14 @@ def _roi_panel(excerpt: Excerpt) -> tuple[Figure, str] | None:
 
 def _correlation_panel(excerpt: Excerpt) -> tuple[Figure, str] | None:
     shard = excerpt.shard
-    values = shard.values()[shard.valid]
-    varies = shard.usable & (np.ptp(values, axis=0) > 0) if len(values) else np.zeros_like(shard.usable)
+    values = _trusted(shard)
+    varies = shard.usable & (np.ptp(values, axis=0) > 0)
     if varies.sum() < 2:
         return None
-    figure = new_figure(height_in=3.4)
+    figure = new_figure(height_in=3.6)
     draw_correlation(figure.subplots(), matrix=correlation(values[:, varies]), rows="channel")
     minutes = len(values) / shard.sampling_rate_hz / 60
     return figure, (
         f"Connectome: correlation between {int(varies.sum())} channels over {number(minutes)} min "
-        "of valid samples, in the order of the channel table."
+        "of samples, in the order of the channel table."
     )

@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
+from neurofm.evaluation.examples import Example, read_examples
+from neurofm.evaluation.scoreboard import Row
 from neurofm.recording import Manifest
+from neurofm.report.words import modality_order
 from neurofm.splits import Splits
 
 T = TypeVar("T")
@@ -66,41 +69,20 @@ class Pretraining(_Written):
     folds: tuple[FoldTraining, ...] = ()
 
 
-class Score(_Written):
-    """One row of ``metrics/scoreboard.json``."""
-
-    dataset: str
-    modality: str
-    task: str
-    metric: str
-    unit: str
-    higher_is_better: bool
-    split: str
-    model: str
-    seed: int | None
-    value: float
-    null: float
-    ci_low: float
-    ci_high: float
-    ci_unit: str
-    n: int
-
-    @property
-    def ours(self) -> bool:
-        """Whether the model is this project's."""
-        return self.model.startswith("neurofm")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
     """What the earlier stages left."""
 
     entries: tuple[CatalogEntry, ...]
+    """In the page's order: by modality, then by id."""
     quality: Mapping[str, DatasetQuality]
     manifests: Mapping[str, Manifest]
     splits: Splits | None
     training: Pretraining
-    scores: tuple[Score, ...]
+    scores: tuple[Row, ...]
+    """Rows of the scoreboard."""
+    examples: tuple[Example, ...]
+    """Held-out windows as recorded and as reconstructed."""
 
     def recordings(self, dataset: str) -> Mapping[str, RecordingQuality]:
         """Return the dataset's recordings by id."""
@@ -125,15 +107,17 @@ def read_inputs(*, root: Path, datasets: Sequence[CatalogEntry]) -> ReportInputs
         For a file that is there but is not what its stage writes.
     """
     metrics = root / "metrics"
+    examples = root / "reports" / "reconstructions.npz"
     quality = {d.id: _read(metrics / "quality" / f"{d.id}.json", DatasetQuality) for d in datasets}
     manifests = {d.id: _read(root / "data" / "manifests" / f"{d.id}.json", Manifest) for d in datasets}
     return ReportInputs(
-        entries=tuple(datasets),
+        entries=tuple(sorted(datasets, key=lambda entry: (modality_order(entry.modality), entry.id))),
         quality={name: found for name, found in quality.items() if found},
         manifests={name: found for name, found in manifests.items() if found},
         splits=_read(root / "data" / "splits.json", Splits),
         training=_read(metrics / "pretrain.json", Pretraining) or Pretraining(),
-        scores=_read(metrics / "scoreboard.json", tuple[Score, ...]) or (),
+        scores=_read(metrics / "scoreboard.json", tuple[Row, ...]) or (),
+        examples=tuple(read_examples(examples)) if examples.is_file() else (),
     )
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurofm.report.inputs import Score
-
-NULL_MODEL = "null"
+from neurofm.evaluation.baselines import NULL
+from neurofm.evaluation.ours import OURS
+from neurofm.evaluation.scoreboard import Row
+from neurofm.report.words import modality_order, plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Our model beside the best baseline, on one dataset, task and metric."""
 
-    ours: Score
-    best: Score | None
+    ours: Row
+    best: Row | None
     """The baseline with the best score; None where none was run."""
-    scores: tuple[Score, ...]
+    scores: tuple[Row, ...]
     """All models, best first."""
 
     @property
@@ -36,22 +37,36 @@ class Comparison:
         return self.best is not None and not self.ours.ci_low <= self.best.value <= self.ours.ci_high
 
 
-def _better(score: Score, difference: float) -> float:
+def _better(score: Row, difference: float) -> float:
     return difference if score.higher_is_better else -difference
 
 
-def group_scores(scores: Sequence[Score]) -> list[tuple[Score, ...]]:
-    """Group by dataset, task and metric (in that order), the best score first in each group."""
-    groups: dict[tuple[str, str, str], list[Score]] = {}
+def is_ours(score: Row) -> bool:
+    """Whether the model is this project's."""
+    return score.model.startswith(OURS)
+
+
+_METRICS = {"R2": "R²", "bits_per_spike": "bits per spike"}
+
+
+def metric_name(score: Row) -> str:
+    """Metric in words."""
+    return _METRICS.get(score.metric, f"{plain(score.metric)} ({score.unit})")
+
+
+def group_scores(scores: Sequence[Row]) -> list[tuple[Row, ...]]:
+    """Group by dataset, task and metric, modalities in the page's order, the best score first in each group."""
+    groups: dict[tuple[int, str, str, str], list[Row]] = {}
     for score in scores:
-        groups.setdefault((score.dataset, score.task, score.metric), []).append(score)
+        key = (modality_order(score.modality), score.dataset, score.task, score.metric)
+        groups.setdefault(key, []).append(score)
     return [
         tuple(sorted(groups[key], key=lambda score: (-_better(score, score.value), score.model)))
         for key in sorted(groups)
     ]
 
 
-def compare(scores: Sequence[Score]) -> list[Comparison]:
+def compare(scores: Sequence[Row]) -> list[Comparison]:
     """Compare our model with the best baseline of each group.
 
     Where several of our models were scored (the model, and the model without its network), the one with the
@@ -59,10 +74,10 @@ def compare(scores: Sequence[Score]) -> list[Comparison]:
     """
     comparisons = []
     for group in group_scores(scores):
-        ours = sorted((s for s in group if s.ours), key=lambda s: (len(s.model), s.model, s.seed or 0))
+        ours = sorted((s for s in group if is_ours(s)), key=lambda s: (len(s.model), s.model, s.seed))
         if not ours:
             continue
-        baselines = [s for s in group if not s.ours and s.model != NULL_MODEL]
+        baselines = [s for s in group if not is_ours(s) and s.model != NULL]
         comparisons.append(Comparison(ours=ours[0], best=baselines[0] if baselines else None, scores=group))
     return comparisons
 
@@ -98,11 +113,12 @@ def _comparisons(count: int) -> str:
 
 
 def _names(comparisons: Sequence[Comparison]) -> str:
-    if not comparisons:
-        return ""
-    named = []
-    for c in sorted(comparisons, key=lambda c: -abs(c.gain)):
-        assert c.best is not None
-        task = c.ours.task.replace("_", " ").replace(":", " ")
-        named.append(f"{c.ours.dataset}, {task}, {c.ours.metric}: {c.gain:+.3f} against {c.best.model}")
-    return f" ({'; '.join(named)})"
+    named = [
+        f"{c.ours.dataset}, {plain(c.ours.task)}, {metric_name(c.ours)} {_signed(c.gain)}"
+        for c in sorted(comparisons, key=lambda c: -abs(c.gain))
+    ]
+    return f" ({'; '.join(named)})" if named else ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")

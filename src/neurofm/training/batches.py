@@ -9,7 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurofm.model import LOSSES, Query, Scale, Visible, predict, smooth_scales, target
+from neurofm.model.core import smooth_scales
+from neurofm.model.links import Scale, predict, target
+from neurofm.model.losses import LOSSES
+from neurofm.model.neurofm import Query, Visible
 from neurofm.recording import Modality
 from neurofm.training.contexts import Context
 from neurofm.windows import RecordingView

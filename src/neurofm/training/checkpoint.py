@@ -21,7 +21,9 @@ from safetensors.torch import load, save
 import neurofm
 from neurofm.errors import UserError
 from neurofm.files import write_atomic, write_json
-from neurofm.model import CoreSettings, ModelSettings, Moments, NeuroFM
+from neurofm.model.core import CoreSettings, Moments
+from neurofm.model.neurofm import NeuroFM
+from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
 from neurofm.training.contexts import CoreChoice
 from neurofm.training.tuning import CoreChoices

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurofm.model import CoreSettings, LinearCore, Moments, Scale, channel_statistics, identity_features, moments
+from neurofm.model.core import CoreSettings, LinearCore, Moments, moments
+from neurofm.model.identity import identity_features
+from neurofm.model.links import Scale
+from neurofm.model.statistics import channel_statistics
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.windows import RecordingView

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from neurofm.errors import UserError
-from neurofm.model import Moments, predict, to_z
+from neurofm.model.core import Moments
+from neurofm.model.links import predict, to_z
 from neurofm.training.batches import make_batch, see
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.contexts import Context, make_context, moments_of

@@ -19,7 +19,8 @@ import torch
 
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
-from neurofm.model import Moments, NeuroFM
+from neurofm.model.core import Moments
+from neurofm.model.neurofm import NeuroFM
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
 from neurofm.splits import Splits

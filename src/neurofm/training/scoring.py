@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurofm.model import NeuroFM
+from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import make_context

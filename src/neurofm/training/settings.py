@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from neurofm.model import ModelSettings
+from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
 from neurofm.settings import Settings
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurofm.model import LOSSES, CoreSettings, LinearCore, Moments, predict, smooth_scales, target
+from neurofm.model.core import CoreSettings, LinearCore, Moments, smooth_scales
+from neurofm.model.links import predict, target
+from neurofm.model.losses import LOSSES
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.training.batches import cut

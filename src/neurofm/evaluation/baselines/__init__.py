@@ -1,1 +1,46 @@
-"""What a user would try first, on the same windows and masks."""
+"""Baselines: what any model has to beat. Each is one module; `baselines_for` says which run where."""
+
+from __future__ import annotations
+
+from neurofm.evaluation.baselines.calibrated import GaussianCalibrated
+from neurofm.evaluation.baselines.gaussian import gaussian
+from neurofm.evaluation.baselines.null import Null
+from neurofm.evaluation.baselines.poisson import PoissonGlm
+from neurofm.evaluation.baselines.ppca import ppca
+from neurofm.evaluation.baselines.ridge import ridge
+from neurofm.evaluation.estimator import Estimator
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
+
+NULL = Null.name
+
+
+def baselines_for(
+    modality: Modality, *, recordings: int, settings: EvaluateSettings, window_samples: int
+) -> list[Estimator]:
+    """Make the baselines for one channel set, unfitted.
+
+    Parameters
+    ----------
+    modality
+        Spike counts get a Poisson regression too.
+    recordings
+        How many recordings the channel set has in the fold: with one, there is no prior to calibrate and
+        ``gaussian_calibrated`` would equal ``gaussian``.
+    settings, window_samples
+        See the baselines.
+    """
+    chosen: list[Estimator] = [
+        Null(),
+        ppca(settings=settings, window_samples=window_samples),
+        gaussian(settings=settings, window_samples=window_samples),
+        ridge(settings=settings, window_samples=window_samples),
+    ]
+    if recordings > 1:
+        chosen.append(GaussianCalibrated(settings=settings, window_samples=window_samples))
+    if modality is Modality.SPIKES:
+        chosen.append(PoissonGlm(settings=settings, window_samples=window_samples))
+    return chosen
+
+
+__all__ = ["NULL", "GaussianCalibrated", "Null", "PoissonGlm", "baselines_for", "gaussian", "ppca", "ridge"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurofm.evaluation.baselines._linear import Covariances, LinearBaseline
+from neurofm.evaluation.baselines.linear import Covariances, LinearBaseline
 from neurofm.evaluation.settings import EvaluateSettings
 
 

@@ -41,8 +41,8 @@ def draw_montage(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no fiducials: the sphere is MNE's default
         image, _ = mne.viz.plot_topomap(
-            shade, info, axes=axes, show=False, contours=0, cmap="viridis", sensors=True, res=96, vlim=(None, None)
+            shade, info, axes=axes, show=False, contours=0, cmap="viridis", sensors=True, res=96, extrapolate="local"
         )
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.7, pad=0.04)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub calls this Spine a float pair
+    bar.outline.set_visible(False)
     bar.set_label(label)

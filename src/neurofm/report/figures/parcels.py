@@ -10,7 +10,9 @@ _CARPET_SD = 2.5
 
 
 def draw_carpet(axes: Axes, *, time_s: npt.NDArray[np.float64], values: npt.NDArray[np.floating], rows: str) -> None:
-    """Draw every channel as a row of colour, in SDs from its own mean (Power 2017, doi:10.1016/j.neuroimage.2016.08.009).
+    """Draw every channel as a row of colour, in SDs from its own mean.
+
+    After Power (2017), NeuroImage 154:150-158, doi:10.1016/j.neuroimage.2016.08.009.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def draw_carpet(axes: Axes, *, time_s: npt.NDArray[np.float64], values: npt.NDAr
     axes.set_xlabel("time (s)")
     axes.set_ylabel(rows)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, ticks=[-2, 0, 2])
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub calls this Spine a float pair
+    bar.outline.set_visible(False)
     bar.set_label("SD from the mean")
 
 
@@ -73,5 +75,5 @@ def draw_correlation(axes: Axes, *, matrix: npt.NDArray[np.float64], rows: str) 
     axes.set_xlabel(rows)
     axes.set_ylabel(rows)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, ticks=[-1, 0, 1])
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub calls this Spine a float pair
+    bar.outline.set_visible(False)
     bar.set_label("correlation")

@@ -36,7 +36,7 @@ def draw_dots(axes: Axes, *, dots: Sequence[Dot], null: float, higher_is_better:
     higher_is_better
         Which side of the null is the better one.
     label
-        Metric and unit.
+        Metric in words.
     """
     low, high = _limits(dots, null, higher_is_better=higher_is_better)
     axes.axvline(null, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
@@ -78,4 +78,9 @@ def _limits(dots: Sequence[Dot], null: float, *, higher_is_better: bool) -> tupl
     for dot, distance in zip(dots, distances, strict=True):
         if abs(distance) <= span:
             ends += [dot.value, dot.ci_low, dot.ci_high]
-    return max(min(ends), null - 1.5 * span), min(max(ends), null + 1.5 * span)
+    low, high = max(min(ends), null - 1.5 * span), min(max(ends), null + 1.5 * span)
+    # Room beyond the null for the arrows of scores that are far off.
+    room = 0.08 * (high - low)
+    low -= room if any(dot.value < low for dot in dots) else 0.0
+    high += room if any(dot.value > high for dot in dots) else 0.0
+    return low, high

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -73,7 +73,7 @@ _STYLE = {
 @contextmanager
 def drawing(name: str) -> Iterator[None]:
     """Draw inside this block: sets the look, and makes the ids inside the SVG depend on `name` only."""
-    with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "svg.hashsalt": name, "backend": "agg"}):
+    with style.context(["default", {**_STYLE, "svg.hashsalt": name}]):
         yield
 
 
@@ -124,9 +124,9 @@ def short(text: str, *, limit: int = 26) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def thin(time_s: npt.NDArray[np.float64], values: npt.NDArray[np.floating], *, points: int = 1200) -> tuple[
-    npt.NDArray[np.float64], npt.NDArray[np.floating]
-]:
+def thin(
+    time_s: npt.NDArray[np.float64], values: npt.NDArray[np.floating], *, points: int = 1200
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.floating]]:
     """Keep the extremes of each stretch, so that a long trace is drawn with about `points` points and keeps its peaks.
 
     Parameters

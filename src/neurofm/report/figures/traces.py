@@ -56,7 +56,8 @@ def draw_traces(
     axes.set_xlabel("time (s)")
     length = _round_length(float(scale[0]) * _SPACING_SD) if common_scale else 0.0
     if length:
-        _scale_bar(axes, height=length / float(scale[0]), label=f"{length:g} {unit}")
+        foot = -(len(names) - 1) * _SPACING_SD
+        _scale_bar(axes, foot=foot, height=length / float(scale[0]), label=f"{length:g} {unit}")
 
 
 def _round_length(about: float) -> float:
@@ -65,10 +66,10 @@ def _round_length(about: float) -> float:
     return float(max(step * power for step in (1, 2, 5) if step * power <= about))
 
 
-def _scale_bar(axes: Axes, *, height: float, label: str) -> None:
+def _scale_bar(axes: Axes, *, foot: float, height: float, label: str) -> None:
     place = axes.get_yaxis_transform()
-    axes.plot([1.01, 1.01], [0, height], color=INK, linewidth=1.4, transform=place, clip_on=False)
-    axes.text(1.02, height / 2, label, transform=place, va="center", fontsize=7.5, rotation=90, color=MUTED)
+    axes.plot([1.01, 1.01], [foot, foot + height], color=INK, linewidth=1.4, transform=place, clip_on=False)
+    axes.text(1.02, foot, label, transform=place, va="bottom", fontsize=7.5, rotation=90, color=MUTED)
 
 
 def draw_rois(
@@ -81,17 +82,20 @@ def draw_rois(
     position
         [channel, 2 or more]; x and y are used.
     shade
-        [channel] drawn as colour.
+        [channel] drawn as colour, between its 2nd and 98th percentile.
     unit
         Of `position`.
     label
         What the colour says.
     """
-    points = axes.scatter(position[:, 0], position[:, 1], c=shade, s=16, cmap="viridis", linewidths=0)
+    low, high = np.percentile(shade, [2, 98])  # one odd region must not take the colour from all others
+    points = axes.scatter(
+        position[:, 0], position[:, 1], c=shade, s=16, cmap="viridis", linewidths=0, vmin=low, vmax=high
+    )
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.set_xlabel(f"x ({unit})")
     axes.set_ylabel(f"y ({unit})")
     bar = axes.figure.colorbar(points, ax=axes, shrink=0.7, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # matplotlib's stub calls this Spine a float pair
+    bar.outline.set_visible(False)
     bar.set_label(label)

@@ -9,14 +9,16 @@ import mne
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.readers._common import build, unknown_positions
-from neurofm.readers._participants import participant_scalars
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.common import build, unknown_positions
+from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Channels, Events, Recording, Signal, Unreadable
 from neurofm.recording.recording import JsonScalar
 
 
-def eeg_recording(source: ReaderInput, raw: mne.io.BaseRaw, *, picks: str, event_labels: Mapping[str, str]) -> Recording:
+def eeg_recording(
+    source: ReaderInput, raw: mne.io.BaseRaw, *, picks: str, event_labels: Mapping[str, str]
+) -> Recording:
     """Take one kind of channel out of an MNE raw object.
 
     Parameters

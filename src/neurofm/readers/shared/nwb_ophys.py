@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pynwb import NWBFile
 from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
 
-from neurofm.readers._common import unknown_positions
-from neurofm.readers._nwb_series import find_series, scaled, series_times
+from neurofm.readers.shared.common import unknown_positions
+from neurofm.readers.shared.nwb_series import find_series, scaled, series_times
 from neurofm.recording import Channels, Signal, Unreadable
 
 _NOT_FLUORESCENCE = ("neuropil", "deconvolved", "background", "spike")
@@ -46,7 +46,7 @@ def read_fluorescence(file: NWBFile, name: str, *, series: str, neuropil: str) -
     main = _wanted(file, name, series) if series else _only_fluorescence(found, name)
     values = _time_by_roi(main, name)
     times = series_times(main, len(values), name)
-    rate_hz = float(main.rate) if main.rate else nominal_rate_hz(times)
+    rate_hz = float(main.rate) if main.rate else nominal_rate_hz(times, name)
     signal = Signal(values=values, sampling_rate_hz=rate_hz, units=main.unit, start_s=float(times[0]))
     extra: dict[str, Signal] = {}
     beside = _wanted(file, name, neuropil) if neuropil else found.get("neuropil")
@@ -63,14 +63,19 @@ def read_fluorescence(file: NWBFile, name: str, *, series: str, neuropil: str) -
     )
 
 
-def nominal_rate_hz(times: npt.NDArray[np.float64]) -> float:
+def nominal_rate_hz(times: npt.NDArray[np.float64], name: str) -> float:
     """Return the camera's rate from timestamps that jitter and skip.
 
     Each interval counts as the whole number of frames that it is nearest to, so lost frames do not lower
     the rate. Six decimals: timestamps in microseconds cannot tell more.
+
+    Raises
+    ------
+    Unreadable
+        If there are fewer than two; `name` is the file's, for the error.
     """
     if len(times) < 2:
-        raise Unreadable(f"{len(times)} timestamps: the rate is not known")
+        raise Unreadable(f"{name}: {len(times)} timestamps, the frame rate is not known")
     frames = np.rint(np.diff(times) / np.median(np.diff(times))).sum()
     return round(float(frames / (times[-1] - times[0])), 6)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import math
 
-from neurofm.readers._common import opening
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.common import opening
 from neurofm.recording.recording import JsonScalar
 
 _MISSING = ("", "n/a", "N/A", "NaN", "nan")

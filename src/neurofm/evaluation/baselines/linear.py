@@ -7,15 +7,15 @@ covariance only.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.samples import Windows, learning_windows, masks
+from neurofm.evaluation.samples import Windows, chunks, learning_windows, masks
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
 
 Floats = npt.NDArray[np.float64]
@@ -33,8 +33,9 @@ class Covariances:
 
     def weights(self, *, hidden: Indices, visible: Indices) -> Floats:
         """[hidden channel, visible channel] of the best linear prediction."""
-        solved: Floats = np.linalg.solve(self.inner[np.ix_(visible, visible)], self.cross[np.ix_(hidden, visible)].T)
-        return solved.T
+        return np.linalg.solve(self.inner[np.ix_(visible, visible)], self.cross[np.ix_(hidden, visible)].T).T.astype(
+            np.float64
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,22 @@ class Moments:
             raw=self.raw + other.raw,
         )
 
+    def __sub__(self, other: Moments) -> Moments:
+        return self + other.scaled(-1.0)
+
+    def scaled(self, factor: float) -> Moments:
+        """Multiply every sum."""
+        return Moments(
+            pairs=self.pairs * factor,
+            smoothed=self.smoothed * factor,
+            raw_smoothed=self.raw_smoothed * factor,
+            raw=self.raw * factor,
+        )
+
+    def worth(self, samples: float) -> Moments:
+        """Scale to the weight of `samples` samples; the means of products stay."""
+        return self.scaled(samples / max(float(self.pairs.max()), 1.0))
+
     def covariances(self) -> Covariances:
         """Means of products. Channels that were never usable get unit variance and no covariance."""
         pairs = np.maximum(self.pairs, 1.0)
@@ -73,25 +90,6 @@ class Moments:
         return float(self.raw[hidden].sum() - 2 * explained + spent)
 
 
-def smoothing_matrix(samples: int, *, sd_samples: float) -> Floats:
-    """[time, time] that smooths a window of `samples` with a Gaussian cut off at the window's edges.
-
-    Each row sums to 1, so that a constant stays a constant up to the edges.
-    """
-    if sd_samples == 0:
-        return np.eye(samples)
-    apart = np.arange(samples)[:, None] - np.arange(samples)[None, :]
-    kernel = np.exp(-0.5 * (apart / sd_samples) ** 2)
-    weights: Floats = kernel / kernel.sum(axis=1, keepdims=True)
-    return weights
-
-
-def smooth(windows: npt.NDArray[np.floating], *, sd_samples: float) -> Floats:
-    """Smooth [window, time, channel] along time, within each window."""
-    smoothed: Floats = smoothing_matrix(windows.shape[1], sd_samples=sd_samples) @ windows
-    return smoothed
-
-
 def moments(windows: Windows, *, sd_samples: float) -> Moments:
     """Sum products over the counted samples of one recording's windows."""
     raw = windows.z[windows.counted].astype(np.float64)
@@ -105,17 +103,17 @@ def moments(windows: Windows, *, sd_samples: float) -> Moments:
     )
 
 
-def total(parts: Iterable[Windows], *, sd_samples: float) -> Moments:
-    """Sum products over several recordings' windows."""
-    first, *rest = (moments(part, sd_samples=sd_samples) for part in parts)
+def total(parts: Iterable[Moments]) -> Moments:
+    """Sum over several recordings."""
+    first, *rest = parts
     return sum(rest, start=first)
 
 
 class LinearBaseline:
     """A baseline that predicts through weights from a covariance.
 
-    Smoothing and strength are those with the least squared error on the windows to tune on, over the masks
-    that are scored.
+    Smoothing and strength are those with the least squared error on validation and in cross-validation over what
+    is fitted on (`samples.chunks`), for the masks that are scored.
 
     Parameters
     ----------
@@ -154,14 +152,16 @@ class LinearBaseline:
         fit, tuning = learning_windows(views, window_samples=self.window_samples)
         least = np.inf
         for sd_samples in self.settings.smoothing_samples:
-            measured = total(fit, sd_samples=sd_samples).covariances()
-            judges = [(part.view, moments(part, sd_samples=sd_samples)) for part in tuning]
+            everything, rounds = self._rounds(fit, tuning, sd_samples=sd_samples)
             for strength in self.strengths:
-                shaped = self.shape(measured, strength)
-                error = sum(squared_error(shaped, view, judge, settings=self.settings) for view, judge in judges)
+                error = sum(
+                    squared_error(self.shape(measured, strength), view, judge, settings=self.settings)
+                    for measured, view, judge in rounds
+                )
                 if error < least:
                     least = error
-                    self.sd_samples, self.strength, self.covariances = sd_samples, strength, shaped
+                    self.sd_samples, self.strength = sd_samples, strength
+                    self.covariances = self.shape(everything, strength)
 
     def predict(
         self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices
@@ -170,6 +170,18 @@ class LinearBaseline:
         del view  # one covariance serves every recording of the channel set
         weights = self.covariances.weights(hidden=hidden_index, visible=visible_index)
         return smooth(visible, sd_samples=self.sd_samples) @ weights.T
+
+    def _rounds(
+        self, fit: Sequence[Windows], tuning: Sequence[Windows], *, sd_samples: float
+    ) -> tuple[Covariances, list[tuple[Covariances, RecordingView, Moments]]]:
+        """Covariances of all that is fitted on, and per round those fitted, with a recording that judges them."""
+        held_out = [[(part.view, moments(part, sd_samples=sd_samples)) for part in chunk] for chunk in chunks(fit)]
+        everything = total(moments(part, sd_samples=sd_samples) for part in fit)
+        rounds = [(everything.covariances(), part.view, moments(part, sd_samples=sd_samples)) for part in tuning]
+        for chunk in held_out:
+            rest = (everything - total(judge for _, judge in chunk)).covariances()
+            rounds += [(rest, view, judge) for view, judge in chunk]
+        return everything.covariances(), rounds
 
 
 def squared_error(

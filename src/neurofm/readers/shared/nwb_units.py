@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pynwb import NWBFile
 
-from neurofm.readers._common import unknown_positions
+from neurofm.readers.shared.common import unknown_positions
 from neurofm.recording import Channels, Spikes, Target, Unreadable
 
 

@@ -58,9 +58,7 @@ def scaled(series: TimeSeries, data: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(data, dtype=np.float64) * float(series.conversion) + float(series.offset or 0.0)
 
 
-def read_target(
-    file: NWBFile, name: str, *, target: str, paths: tuple[str, ...], angle: bool, unit: str
-) -> Target:
+def read_target(file: NWBFile, name: str, *, target: str, paths: tuple[str, ...], angle: bool, unit: str) -> Target:
     """Read one target from one or more series that share their times.
 
     Parameters

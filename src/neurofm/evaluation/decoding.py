@@ -1,0 +1,175 @@
+"""Task `decoding:<target>`: a linear read-out of a target from each patch of time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from neurofm.evaluation.baselines import NULL
+from neurofm.evaluation.ours import PROBE
+from neurofm.evaluation.samples import Windows, cut, learning_windows, rounds
+from neurofm.evaluation.scores import TileScores, squares
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.smoothing import smooth
+from neurofm.windows import RecordingView
+
+Floats = npt.NDArray[np.float64]
+Features = Callable[[Windows], npt.NDArray[np.floating]]
+"""Windows to [window, patch, feature]."""
+Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Patches:
+    """A target averaged over each patch."""
+
+    values: Floats
+    """[window, patch, column]"""
+    counted: npt.NDArray[np.bool_]
+    """[window, patch] every sample counts and was measured."""
+
+
+def decode(
+    view: RecordingView,
+    target: str,
+    *,
+    encode: Encode,
+    settings: EvaluateSettings,
+    window_samples: int,
+    patch_samples: int,
+) -> tuple[list[TileScores], dict[str, float]]:
+    """Decode `target` in a recording that is split in time, from counts and from our latents.
+
+    Each read-out is a ridge regression on standardised features, fitted on the train segments; its penalty, and
+    the smoothing where there is one, are those with the least squared error on validation and in
+    cross-validation (`samples.rounds`).
+
+    Parameters
+    ----------
+    view
+        The recording.
+    target
+        One of its targets; for angles its columns are cosine and sine.
+    encode
+        The frozen encoder: (view, [window, time, channel] in SDs) to [window, patch, latent].
+    settings
+        Penalties and smoothing.
+    window_samples, patch_samples
+        A patch gives one decoded value.
+
+    Returns
+    -------
+    the scores per model, and the CPU seconds per model; none where the target was not measured in one of the roles.
+    """
+    fit, tuning = (parts[0] for parts in learning_windows([view], window_samples=window_samples))
+    test = cut(view, view.roles.test, window_samples=window_samples)
+    cut_out = partial(_patches, target=target, patch_samples=patch_samples)
+    scores: list[TileScores] = []
+    seconds: dict[str, float] = {}
+    if not all(cut_out(windows).counted.any() for windows in (fit, tuning, test)):
+        return scores, seconds
+    tried = rounds(fit, tuning)
+    truth = cut_out(test)
+    for model, candidates in _models(encode, settings=settings, patch_samples=patch_samples).items():
+        started = time.process_time()
+        predicted = _read_out(
+            candidates,
+            tried=tried,
+            test=test,
+            penalties=settings.ridge_penalties,
+            target=cut_out,
+        )
+        gain, total = squares(truth.values, predicted, truth.counted)
+        scores.append(
+            TileScores(roles=view.roles, task=f"decoding:{target}", metric="R2", model=model, gain=gain, total=total)
+        )
+        seconds[model] = time.process_time() - started
+    return scores, seconds
+
+
+def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -> Mapping[str, Sequence[Features]]:
+    """Features per model; of several, validation chooses."""
+    return {
+        NULL: [partial(_no_features, patch_samples=patch_samples)],
+        "ridge_counts": [partial(_averaged, sd_samples=0.0, patch_samples=patch_samples)],
+        "ridge_counts_smoothed": [
+            partial(_averaged, sd_samples=sd_samples, patch_samples=patch_samples)
+            for sd_samples in settings.smoothing_samples
+        ],
+        PROBE: [lambda windows: encode(windows.view, windows.z)],
+    }
+
+
+def _read_out(
+    candidates: Sequence[Features],
+    *,
+    tried: Sequence[tuple[Windows, Windows]],
+    test: Windows,
+    penalties: Sequence[float],
+    target: Callable[[Windows], _Patches],
+) -> Floats:
+    """Predict [window, patch, column] of the test windows with the best candidate and penalty."""
+    least, best = np.inf, (candidates[0], penalties[0])
+    for features, penalty in itertools.product(candidates, penalties):
+        error = 0.0
+        for fit, judge in tried:
+            truth = target(judge)
+            missed = _regress(features, penalty, fit=fit, target=target, predict=judge) - truth.values
+            error += float(np.sum(missed[truth.counted] ** 2))
+        if error < least:
+            least, best = error, (features, penalty)
+    return _regress(*best, fit=tried[0][0], target=target, predict=test)
+
+
+def _regress(
+    features: Features, penalty: float, *, fit: Windows, target: Callable[[Windows], _Patches], predict: Windows
+) -> Floats:
+    """Ridge regression on standardised features: [window, patch, column] of `predict`."""
+    truth = target(fit)
+    predictors = features(fit)[truth.counted]
+    # Of standardised predictors each has a sum of squares of the number of samples.
+    regression = make_pipeline(StandardScaler(), Ridge(alpha=penalty * len(predictors)))
+    regression.fit(predictors, truth.values[truth.counted])
+    asked = features(predict)
+    flat = regression.predict(asked.reshape(-1, asked.shape[-1]))
+    predicted: Floats = flat.reshape(*asked.shape[:2], -1)
+    return predicted
+
+
+def _no_features(windows: Windows, *, patch_samples: int) -> Floats:
+    """One constant: the regression keeps its intercept, the train mean of the target."""
+    count, length, _ = windows.z.shape
+    return np.zeros((count, length // patch_samples, 1))
+
+
+def _averaged(windows: Windows, *, sd_samples: float, patch_samples: int) -> Floats:
+    """Signal of all usable channels, smoothed within the window and averaged over each patch."""
+    smoothed = smooth(windows.z[..., windows.view.usable], sd_samples=sd_samples)
+    averaged: Floats = _by_patch(smoothed, patch_samples).mean(axis=2)
+    return averaged
+
+
+def _patches(windows: Windows, target: str, *, patch_samples: int) -> _Patches:
+    values = windows.view.targets[target].astype(np.float64)
+    length = windows.z.shape[1]
+    windowed = np.array([values[start : start + length] for start in windows.start.tolist()])
+    averaged = _by_patch(windowed.reshape(len(windows), length, -1), patch_samples).mean(axis=2)
+    counted = _by_patch(windows.counted[..., None], patch_samples).all(axis=(2, 3))
+    measured = np.isfinite(averaged).all(axis=-1)
+    return _Patches(values=np.nan_to_num(averaged), counted=counted & measured)
+
+
+def _by_patch(values: npt.NDArray[Any], patch_samples: int) -> npt.NDArray[Any]:
+    """[window, time, column] to [window, patch, sample, column]."""
+    windows, _, columns = values.shape
+    return values.reshape(windows, -1, patch_samples, columns)

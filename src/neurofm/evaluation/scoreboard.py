@@ -1,0 +1,157 @@
+"""The scoreboard: one row per dataset, task, metric and model, with its null and its interval."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurofm.evaluation.baselines import NULL
+from neurofm.evaluation.examples import Example, write_examples
+from neurofm.evaluation.ours import OURS
+from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.files import write_atomic, write_json
+from neurofm.settings import Settings
+
+DIGITS = 6
+"""Significant digits that are written, so that the last bits of a sum do not change the files."""
+
+
+class Row(Settings):
+    """One score."""
+
+    dataset: str
+    modality: str
+    task: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    split: str
+    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``."""
+    model: str
+    seed: int
+    value: float
+    null: float
+    """Score of the null on the same data."""
+    ci_low: float
+    ci_high: float
+    ci_unit: str
+    """What was resampled for the interval: ``subject``, or ``time block`` (a tile of one window)."""
+    n: int
+    """How many of them there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoreboard:
+    """What evaluation found."""
+
+    rows: tuple[Row, ...]
+    timings: dict[str, dict[str, dict[str, float]]]
+    """CPU seconds by dataset, task and model."""
+    examples: tuple[Example, ...]
+
+    def write(self, *, metrics: Path, reports: Path) -> None:
+        """Write the scoreboard, its summary and the timings under `metrics`, the examples under `reports`."""
+        rows = [row.model_dump(mode="json") for row in self.rows]
+        write_json(metrics / "scoreboard.json", rows)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, fieldnames=list(Row.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(metrics / "scoreboard.csv", table.getvalue().encode())
+        write_json(metrics / "summary.json", summarise(self.rows))
+        write_json(metrics / "timings.json", self.timings)
+        write_examples(self.examples, reports / "reconstructions.npz")
+
+
+def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
+    """Join the scores of all folds and recordings into one row per dataset, task, metric and model.
+
+    Where subjects are held out the value is the mean over subjects of each subject's score, and subjects are
+    resampled. Where time is, tiles of all recordings and folds are pooled, and tiles are resampled: the interval
+    then says nothing about other subjects, and is too narrow where neighbouring tiles resemble each other.
+    """
+    grouped: defaultdict[tuple[str, str, str, str], list[TileScores]] = defaultdict(list)
+    for score in scores:
+        grouped[score.roles.dataset, score.task, score.metric, score.model].append(score)
+    values = {key: _value(*_units(parts)) for key, parts in grouped.items()}
+    rows = []
+    for key, parts in sorted(grouped.items()):
+        dataset, task, metric, model = key
+        by_subject = parts[0].roles.kind == "subject"
+        gain, total = _units(parts)
+        low, high = bootstrap(gain, total, samples=settings.bootstrap_samples, seed=settings.seed)
+        rows.append(
+            Row(
+                dataset=dataset,
+                modality=str(parts[0].roles.modality),
+                task=task,
+                metric=metric,
+                unit=UNITS[metric],
+                higher_is_better=True,
+                split=f"{folds}-fold {'by subject' if by_subject else 'time blocks'}",
+                model=model,
+                seed=settings.seed,
+                value=values[key],
+                null=values[dataset, task, metric, NULL],
+                ci_low=_rounded(low),
+                ci_high=_rounded(high),
+                ci_unit="subject" if by_subject else "time block",
+                n=len(gain),
+            )
+        )
+    return tuple(rows)
+
+
+def best_baseline(rows: Sequence[Row], *, dataset: str, task: str, metric: str) -> Row:
+    """Return the row of the best model that is not ours."""
+    others = [row for row in rows if (row.dataset, row.task, row.metric) == (dataset, task, metric)]
+    return max((row for row in others if not row.model.startswith(OURS)), key=lambda row: row.value)
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Nest the values as {dataset: {task: {metric: {model: value}}}}, for ``dvc metrics show`` and ``diff``.
+
+    Beside the models stands ``neurofm_minus_best_baseline``: positive where ours is ahead. Of several models of
+    ours the one with the shortest name counts; the others are its variants.
+    """
+    nested: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        nested.setdefault(row.dataset, {}).setdefault(row.task, {}).setdefault(row.metric, {})[row.model] = row.value
+    for dataset, tasks in nested.items():
+        for task, metrics in tasks.items():
+            for metric, values in metrics.items():
+                ours = min((model for model in values if model.startswith(OURS)), key=len)
+                best = best_baseline(rows, dataset=dataset, task=task, metric=metric)
+                values["neurofm_minus_best_baseline"] = _rounded(values[ours] - best.value)
+    return nested
+
+
+def _units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
+    """Gain and total of the units that are resampled: tiles, or subjects with their score as gain and a total of 1."""
+    if parts[0].roles.kind != "subject":
+        return np.concatenate([part.gain for part in parts]), np.concatenate([part.total for part in parts])
+    subjects: defaultdict[str, list[TileScores]] = defaultdict(list)
+    for part in parts:
+        subjects[part.roles.subject].append(part)
+    scores = [
+        ratio(np.concatenate([part.gain for part in own]), np.concatenate([part.total for part in own]))
+        for _, own in sorted(subjects.items())
+    ]
+    gain = np.array(scores)[:, None]
+    return gain, np.ones_like(gain)
+
+
+def _value(gain: Floats, total: Floats) -> float:
+    return _rounded(ratio(gain, total))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,105 @@
+"""Scores: what each tile gained over what could be gained, so that any resampling of tiles gives a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofm.splits import FoldRecording
+
+Floats = npt.NDArray[np.float64]
+
+UNITS = {"R2": "share of variance", "bits_per_spike": "bit/spike"}
+"""Unit of each metric; all of them are better when higher."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileScores:
+    """One model's score on one recording in one fold, kept per tile.
+
+    The score is the sum of `gain` over the sum of `total`, averaged over columns. For R2 the gain is the sum of
+    squares explained and the total the sum of squares around the mean; for bits per spike they are the gain in
+    log2-likelihood and the number of spikes.
+    """
+
+    roles: FoldRecording
+    task: str
+    metric: str
+    model: str
+    gain: Floats
+    """[tile, column]"""
+    total: Floats
+    """[tile, column]"""
+
+
+def ratio(gain: Floats, total: Floats) -> float:
+    """Score of tiles [tile, column]; NaN where nothing could be gained."""
+    denominator = total.sum(axis=0)
+    shares = np.divide(gain.sum(axis=0), denominator, out=np.full(len(denominator), np.nan), where=denominator > 0)
+    return float(shares.mean())
+
+
+def squares(truth: Floats, predicted: Floats, counted: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Sum squares explained, and around each column's own mean over what counts.
+
+    Parameters
+    ----------
+    truth, predicted
+        [tile, sample, column]
+    counted
+        [tile, sample] which samples count.
+
+    Returns
+    -------
+    gain and total, each [tile, column].
+    """
+    weight = counted[..., None].astype(np.float64)
+    mean = truth[counted].mean(axis=0)
+    total = np.einsum("tsc,tsc->tc", weight, (truth - mean) ** 2)
+    error = np.einsum("tsc,tsc->tc", weight, (truth - predicted) ** 2)
+    return total - error, total
+
+
+def poisson_bits(counts: Floats, rate: Floats, null_rate: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
+    """[tile] gain in Poisson log2-likelihood of `rate` over `null_rate`.
+
+    Divided by the number of spikes this is the co-smoothing score of the Neural Latents Benchmark (Pei et al.
+    2021, arXiv:2109.04463).
+
+    Parameters
+    ----------
+    counts, rate
+        [tile, sample, unit] observed, and expected per bin (positive).
+    null_rate
+        [unit] mean count per bin in calibration (positive).
+    counted
+        [tile, sample] which samples count.
+    """
+    gain = counts * np.log(rate / null_rate) - (rate - null_rate)
+    bits: Floats = np.einsum("ts,tsc->t", counted.astype(np.float64), gain) / np.log(2)
+    return bits
+
+
+def bootstrap(gain: Floats, total: Floats, *, samples: int, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the score when its units are drawn anew with replacement.
+
+    Parameters
+    ----------
+    gain, total
+        [unit, column]
+    samples
+        How many times to draw.
+    seed
+        Of the draws.
+
+    References
+    ----------
+    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(gain), size=(samples, len(gain)))
+    values = [ratio(gain[rows], total[rows]) for rows in drawn]
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)

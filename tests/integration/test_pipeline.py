@@ -1,0 +1,186 @@
+"""The whole pipeline under DVC, on a lab's own folders of real recordings: what runs again, and what does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from neurofm.catalog import read_yaml
+from neurofm.evaluation.scoreboard import read_rows
+from neurofm.files import sha256_of
+from neurofm.operations.dataset import add_dataset
+
+PROJECT = Path(__file__).resolve().parents[2]
+SUBJECTS = 6
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project with datasets of its own."""
+
+    root: Path
+
+    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        binaries = str(Path(sys.executable).parent)
+        environment = os.environ | {
+            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "src"),
+            "OMP_NUM_THREADS": "1",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run ``dvc repro`` and return the stages that ran (or would, with ``--dry``), in order."""
+        done = self.dvc("repro", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return re.findall(r"Running stage '([^']+)'", done.stdout)
+
+    def set(self, keys: Sequence[str], value: Any) -> None:
+        path = self.root / "params.yaml"
+        yaml = YAML()
+        content = yaml.load(path)
+        section = content
+        for key in keys[:-1]:
+            section = section[key]
+        section[keys[-1]] = value
+        yaml.dump(content, path)
+
+    def shards(self) -> dict[Path, str]:
+        return {path: sha256_of(path) for path in sorted((self.root / "data" / "shards").rglob("*.zip"))}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_raw: Any) -> Project:
+    root = tmp_path_factory.mktemp("project")
+    for name in ("src", "stages"):
+        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", "params.yaml"):
+        shutil.copy(PROJECT / name, root / name)
+    project = Project(root)
+    assert project.dvc("init", "--no-scm").returncode == 0
+    project.set(["datasets"], {})
+    project.set(["pretrain", "steps"], 6)
+    project.set(["pretrain", "validate_every_steps"], 3)
+    project.set(["pretrain", "validation_windows"], 2)
+    project.set(["pretrain", "core", "smoothing_samples"], [0.0, 2.0])
+    project.set(["evaluate", "smoothing_samples"], [0.0, 2.0])
+    project.set(["evaluate", "bootstrap_samples"], 100)
+
+    # Parcel series of real subjects, copied (a test adds one more later), and a real EEG file beside them.
+    source = shared_data / "fmri" / "ds000228_pixar_rois"
+    series = root.parent / "series"
+    series.mkdir()
+    shutil.copy(source / "participants.tsv", series)
+    for path in _aal(source)[:SUBJECTS]:
+        shutil.copy(path, series)
+    add_dataset(series, root=root, licence="PDDL-1.0", citation="Richardson 2018", options={"tr_s": 2.0})
+    eeg = sample_raw("tiny-bids-eeg")
+    shutil.copytree(eeg, root.parent / "eeg")
+    add_dataset(root.parent / "eeg", root=root, licence="BSD-3-Clause", citation="MNE-BIDS developers")
+    return project
+
+
+def _aal(source: Path) -> list[Path]:
+    return sorted((source / "timeseries").glob("*AAL_timeseries.npy"))
+
+
+@pytest.fixture(scope="module")
+def built(project: Project) -> Project:
+    """The project after its first ``dvc repro``."""
+    ran = project.repro()
+    assert ran[-4:] == ["split", "pretrain", "evaluate", "report"]
+    assert {"manifest_local@series", "preprocess_local@series", "preprocess_local@eeg"} <= set(ran)
+    return project
+
+
+def test_a_first_run_scores_real_subjects_and_reports_them(built: Project) -> None:
+    rows = read_rows(built.root / "metrics" / "scoreboard.json")
+    models = {row.model for row in rows if row.dataset == "series"}
+    assert {"null", "ppca", "gaussian", "ridge", "neurofm"} <= models
+    ours = next(row for row in rows if row.model == "neurofm" and row.metric == "r2")
+    assert ours.null is not None
+    assert ours.value > ours.null
+    assert ours.n == SUBJECTS
+    assert ours.ci_unit == "subject"
+    assert not any(row.dataset == "eeg" for row in rows), "a recording of 1 s is too short to be scored"
+    report = (built.root / "reports" / "report.html").read_text()
+    assert "too short" in report
+
+
+def test_nothing_changed_runs_nothing(built: Project) -> None:
+    assert built.repro() == []
+
+
+def test_a_seed_reruns_what_it_is_for(built: Project) -> None:
+    before = read_yaml(built.root / "params.yaml")["pretrain"]["seed"]
+    built.set(["pretrain", "seed"], before + 1)
+    assert built.repro("--dry") == ["pretrain", "evaluate", "report"]
+    built.set(["pretrain", "seed"], before)
+
+
+def test_a_setting_of_one_modality_reruns_that_modality(built: Project) -> None:
+    built.set(["preprocess", "eeg", "highpass_hz"], 2.0)
+    assert built.repro("--dry") == ["preprocess_local@eeg", "split", "pretrain", "evaluate", "report"]
+    built.set(["preprocess", "eeg", "highpass_hz"], 1.0)
+
+
+def test_code_of_one_modality_reruns_that_modality(built: Project) -> None:
+    path = built.root / "src" / "neurofm" / "preprocess" / "eeg.py"
+    before = path.read_text()
+    path.write_text(before + "\n_TOUCHED = 1\n")
+    assert built.repro("--dry")[0] == "preprocess_local@eeg"
+    assert "preprocess_local@series" not in built.repro("--dry")
+    path.write_text(before)
+
+
+@pytest.mark.parametrize("damage", ["deleted", "one byte"])
+def test_a_damaged_shard_alone_is_rebuilt_to_the_same_bytes(built: Project, damage: str) -> None:
+    before = built.shards()
+    times = {path: path.stat().st_mtime_ns for path in before}
+    victim = sorted(path for path in before if path.parent.name == "series")[2]
+    if damage == "deleted":
+        victim.unlink()
+    else:
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(bytes(content))
+    assert built.repro() == ["preprocess_local@series"]
+    assert built.shards() == before
+    assert [path for path in before if path.stat().st_mtime_ns != times[path]] == [victim]
+
+
+def test_a_new_file_in_the_folder_is_noticed(built: Project, shared_data: Path) -> None:
+    source = shared_data / "fmri" / "ds000228_pixar_rois"
+    before = built.shards()
+    shutil.copy(_aal(source)[SUBJECTS], built.root.parent / "series")
+    ran = built.repro("split")
+    assert ran == ["manifest_local@series", "preprocess_local@series", "split"]
+    after = built.shards()
+    assert len(after) == len(before) + 1
+    assert {path: digest for path, digest in after.items() if path in before} == before
+
+
+def test_a_wrong_setting_stops_every_stage_before_it_starts(built: Project) -> None:
+    built.set(["pretrain", "stepps"], 3)
+    done = built.dvc("repro", "-s", "split", "-f")
+    assert done.returncode != 0
+    assert "`pretrain.stepps`: unknown key" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
