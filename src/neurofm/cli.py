@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,8 @@ def run(
     if not script.is_file():
         raise UserError(f"{script} is not here.", mend="run neurofm in the project's folder")
     command = [sys.executable, str(script), *([dataset] if dataset else [])]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603  # our own script
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ
+    raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)  # noqa: S603  # our own script
 
 
 @dataset_app.command("add")

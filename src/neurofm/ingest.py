@@ -21,6 +21,7 @@ from neurofm.shards import Provenance, read_shard, write_shard
 from neurofm.shards.write import VERSION as SHARD_VERSION
 from neurofm.units import Outcome, Unit, UnitSummary, code_digest, run_units, unit_key
 
+
 @dataclass(frozen=True, kw_only=True)
 class IngestTask:
     """All that turning one recording into a shard needs, in a form that a worker process can be sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from neurofm.preprocess import Common
@@ -70,7 +71,7 @@ def test_resampling_keeps_slow_waves_and_their_time(from_hz: float, to_hz: float
     np.testing.assert_allclose(lower[inner], _wave(np.arange(len(lower)) / rate)[inner], atol=2e-3)
 
 
-def _wave(time_s: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]  # one column of floats
+def _wave(time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return (7 + np.sin(2 * np.pi * 0.5 * time_s))[:, None]
 
 
@@ -161,8 +162,8 @@ def test_angle_goes_over_zero_and_keeps_length_one() -> None:
 def test_nothing_usable_is_kept_out_not_fatal(
     make_recording: MakeRecording,
     common: Common,
-    values: np.ndarray,
-    said: str,  # type: ignore[type-arg]  # parametrised
+    values: npt.NDArray[np.float64],
+    said: str,
 ) -> None:
     settings = ModalitySettings(neuropil_coefficient=0.7, rate_hz=10.0)
     done = preprocess(make_recording(Modality.CALCIUM, values, rate_hz=10.0), settings=settings, common=common)

@@ -62,8 +62,9 @@ def test_faster_recording_is_resampled(sample_recording: Callable[..., Recording
     assert done.signal.sampling_rate_hz == 10
     assert done.quality["dropped_frames"] == 0
     for before, after in zip(native.signal.values.T, done.signal.values.T, strict=True):
-        # A calcium trace is slow: every third frame tells nearly the same.
-        assert np.corrcoef(before[::3], after)[0, 1] > 0.95
+        # Each new sample lies at the middle one of three frames, and is close to their mean.
+        around = np.convolve(before, np.ones(3) / 3, mode="valid")[2::3]
+        assert np.corrcoef(around, after[1 : len(around) + 1])[0, 1] > 0.98
 
 
 def test_lost_frames_are_marked_and_time_is_kept(sample_recording: Callable[..., Recording], common: Common) -> None:
@@ -112,11 +113,8 @@ def test_regular_grid(times: list[float], expected_dropped: list[int]) -> None:
     assert np.isnan(grid[dropped]).all()
 
 
-@pytest.mark.parametrize("modality", [Modality.CALCIUM, Modality.MINISCOPE])
-def test_recording_without_signal(make_recording: MakeRecording, common: Common, modality: Modality) -> None:
-    recording = make_recording(modality, None)
-    with pytest.raises(Unreadable, match="no signal"):
-        if modality is Modality.CALCIUM:
-            calcium.preprocess(recording, settings=CALCIUM, common=common)
-        else:
-            miniscope.preprocess(recording, settings=MINISCOPE, common=common)
+def test_recording_without_signal(make_recording: MakeRecording, common: Common) -> None:
+    with pytest.raises(Unreadable, match=r"made/rec: .*no signal"):
+        calcium.preprocess(make_recording(Modality.CALCIUM, None), settings=CALCIUM, common=common)
+    with pytest.raises(Unreadable, match=r"made/rec: .*no signal"):
+        miniscope.preprocess(make_recording(Modality.MINISCOPE, None), settings=MINISCOPE, common=common)

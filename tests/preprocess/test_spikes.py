@@ -27,10 +27,11 @@ def test_counts_equal_a_histogram_in_whole_units_of_time(sample_recording: Calla
     counts, overflow = bin_counts(spikes, n_units=15, bin_ms=20)
     assert counts.shape == (60_000, 15)
     assert overflow == 0
-    # The recording's clock ticks at 20 kHz: 400 ticks to a bin, and the histogram's edges are exact.
-    ticks = np.rint(spikes.time_s * 20_000).astype(int)
+    # The file's times are whole microseconds: 20 000 to a bin, and the histogram's edges are exact.
+    ticks = np.rint(spikes.time_s * 1e6).astype(int)
+    np.testing.assert_allclose(ticks / 1e6, spikes.time_s, rtol=0, atol=1e-9)
     for unit in range(15):
-        expected = np.histogram(ticks[spikes.channel == unit], bins=np.arange(60_001) * 400 - 0.5)[0]
+        expected = np.histogram(ticks[spikes.channel == unit], bins=np.arange(60_001) * 20_000 - 0.5)[0]
         np.testing.assert_array_equal(counts[:, unit], expected)
 
 
@@ -77,12 +78,12 @@ def test_targets_are_taken_at_the_middle_of_the_bins(
 ) -> None:
     native = sample_recording("a2929-hd")
     done = preprocess(native, settings=SETTINGS, common=common)
-    for name, target in native.targets.items():
-        at = 700.0 + 0.01
-        expected = [np.interp(at, target.time_s, column) for column in target.values.T]
-        np.testing.assert_allclose(done.targets[name].values[700 * 50], expected, atol=1e-4)
+    for name in ("head_direction", "position"):
+        target, aligned = native.targets[name], done.targets[name].values
+        expected = [np.interp(700.0 + 0.01, target.time_s, column) for column in target.values.T]
+        np.testing.assert_allclose(aligned[700 * 50], expected, atol=1e-4)
         # Tracking began at 670.64 s.
-        assert np.isnan(done.targets[name].values[: 670 * 50]).all()
+        assert np.isnan(aligned[: 670 * 50]).all()
 
 
 @pytest.mark.parametrize("parts", [{}, {"spikes": _spikes([0.001], [0], stop_s=0.01)}])

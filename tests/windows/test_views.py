@@ -130,3 +130,10 @@ def test_each_usable_channel_is_hidden_once_and_masks_are_shared() -> None:
     other = channel_groups(usable, groups=3, recording="d/two", seed=1)
     assert any(a.tolist() != b.tolist() for a, b in zip(groups, other, strict=True))
     assert len(channel_groups(np.array([True, False]), groups=3, recording="x", seed=1)) == 1
+
+
+def test_a_channel_silent_in_calibration_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(500, 5)) * np.array([1.0, 2.0, 0.5, 0.01, 0.0])
+    normaliser = fit_normaliser([samples], usable=np.array([True, True, True, True, True]))
+    assert normaliser.usable.tolist() == [True, True, True, False, False]

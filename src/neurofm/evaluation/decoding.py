@@ -69,21 +69,23 @@ def decode(
 
     Returns
     -------
-    the scores per model, and the CPU seconds per model; none where the target was not measured in one of the roles.
+    the scores per model, and the CPU seconds per model; none where the target was measured too rarely.
     """
     fit, tuning = (parts[0] for parts in learning_windows([view], window_samples=window_samples))
     test = cut(view, view.roles.test, window_samples=window_samples)
     cut_out = partial(_patches, target=target, patch_samples=patch_samples)
     scores: list[TileScores] = []
     seconds: dict[str, float] = {}
-    if not all(cut_out(windows).counted.any() for windows in (fit, tuning, test)):
-        return scores, seconds
-    tried = rounds(fit, tuning)
+    # A target may be measured in part of the recording only: a round without it judges nothing.
+    tried = [pair for pair in rounds(fit, tuning) if all(cut_out(windows).counted.any() for windows in pair)]
     truth = cut_out(test)
+    if not tried or not truth.counted.any():
+        return scores, seconds
     for model, candidates in _models(encode, settings=settings, patch_samples=patch_samples).items():
         started = time.process_time()
         predicted = _read_out(
             candidates,
+            fit=fit,
             tried=tried,
             test=test,
             penalties=settings.ridge_penalties,
@@ -113,6 +115,7 @@ def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -
 def _read_out(
     candidates: Sequence[Features],
     *,
+    fit: Windows,
     tried: Sequence[tuple[Windows, Windows]],
     test: Windows,
     penalties: Sequence[float],
@@ -122,13 +125,13 @@ def _read_out(
     least, best = np.inf, (candidates[0], penalties[0])
     for features, penalty in itertools.product(candidates, penalties):
         error = 0.0
-        for fit, judge in tried:
+        for fitted, judge in tried:
             truth = target(judge)
-            missed = _regress(features, penalty, fit=fit, target=target, predict=judge) - truth.values
+            missed = _regress(features, penalty, fit=fitted, target=target, predict=judge) - truth.values
             error += float(np.sum(missed[truth.counted] ** 2))
         if error < least:
             least, best = error, (features, penalty)
-    return _regress(*best, fit=tried[0][0], target=target, predict=test)
+    return _regress(*best, fit=fit, target=target, predict=test)
 
 
 def _regress(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
+
 from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.decoding import decode
@@ -62,7 +64,8 @@ def evaluate(
         audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
     found = _Found()
     scored = sum(bool(entry.test) for fold in splits.folds for entry in fold.recordings)
-    with Progressing("evaluate", total=scored, unit="recordings") as progress:
+    # On matrices this small more threads only wait for each other, and reorder sums.
+    with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
         for number, predictor in enumerate(predictors):
             for views in _channel_sets(load_views(splits, fold=number, shards=shards)):
                 _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found)

@@ -258,13 +258,14 @@ def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, 
         citation=entry.citation,
         doi=entry.doi,
         doi_url=f"https://doi.org/{quote(entry.doi, safe='/')}" if entry.doi else "",
-        steps=tuple(
-            f"{step['name']} {step['version']}"
-            + "".join(f", {plain(name)} {quality_value(value)}" for name, value in sorted(step["params"].items()))
-            for step in pipeline["steps"]
-        ),
+        steps=tuple(_step(step["name"], step["version"], step["params"]) for step in pipeline["steps"]),
         libraries=", ".join(f"{name} {found}" for name, found in sorted(pipeline["libraries"].items())),
     )
+
+
+def _step(name: str, step_version: str, params: Mapping[str, str | float | bool | None]) -> str:
+    named = ", ".join(f"{quality_name(key)} {quality_value(value)}" for key, value in sorted(params.items()))
+    return f"{plain(name)} (version {step_version}{': ' if named else ''}{named})"
 
 
 def _archive(source: RegistrySource | LocalSource) -> str:

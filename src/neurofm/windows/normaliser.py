@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+MIN_SD_FRACTION = 0.1
+"""A channel whose SD in the calibration samples is below this share of the median channel's is silent there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Normaliser:
@@ -18,7 +21,7 @@ class Normaliser:
     sd: npt.NDArray[np.float64]
     """[channel]; 1 where `usable` is False."""
     usable: npt.NDArray[np.bool_]
-    """[channel]; False for channels without two different finite values in the calibration samples."""
+    """[channel]; False for channels that are unfit, or silent in the calibration samples (`MIN_SD_FRACTION`)."""
 
     def z(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """[time, channel] in SDs from the mean; unusable channels are 0."""
@@ -32,7 +35,7 @@ class Normaliser:
 
 
 def fit_normaliser(parts: Iterable[npt.NDArray[np.floating]], *, usable: npt.NDArray[np.bool_]) -> Normaliser:
-    """Fit mean and SD over the concatenated `parts`.
+    """Fit mean and SD over the concatenated `parts`, and leave out channels that are silent in them.
 
     Parameters
     ----------
@@ -47,7 +50,8 @@ def fit_normaliser(parts: Iterable[npt.NDArray[np.floating]], *, usable: npt.NDA
         return Normaliser(mean=empty, sd=empty + 1.0, usable=np.zeros_like(usable))
     mean = samples.mean(axis=0)
     sd = samples.std(axis=0)
-    # A channel that is constant up to rounding would blow up to noise of unit size.
-    varies = sd > 1e-9 * np.maximum(np.abs(mean), 1.0)
-    fit = usable & varies & np.isfinite(mean)
+    varies = usable & np.isfinite(mean) & (sd > 0)
+    # In units of a silent channel's SD a single event would outweigh everything else that is learned or scored.
+    typical = float(np.median(sd[varies])) if varies.any() else 0.0
+    fit = varies & (sd >= MIN_SD_FRACTION * typical)
     return Normaliser(mean=np.where(fit, mean, 0.0), sd=np.where(fit, sd, 1.0), usable=fit)

@@ -29,10 +29,17 @@ class _Fitted:
     """[hidden, visible]"""
     intercept: Floats
     """[hidden]"""
+    most: Floats
+    """[hidden] the most that a unit fired in a bin of what it was fitted on."""
 
     def counts(self, smoothed: Floats) -> Floats:
-        """Predict counts [..., hidden] from smoothed visible channels [..., visible]."""
-        expected: Floats = np.exp(smoothed @ self.weights.T + self.intercept)
+        """Predict counts [..., hidden] from smoothed visible channels [..., visible].
+
+        Beyond the most that was ever seen the exponential is not trusted: a burst of all units would else be
+        predicted as hundreds of spikes.
+        """
+        drive = smoothed @ self.weights.T + self.intercept
+        expected: Floats = np.exp(np.minimum(drive, np.log(np.maximum(self.most, 1.0))))
         return expected
 
 
@@ -113,4 +120,5 @@ def _regress(part: Windows, *, visible: Indices, hidden: Indices, sd_samples: fl
         sd_samples=sd_samples,
         weights=np.stack([fit.coef_ for fit in fits]),
         intercept=np.array([fit.intercept_ for fit in fits]),
+        most=counts[:, hidden].max(axis=0).astype(np.float64),
     )

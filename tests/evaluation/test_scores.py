@@ -1,0 +1,65 @@
+"""Scores have their textbook values, and intervals cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from neurofm.evaluation.scores import bootstrap, poisson_bits, ratio, squares
+
+RNG = np.random.default_rng(0)
+TRUTH = RNG.normal(loc=2.0, size=(5, 10, 3))
+COUNTED = np.ones((5, 10), dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [(TRUTH, 1.0), (np.broadcast_to(TRUTH.mean(axis=(0, 1)), TRUTH.shape), 0.0), (TRUTH + 1.0, None)],
+    ids=["truth", "mean", "off by one"],
+)
+def test_r2(predicted: np.ndarray, expected: float | None) -> None:
+    gain, total = squares(TRUTH, predicted, COUNTED)
+    if expected is None:
+        expected = 1 - 3 / TRUTH.var(axis=(0, 1)).sum()
+    assert ratio(gain.sum(axis=1, keepdims=True), total.sum(axis=1, keepdims=True)) == pytest.approx(expected)
+
+
+def test_samples_that_do_not_count_do_not_matter() -> None:
+    counted = COUNTED.copy()
+    counted[0, :4] = False
+    wrong = TRUTH.copy()
+    wrong[0, :4] = 1e6
+    for one, other in zip(squares(TRUTH, TRUTH + 0.1, counted), squares(wrong, TRUTH + 0.1, counted), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_bits_per_spike_of_the_true_rate_is_its_information() -> None:
+    rate = RNG.choice([0.1, 1.9], size=(100, 100, 2))
+    counts = RNG.poisson(rate).astype(float)
+    counted = np.ones((100, 100), dtype=bool)
+    null = np.array([1.0, 1.0])
+    bits = poisson_bits(counts, rate, null, counted).sum() / counts.sum()
+    expected = np.mean([0.1 * np.log2(0.1), 1.9 * np.log2(1.9)])
+    assert bits == pytest.approx(expected, abs=0.03)
+    assert bits > 0
+    assert (poisson_bits(counts, np.broadcast_to(null, rate.shape), null, counted) == 0).all()
+
+
+def test_an_undefined_share_is_nan_and_not_a_warning() -> None:
+    assert np.isnan(ratio(np.zeros((2, 1)), np.zeros((2, 1))))
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(200):
+        values = rng.normal(loc=0.5, size=(40, 1))
+        low, high = bootstrap(values, np.ones_like(values), samples=400, seed=trial)
+        covered += low <= 0.5 <= high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+def test_the_interval_follows_from_the_seed() -> None:
+    values = RNG.normal(size=(20, 1))
+    intervals = [bootstrap(values, np.ones_like(values), samples=100, seed=seed) for seed in (1, 1, 2)]
+    assert intervals[0] == intervals[1] != intervals[2]
