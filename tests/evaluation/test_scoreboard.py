@@ -62,6 +62,13 @@ def test_tiles_are_pooled_over_folds(settings: EvaluateSettings) -> None:
     assert row.ci_low < row.value < row.ci_high
 
 
+def test_tiles_without_anything_to_score_are_not_counted(settings: EvaluateSettings) -> None:
+    (row,) = make_rows(
+        [_scores("null", [0.1, 0.2]), _scores("null", [0.0], tile_total=0.0)], folds=3, settings=settings
+    )
+    assert row.n == 2
+
+
 def test_subjects_weigh_alike(settings: EvaluateSettings) -> None:
     parts = [
         _scores("null", [0.1] * 50, kind="subject", subject="lab:a"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,22 +31,25 @@ class Project:
 
     root: Path
 
-    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user would who has activated the environment."""
         binaries = str(Path(sys.executable).parent)
         environment = os.environ | {
             "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root / "src"),
-            "OMP_NUM_THREADS": "1",
             "DVC_NO_ANALYTICS": "1",
         }
         return subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments],
+            command,
             cwd=self.root,
             env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("dvc", *arguments)
 
     def repro(self, *arguments: str) -> list[str]:
         """Run ``dvc repro`` and return the stages that ran (or would, with ``--dry``), in order."""
@@ -69,7 +73,7 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_raw: Any) -> Project:
-    root = tmp_path_factory.mktemp("project")
+    root = tmp_path_factory.mktemp("lab") / "neurofm"
     for name in ("src", "stages"):
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", "params.yaml"):
@@ -84,17 +88,20 @@ def project(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_
     project.set(["evaluate", "smoothing_samples"], [0.0, 2.0])
     project.set(["evaluate", "bootstrap_samples"], 100)
 
-    # Parcel series of real subjects, copied (a test adds one more later), and a real EEG file beside them.
+    # Parcel series of real subjects, copied (a test adds one more later), added as the README says.
     source = shared_data / "fmri" / "ds000228_pixar_rois"
-    series = root.parent / "series"
-    series.mkdir()
+    series = root.parent / "labdata" / "rest"
+    series.mkdir(parents=True)
     shutil.copy(source / "participants.tsv", series)
     for path in _aal(source)[:SUBJECTS]:
         shutil.copy(path, series)
-    add_dataset(series, root=root, licence="PDDL-1.0", citation="Richardson 2018", options={"tr_s": 2.0})
+    (command,) = re.findall(r"^    (neurofm dataset add .+)$", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    done = project.run(*shlex.split(command))
+    assert done.returncode == 0, done.stderr
+    assert f"{SUBJECTS} recordings" in done.stdout
     eeg = sample_raw("tiny-bids-eeg")
-    shutil.copytree(eeg, root.parent / "eeg")
-    add_dataset(root.parent / "eeg", root=root, licence="BSD-3-Clause", citation="MNE-BIDS developers")
+    shutil.copytree(eeg, root.parent / "labdata" / "eeg")
+    add_dataset(root.parent / "labdata" / "eeg", root=root, licence="BSD-3-Clause", citation="MNE-BIDS developers")
     return project
 
 
@@ -107,7 +114,7 @@ def built(project: Project) -> Project:
     """The project after its first ``dvc repro``."""
     ran = project.repro()
     assert ran[-4:] == ["split", "pretrain", "evaluate", "report"]
-    assert {"manifest_local@series", "preprocess_local@series", "preprocess_local@eeg"} <= set(ran)
+    assert {"manifest_local@rest", "preprocess_local@rest", "preprocess_local@eeg"} <= set(ran)
     return project
 
 
@@ -115,7 +122,7 @@ def test_a_first_run_scores_real_subjects_and_reports_them(built: Project) -> No
     rows = [
         Row.parse(row, where="scoreboard", mend="-") for row in read_yaml(built.root / "metrics" / "scoreboard.json")
     ]
-    models = {row.model for row in rows if row.dataset == "series"}
+    models = {row.model for row in rows if row.dataset == "rest"}
     assert {"null", "ppca", "gaussian", "ridge", "neurofm"} <= models
     ours = next(row for row in rows if row.model == "neurofm" and row.metric == "R2")
     assert ours.value > ours.null
@@ -148,7 +155,7 @@ def test_code_of_one_modality_reruns_that_modality(built: Project) -> None:
     before = path.read_text()
     path.write_text(before + "\n_TOUCHED = 1\n")
     assert built.repro("--dry")[0] == "preprocess_local@eeg"
-    assert "preprocess_local@series" not in built.repro("--dry")
+    assert "preprocess_local@rest" not in built.repro("--dry")
     path.write_text(before)
 
 
@@ -156,14 +163,14 @@ def test_code_of_one_modality_reruns_that_modality(built: Project) -> None:
 def test_a_damaged_shard_alone_is_rebuilt_to_the_same_bytes(built: Project, damage: str) -> None:
     before = built.shards()
     times = {path: path.stat().st_mtime_ns for path in before}
-    victim = sorted(path for path in before if path.parent.name == "series")[2]
+    victim = sorted(path for path in before if path.parent.name == "rest")[2]
     if damage == "deleted":
         victim.unlink()
     else:
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
         victim.write_bytes(bytes(content))
-    assert built.repro() == ["preprocess_local@series"]
+    assert built.repro() == ["preprocess_local@rest"]
     assert built.shards() == before
     assert [path for path in before if path.stat().st_mtime_ns != times[path]] == [victim]
 
@@ -171,9 +178,9 @@ def test_a_damaged_shard_alone_is_rebuilt_to_the_same_bytes(built: Project, dama
 def test_a_new_file_in_the_folder_is_noticed(built: Project, shared_data: Path) -> None:
     source = shared_data / "fmri" / "ds000228_pixar_rois"
     before = built.shards()
-    shutil.copy(_aal(source)[SUBJECTS], built.root.parent / "series")
+    shutil.copy(_aal(source)[SUBJECTS], built.root.parent / "labdata" / "rest")
     ran = built.repro("split")
-    assert ran == ["manifest_local@series", "preprocess_local@series", "split"]
+    assert ran == ["manifest_local@rest", "preprocess_local@rest", "split"]
     after = built.shards()
     assert len(after) == len(before) + 1
     assert {path: digest for path, digest in after.items() if path in before} == before

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from neurofm.report.excerpts import evenly
+from neurofm.report.figures.curves import Curve, validation_change
 from neurofm.report.figures.parcels import correlation
 from neurofm.report.figures.raster import angle_of, draw_angle, tuning
 from neurofm.report.figures.scoreboard import Dot, draw_dots
@@ -67,6 +68,12 @@ def test_evenly_takes_usable_channels_only() -> None:
 def test_correlation_of_known_signals() -> None:
     wave = np.sin(np.arange(100.0))
     np.testing.assert_allclose(correlation(np.stack([wave, -2 * wave], axis=1)), [[1, -1], [-1, 1]], atol=1e-12)
+
+
+def test_validation_change_is_relative_to_the_first_measurement() -> None:
+    nan = float("nan")
+    curve = Curve(step=np.arange(4.0), train=np.zeros(4), validation=np.array([nan, -2.0, -3.0, -1.0]), best_step=2)
+    np.testing.assert_allclose(validation_change(curve), [nan, 0.0, -50.0, 50.0])
 
 
 def dot(model: str, value: float) -> Dot:

@@ -50,6 +50,7 @@ def test_the_verdict_names_wins_and_losses() -> None:
     ]
     said = verdict(compare(rows))
     assert "better than the null on 3 of 4 comparisons" in said
+    assert "not on below-null, masked reconstruction, R²." in said
     assert "ahead on 1 (won, masked reconstruction, R² +0.100)" in said
     assert "behind on 1 (lost, masked reconstruction, R² \N{MINUS SIGN}0.020)" in said
     assert "On 1 the two are equal" in said

@@ -137,7 +137,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 def _units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
     """Gain and total of the units that are resampled: tiles, or subjects with their score as gain and a total of 1."""
     if parts[0].roles.kind != "subject":
-        return np.concatenate([part.gain for part in parts]), np.concatenate([part.total for part in parts])
+        gain, total = np.concatenate([part.gain for part in parts]), np.concatenate([part.total for part in parts])
+        # Tiles in which nothing could be scored (no valid sample, the target not measured) are no units.
+        scored = total.any(axis=1)
+        return gain[scored], total[scored]
     subjects: defaultdict[str, list[TileScores]] = defaultdict(list)
     for part in parts:
         subjects[part.roles.subject].append(part)

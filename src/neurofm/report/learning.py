@@ -56,10 +56,13 @@ def curve_panels(training: Pretraining) -> list[Panel]:
         curves = [curve for fold in training.folds if (curve := _curve(fold, modality)) is not None]
         if not curves:
             continue
-        caption = f"{MODALITY_WORDS[modality]}: loss against optimiser step, {len(curves)} folds (one line each)."
+        caption = (
+            f"{MODALITY_WORDS[modality]}: training loss, and change of the validation loss since it was first measured "
+            f"(below zero is better); one line for each of {len(curves)} folds, a dot at the step kept."
+        )
         with drawing(f"curves-{modality}"):
-            figure = new_figure(height_in=2.6)
-            draw_curves(figure.subplots(), curves=curves)
+            figure = new_figure(height_in=3.2)
+            draw_curves(figure, curves=curves)
             panels.append(Panel(drawing=svg(figure, alt=caption), caption=caption))
     return panels
 

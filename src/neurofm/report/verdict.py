@@ -86,9 +86,12 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
     """Say in plain words how our model stands against the null and against the best baselines."""
     if not comparisons:
         return "No model has been scored yet."
-    above = sum(c.above_null for c in comparisons)
+    below = [c for c in comparisons if not c.above_null]
+    words = [
+        f"Our model is better than the null on {len(comparisons) - len(below)} of {_comparisons(len(comparisons))}"
+        + (f", and not on {'; '.join(map(_named, below))}." if below else ".")
+    ]
     against = [c for c in comparisons if c.best is not None]
-    words = [f"Our model is better than the null on {above} of {_comparisons(len(comparisons))}."]
     if not against:
         return words[0]
     ahead = [c for c in against if c.gain > 0]
@@ -112,12 +115,14 @@ def _comparisons(count: int) -> str:
     return f"{count} comparison{'' if count == 1 else 's'} (dataset, task and metric)"
 
 
+def _named(comparison: Comparison) -> str:
+    ours = comparison.ours
+    return f"{ours.dataset}, {plain(ours.task)}, {metric_name(ours)}"
+
+
 def _names(comparisons: Sequence[Comparison]) -> str:
-    named = [
-        f"{c.ours.dataset}, {plain(c.ours.task)}, {metric_name(c.ours)} {_signed(c.gain)}"
-        for c in sorted(comparisons, key=lambda c: -abs(c.gain))
-    ]
-    return f" ({'; '.join(named)})" if named else ""
+    ordered = sorted(comparisons, key=lambda c: -abs(c.gain))
+    return f" ({'; '.join(f'{_named(c)} {_signed(c.gain)}' for c in ordered)})" if ordered else ""
 
 
 def _signed(value: float) -> str:

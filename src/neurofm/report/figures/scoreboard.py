@@ -78,7 +78,7 @@ def _limits(dots: Sequence[Dot], null: float, *, higher_is_better: bool) -> tupl
     for dot, distance in zip(dots, distances, strict=True):
         if abs(distance) <= span:
             ends += [dot.value, dot.ci_low, dot.ci_high]
-    low, high = max(min(ends), null - 1.5 * span), min(max(ends), null + 1.5 * span)
+    low, high = max(min(ends), null - 4 * span), min(max(ends), null + 4 * span)
     # Room beyond the null for the arrows of scores that are far off.
     room = 0.08 * (high - low)
     low -= room if any(dot.value < low for dot in dots) else 0.0

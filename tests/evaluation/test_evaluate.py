@@ -1,0 +1,275 @@
+"""From shards and models to the scoreboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from neurofm.errors import UserError
+from neurofm.evaluation.evaluate import evaluate
+from neurofm.evaluation.examples import read_examples
+from neurofm.evaluation.scoreboard import Scoreboard, summarise
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Channels, Clock, Modality, Recording, Signal, Target
+from neurofm.shards import Provenance, write_shard
+from neurofm.splits import Candidate, Splits, SplitSettings, make_splits
+from neurofm.training.pretrain import pretrain_all_folds
+from neurofm.training.settings import PretrainSettings
+from neurofm.windows import WindowsSettings
+from tests.evaluation.conftest import SETTINGS, WINDOW
+
+SUBJECTS, SUBJECT_SAMPLES, SPIKE_SAMPLES = 6, 200, 2400
+PROVENANCE = Provenance(
+    archive="local", source_id="x", version="1", files=(), licence="CC0-1.0", citation="x", libraries={}
+)
+WINDOWS = WindowsSettings.parse(
+    {str(modality): {"window_samples": WINDOW, "patch_samples": 5} for modality in Modality}, where="", mend=""
+)
+PRETRAIN = PretrainSettings.parse(
+    {
+        "seed": 1,
+        "steps": 8,
+        "batch_windows": 4,
+        "learning_rate": 0.002,
+        "weight_decay": 0.01,
+        "warmup_steps": 2,
+        "hidden_fraction_min": 0.2,
+        "hidden_fraction_max": 0.5,
+        "episodes": 2,
+        "shares": {"spikes": 0.5, "calcium": 0.0, "miniscope": 0.0, "fmri": 0.5, "eeg": 0.0},
+        "validate_every_steps": 4,
+        "validation_windows": 8,
+        "patience": 10,
+        "ema_decay": 0.9,
+        "mask_groups": 3,
+        "residual_gains": [0.0, 0.5],
+        "core": {
+            "smoothing_samples": [0.0, 1.0, 4.0],
+            "ridge": [0.001, 0.1],
+            "prior_samples": [0.0, 100.0],
+            "rate_floors": [0.1],
+        },
+        "model": {"backbone": "transformer", "width": 16, "layers": 1, "heads": 2, "dropout": 0.1},
+    },
+    where="pretrain",
+    mend="",
+)
+
+
+class _Trained(NamedTuple):
+    splits: Splits
+    shards: Path
+    models: Path
+
+    def evaluate(self, *, splits: Splits | None = None, shards: Path | None = None) -> Scoreboard:
+        return evaluate(
+            splits or self.splits,
+            shards=shards or self.shards,
+            models=self.models,
+            settings=EvaluateSettings.parse(SETTINGS, where="", mend=""),
+            windows=WINDOWS,
+        )
+
+
+def _values(name: str) -> npt.NDArray[np.float64]:
+    """A direction seen by tuned units, or three latents seen by the regions of an atlas."""
+    rng = np.random.default_rng(len(name) + sum(map(ord, name)))
+    if name == "hd":
+        drive = np.cos(_angle()[:, None] - np.linspace(0, 2 * np.pi, 9, endpoint=False))
+        return rng.poisson(np.exp(1.5 * drive - 1)).astype(np.float64)
+    loadings = np.random.default_rng(0).normal(size=(3, 8))
+    return rng.normal(size=(SUBJECT_SAMPLES, 3)) @ loadings + 0.7 * rng.normal(size=(SUBJECT_SAMPLES, 8))
+
+
+def _angle() -> npt.NDArray[np.float64]:
+    return np.cumsum(0.1 * np.random.default_rng(8).normal(size=SPIKE_SAMPLES))
+
+
+def _write(folder: Path, candidate: Candidate, values: npt.NDArray[np.float64]) -> None:
+    spikes = candidate.modality is Modality.SPIKES
+    times = np.arange(len(values)) / candidate.sampling_rate_hz
+    direction = np.stack([np.cos(_angle()), np.sin(_angle())], axis=1)
+    target = Target(values=direction.astype(np.float32), unit="1", columns=("cos", "sin"), time_s=times)
+    channels = values.shape[1]
+    recording = Recording(
+        dataset=candidate.dataset,
+        subject=candidate.subject,
+        session="",
+        run="",
+        task="",
+        species="Mus musculus",
+        modality=candidate.modality,
+        channels=Channels(
+            id=tuple(f"c{index}" for index in range(channels)),
+            position=np.full((channels, 3), np.nan),
+            position_unit="",
+            space="atlas",
+            quality={"usable": np.ones(channels)},
+        ),
+        clock=Clock(id=candidate.recording),
+        signal=Signal(
+            values=values.astype(np.uint8) if spikes else values,
+            sampling_rate_hz=candidate.sampling_rate_hz,
+            units="count" if spikes else "1",
+        ),
+        targets={"head_direction": target} if spikes else {},
+    )
+    path = folder / candidate.dataset / f"{candidate.recording}.zarr.zip"
+    write_shard(recording, provenance=PROVENANCE, path=path)
+
+
+def _candidates() -> list[Candidate]:
+    spikes = Candidate(
+        dataset="cells",
+        recording="hd",
+        subject="lab:m",
+        modality=Modality.SPIKES,
+        samples=SPIKE_SAMPLES,
+        sampling_rate_hz=50.0,
+        support_s=0.0,
+    )
+    subjects = [
+        Candidate(
+            dataset="rest",
+            recording=f"s{number}",
+            subject=f"lab:s{number}",
+            modality=Modality.FMRI,
+            samples=SUBJECT_SAMPLES,
+            sampling_rate_hz=0.5,
+            support_s=0.0,
+        )
+        for number in range(SUBJECTS)
+    ]
+    return [spikes, *subjects]
+
+
+def _write_all(folder: Path, change: Callable[[Candidate, npt.NDArray[np.float64]], None] | None = None) -> Path:
+    for candidate in _candidates():
+        values = _values(candidate.recording)
+        if change is not None:
+            change(candidate, values)
+        _write(folder, candidate, values)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> _Trained:
+    root = tmp_path_factory.mktemp("project")
+    shards = _write_all(root / "shards")
+    chosen = SplitSettings(
+        seed=1,
+        folds=2,
+        test_fraction=0.2,
+        validation_fraction=0.3,
+        min_subjects=5,
+        blocks=8,
+        calibration_fraction=0.3,
+    )
+    splits = make_splits(_candidates(), settings=chosen, window_samples=dict.fromkeys(Modality, WINDOW))
+    pretrain_all_folds(
+        splits,
+        shards=shards,
+        settings=PRETRAIN,
+        windows=WINDOWS,
+        runs=root / "runs",
+        out=root / "models",
+        workers=1,
+    )
+    return _Trained(splits, shards, root / "models")
+
+
+@pytest.fixture(scope="module")
+def board(trained: _Trained) -> Scoreboard:
+    return trained.evaluate()
+
+
+def _models(board: Scoreboard, dataset: str, task: str, metric: str) -> Sequence[str]:
+    return [row.model for row in board.rows if (row.dataset, row.task, row.metric) == (dataset, task, metric)]
+
+
+def test_every_model_is_scored_on_every_task(board: Scoreboard) -> None:
+    ours = ["neurofm", "neurofm-linear-core"]
+    spikes = ["gaussian", *ours, "null", "poisson_glm", "ppca", "ridge"]
+    fmri = ["gaussian", "gaussian_calibrated", *ours, "null", "ppca", "ridge"]
+    probes = ["neurofm-probe", "null", "ridge_counts", "ridge_counts_smoothed"]
+    assert _models(board, "cells", "masked_reconstruction", "R2") == spikes
+    assert _models(board, "cells", "masked_reconstruction", "bits_per_spike") == spikes
+    assert _models(board, "rest", "masked_reconstruction", "R2") == fmri
+    assert _models(board, "cells", "decoding:head_direction", "R2") == probes
+    assert {(row.dataset, task) for row in board.rows for task in board.timings[row.dataset]} == {
+        ("cells", "masked_reconstruction"),
+        ("cells", "decoding:head_direction"),
+        ("rest", "masked_reconstruction"),
+    }
+
+
+def test_scores_make_sense(board: Scoreboard) -> None:
+    summary = summarise(board.rows)
+    bits = summary["cells"]["masked_reconstruction"]["bits_per_spike"]
+    assert bits["null"] == 0
+    r2 = summary["rest"]["masked_reconstruction"]["R2"]
+    decoded = summary["cells"]["decoding:head_direction"]["R2"]
+    for values in (bits, r2, decoded):
+        null = values.pop("null")
+        distance = values.pop("neurofm_minus_best_baseline")
+        assert min(values.values()) > null + 0.1
+        assert max(values.values()) < 1.5
+        assert abs(distance) < 0.3
+
+
+def test_every_subject_is_scored_once(board: Scoreboard) -> None:
+    rows = [row for row in board.rows if row.dataset == "rest"]
+    assert {(row.n, row.ci_unit, row.split) for row in rows} == {(SUBJECTS, "subject", "2-fold by subject")}
+    assert all(row.ci_low <= row.value <= row.ci_high for row in board.rows)
+
+
+def test_scores_are_reproducible_to_the_byte(trained: _Trained, board: Scoreboard, tmp_path: Path) -> None:
+    written = []
+    for run, made in (("one", board), ("two", trained.evaluate())):
+        made.write(metrics=tmp_path / run, reports=tmp_path / run)
+        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "reconstructions.npz")
+        written.append([(tmp_path / run / name).read_bytes() for name in names])
+    assert written[0] == written[1]
+    examples = read_examples(tmp_path / "one" / "reconstructions.npz")
+    assert [example.dataset for example in examples] == ["cells", "rest"]
+    for example in examples:
+        ours, best = example.reconstructions
+        assert ours == "neurofm"
+        assert not best.startswith("neurofm")
+        assert example.truth.shape == example.reconstructions[best].shape == (WINDOW, 3)
+
+
+def test_an_example_shows_what_was_recorded(trained: _Trained, board: Scoreboard) -> None:
+    (entry,) = (entry for entry in trained.splits.folds[0].recordings if entry.dataset == "cells")
+    start = entry.test[0].start
+    example = board.examples[0]
+    channels = [int(name.removeprefix("c")) for name in example.channels]
+    np.testing.assert_array_equal(example.truth, _values("hd")[start : start + WINDOW][:, channels])
+    assert example.start_s == start / 50.0
+
+
+def test_a_subject_that_the_model_saw_is_not_scored(trained: _Trained) -> None:
+    turned = trained.splits.model_copy(update={"folds": tuple(reversed(trained.splits.folds))})
+    with pytest.raises(UserError, match=r"model of fold 0 was trained on subject lab:s\d"):
+        trained.evaluate(splits=turned)
+
+
+def test_mixing_up_the_channels_of_what_is_scored_ruins_the_score(trained: _Trained, tmp_path: Path) -> None:
+    first = trained.splits.model_copy(update={"folds": trained.splits.folds[:1]})
+    tests = {entry.recording: entry.test for entry in first.folds[0].recordings}
+
+    def scramble(candidate: Candidate, values: npt.NDArray[np.float64]) -> None:
+        rng = np.random.default_rng(0)
+        for segment in tests[candidate.recording]:
+            rng.shuffle(values[segment.start : segment.stop].T)
+
+    before = trained.evaluate(splits=first)
+    after = trained.evaluate(splits=first, shards=_write_all(tmp_path / "shards", scramble))
+    clean, scrambled = (summarise(made.rows)["rest"]["masked_reconstruction"]["R2"] for made in (before, after))
+    assert scrambled["ridge"] < clean["ridge"] - 0.2
+    assert scrambled["neurofm"] < clean["neurofm"] - 0.2
