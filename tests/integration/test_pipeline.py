@@ -137,6 +137,22 @@ def test_nothing_changed_runs_nothing(built: Project) -> None:
     assert built.repro() == []
 
 
+def test_the_commands_of_the_readme_run(built: Project) -> None:
+    shown = set(
+        re.findall(r"^    ((?:neurofm|dvc|make) .+?)(?: +#.*)?$", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    )
+    by_ci = {"make repro", "make test"}
+    by_this_module = {command for command in shown if command.startswith("neurofm dataset add")} | {"dvc repro"}
+    rest = shown - by_ci - by_this_module
+    assert rest == {"neurofm preflight", "neurofm run preprocess --dataset hcp-rest", "dvc repro pretrain"}
+    for command in sorted(rest):
+        # The sample's dataset is not in this project; one of its own stands for it.
+        done = built.run(*shlex.split(command.replace("hcp-rest", "rest")))
+        assert done.returncode == 0, done.stdout + done.stderr
+        if command.startswith("neurofm run"):
+            assert f"0 recordings preprocessed, {SUBJECTS} whole already" in done.stdout
+
+
 def test_a_seed_reruns_what_it_is_for(built: Project) -> None:
     seed = read_yaml(built.root / "params.yaml")["pretrain"]["seed"]
     built.set(["pretrain", "seed"], seed + 1)
