@@ -19,6 +19,7 @@ from neurofm.training.pretrain import FoldResult, pretrain, pretrain_all_folds
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.sampling import draw
+from tests.training.conftest import simulate, view_of
 
 FILES = ("config.json", "model.safetensors", "statistics.safetensors")
 
@@ -129,7 +130,14 @@ def test_validation_is_never_worse_than_the_linear_core(trainer: _Trainer) -> No
 
 
 def test_a_network_that_trains_longer_beats_its_core(trainer: _Trainer) -> None:
-    trainer.settings = trainer.settings.model_copy(update={"steps": 150, "validate_every_steps": 50})
+    # Enough data that a log link and context show: on a minute of eight units the linear core is hard to beat.
+    long = simulate(Modality.SPIKES, samples=8000, channels=8, seed=0)
+    trainer.views[0] = view_of(
+        long, modality=Modality.SPIKES, train=[(0, 5000)], validation=[(5100, 6900)], test=[(7000, 8000)]
+    )
+    trainer.settings = trainer.settings.model_copy(
+        update={"steps": 300, "validate_every_steps": 100, "batch_windows": 16, "validation_windows": 64}
+    )
     result = trainer("long")
     assert result.best_step > 0
     assert result.residual_gain["spikes"] > 0
