@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neurofm.errors import UserError
 from neurofm.recording import Modality
-from neurofm.splits import Candidate, FoldRecording, Splits, SplitSettings, make_splits
+from neurofm.splits import Candidate, Fold, FoldRecording, Segment, Splits, SplitSettings, audit, make_splits
 
 WINDOWS = dict.fromkeys(Modality, 64)
 SETTINGS = SplitSettings(
@@ -156,3 +156,24 @@ def test_adding_a_subject_keeps_the_order_of_the_others(tmp_path: Path) -> None:
     splits = _split(_subjects(7))
     splits.write(tmp_path / "splits.json")
     assert Splits.read(tmp_path / "splits.json") == splits
+
+
+@pytest.mark.parametrize("test", [(40, 60), (90, 120), (0, 100)])
+def test_the_audit_sees_samples_that_serve_two_roles(test: tuple[int, int]) -> None:
+    def splits(start: int, stop: int) -> Splits:
+        learned = (Segment(start=0, stop=100),)
+        entry = FoldRecording(
+            dataset="d",
+            recording="r",
+            subject="lab:a",
+            modality=Modality.CALCIUM,
+            kind="time",
+            calibration=learned,
+            train=learned,
+            test=(Segment(start=start, stop=stop),),
+        )
+        return Splits(seed=1, folds=(Fold(recordings=(entry,)),), left_out=())
+
+    audit(splits(100, 120))
+    with pytest.raises(UserError, match="learns from and scores the same samples"):
+        audit(splits(*test))

@@ -205,17 +205,16 @@ def audit(splits: Splits) -> None:
                 raise UserError(
                     f"split: subject {entry.subject} is held out in fold {number} as {other.dataset}/{other.recording} "
                     f"and learned from as {entry.dataset}/{entry.recording}.",
-                    mend="remove one of the two datasets from params.yaml, or give the overlapping "
-                    "subjects' dataset `score: false` and the other one another namespace only if they really differ",
+                    mend="take one of the two datasets out of params.yaml; where they really are different people or "
+                    "animals, give one dataset another `subject_namespace` in its catalogue entry",
                 )
             if entry.kind == "time":
                 _audit_time(entry, fold=number)
 
 
 def _audit_time(entry: FoldRecording, *, fold: int) -> None:
-    learned = {sample for segment in entry.train + entry.calibration for sample in (segment.start, segment.stop - 1)}
     for segment in entry.test + entry.validation:
-        if any(segment.start <= sample < segment.stop for sample in learned):
+        if any(segment.start < seen.stop and seen.start < segment.stop for seen in entry.train + entry.calibration):
             raise UserError(
                 f"split: {entry.dataset}/{entry.recording} fold {fold} learns from and scores the same samples.",
                 mend="delete data/splits.json and run `dvc repro split`; if it stays, report it as a bug",
