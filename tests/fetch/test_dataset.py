@@ -180,7 +180,7 @@ def test_damaged_raw_file_is_replaced_and_strangers_go(
 
 def test_manifest_of_another_state_is_refused(entry: CatalogEntry, tmp_path: Path) -> None:
     stale = manifest_of(entry).model_copy(update={"files": manifest_of(entry).files[1:]})
-    with pytest.raises(UserError, match="dvc repro manifest@tiny"):
+    with pytest.raises(UserError, match="neurofm run manifest --dataset tiny"):
         fetch_dataset(entry, stale, raw=tmp_path / "raw", work=tmp_path / "work")
 
 

@@ -54,7 +54,7 @@ def test_broken_manifest_is_named(tmp_path: Path, content: bytes | None, said: s
     with pytest.raises(UserError, match=r"a2929-hd\.json") as caught:
         read_manifest(path)
     assert said in str(caught.value)
-    assert "dvc repro manifest@a2929-hd" in str(caught.value)
+    assert "neurofm run manifest --dataset a2929-hd" in str(caught.value)
 
 
 def test_two_members_at_one_path_are_refused() -> None:

@@ -94,7 +94,7 @@ def _check_agreement(source: RegistrySource, manifest: Manifest) -> None:
     if pinned != listed or manifest.version != source.version:
         raise UserError(
             f"data/manifests/{manifest.dataset}.json is not what data/catalog/{manifest.dataset}.yaml says.",
-            mend=f"make it anew: dvc repro manifest@{manifest.dataset}",
+            mend=f"make it anew: neurofm run manifest --dataset {manifest.dataset}",
         )
 
 

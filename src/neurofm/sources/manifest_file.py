@@ -24,7 +24,7 @@ def read_manifest(path: Path) -> Manifest:
     UserError
         If there is none, or it is not one.
     """
-    mend = f"make it anew: dvc repro manifest@{path.stem}"
+    mend = f"make it anew: neurofm run manifest --dataset {path.stem}"
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
