@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
-from neurofm.files import sha256_of
+from neurofm.fetch.digests import matches
 from neurofm.preprocess import Common, modality_module, preprocess_recording
 from neurofm.readers import read_recording, reader_module
 from neurofm.readers.input import ReaderInput
-from neurofm.recording import Manifest, ManifestRecording, UnitStatus, Unreadable
+from neurofm.recording import Manifest, ManifestFile, ManifestRecording, UnitStatus, Unreadable
 from neurofm.settings import Settings
 from neurofm.shards import Provenance, read_shard, write_shard
 from neurofm.shards.write import VERSION as SHARD_VERSION
@@ -31,7 +31,7 @@ class IngestTask:
     root: Path
     """Folder that manifest paths are relative to."""
     digests: Mapping[str, str]
-    """SHA-256 per input path."""
+    """``<kind>:<value>`` per input path."""
     source_id: str
     version: str
     settings: Settings
@@ -108,7 +108,7 @@ def ingest(task: IngestTask) -> Outcome:
         archive=task.entry.source.archive,
         source_id=task.source_id,
         version=task.version,
-        files=tuple((path, f"sha256:{digest}") for path, digest in sorted(task.digests.items())),
+        files=tuple(sorted(task.digests.items())),
         licence=task.entry.licence,
         citation=task.entry.citation,
         libraries=_libraries(task.entry),
@@ -154,7 +154,7 @@ def _unit(
     common: Common,
 ) -> Unit[IngestTask]:
     paths = sorted({*recording.files.values(), *recording.extra})
-    digests = {path: manifest.file(path).sha256 for path in paths}
+    digests = {path: manifest.by_path[path].digest for path in paths}
     shard = shards / f"{recording.id}.zarr.zip"
     params: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
@@ -185,18 +185,18 @@ def _unit(
             common=common,
             shard=shard,
         ),
-        missing=_missing(raw, digests),
+        missing=_missing(raw, [manifest.by_path[path] for path in paths]),
     )
 
 
-def _missing(raw: Path, digests: Mapping[str, str]) -> str:
+def _missing(raw: Path, files: Sequence[ManifestFile]) -> str:
     """Say which input is not there or not what the manifest says."""
-    for path, digest in digests.items():
-        file = raw / path
-        if not file.is_file():
-            return f"{file} is not there (not downloaded, or quarantined)"
-        if sha256_of(file) != digest:
-            return f"{file} is not the file of the manifest (its SHA-256 differs)"
+    for file in files:
+        path = raw / file.path
+        if not path.is_file():
+            return f"{path} is not there (not downloaded, or quarantined)"
+        if not matches(path, file.digest, size=file.size):
+            return f"{path} is not the file of the manifest (its digest differs)"
     return ""
 
 

@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from neurofm.catalog import load_entry, read_yaml
-from neurofm.catalog.entry import LocalSource
+from neurofm.catalog import LocalSource, load_entry, read_yaml
 from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.fetch.hosts import FetchSite
 from neurofm.preprocess import Common, calcium, eeg, fmri, miniscope, spikes
 from neurofm.recording import Modality
 from neurofm.report.settings import ReportSettings
@@ -29,6 +29,10 @@ class Dataset(Settings):
 
     modality: Modality
     reader: str
+
+
+class StreamedDataset(Dataset):
+    """A dataset whose raw files are fetched one recording at a time and never kept."""
 
 
 class LocalDataset(Dataset):
@@ -60,6 +64,7 @@ class Params(Settings):
 
     datasets: dict[str, Dataset]
     local: dict[str, LocalDataset]
+    streamed: dict[str, StreamedDataset]
     preprocess: PreprocessParams
     windows: WindowsSettings
     split: SplitSettings
@@ -84,6 +89,14 @@ class Site(Settings):
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processes that run side by side."""
+    fetch: FetchSite = Field(default_factory=FetchSite)
+    """How archives are reached: hosts, connections, patience."""
+    disk_budget_gb: float = Field(default=50.0, gt=0)
+    """Most that raw files of streamed datasets may take at any moment, 10^9 bytes."""
+    bandwidth_mb_s: float = Field(default=20.0, gt=0)
+    """For the hours that preflight foretells, 10^6 bytes a second."""
+    price_per_gb_month: float = Field(default=0.023, ge=0)
+    """Of the storage that artefacts are kept on, for what preflight foretells."""
 
 
 def load_params(root: Path = Path()) -> Params:

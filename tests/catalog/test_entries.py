@@ -43,7 +43,9 @@ def test_files_are_what_the_entry_pins(dataset: str, sample_raw: Callable[[str],
     manifest = build_manifest(load_entry(dataset, root=ROOT), root=ROOT)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert there == {file.path for file in manifest.files}
-    assert {file.path: file.sha256 for file in manifest.files} == {path: sha256_of(folder / path) for path in there}
+    assert {file.path: file.digest for file in manifest.files} == {
+        path: f"sha256:{sha256_of(folder / path)}" for path in there
+    }
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,7 @@ def manifest_of(entry: CatalogEntry) -> Manifest:
     """Return the entry's files as a manifest; recordings do not matter to a download."""
     assert isinstance(entry.source, RegistrySource)
     files = tuple(
-        ManifestFile(path=file.path, size=file.size, sha256=file.sha256, origin="test") for file in entry.source.files
+        ManifestFile(path=file.path, size=file.size, digest=f"sha256:{file.sha256}", origin="test")
+        for file in entry.source.files
     )
     return Manifest(dataset=entry.id, archive="registry", source_id="tiny", version="1.0", files=files, recordings=())

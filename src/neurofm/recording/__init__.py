@@ -1,6 +1,6 @@
 """The nouns of the field, as data: no I/O, numpy and pydantic only."""
 
-from neurofm.recording.manifest import Manifest, ManifestFile, ManifestRecording
+from neurofm.recording.manifest import FIRST_USE, Manifest, ManifestFile, ManifestRecording
 from neurofm.recording.recording import (
     SPACE_UNKNOWN,
     Channels,
@@ -16,6 +16,7 @@ from neurofm.recording.recording import (
 from neurofm.recording.status import UnitStatus, Unreadable
 
 __all__ = [
+    "FIRST_USE",
     "SPACE_UNKNOWN",
     "Channels",
     "Clock",

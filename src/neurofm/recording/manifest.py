@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -36,6 +38,17 @@ def safe_relative_path(path: str) -> str:
 SafePath = Annotated[str, AfterValidator(safe_relative_path)]
 
 
+FIRST_USE = "first-use"
+"""Digest of a file for which the archive publishes none: its SHA-256 is taken when it first comes, kept in the ledger
+and in the receipts, and demanded from then on."""
+
+DIGEST = (
+    r"^(sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}|git-sha1:[0-9a-f]{40}|blake2b:[0-9a-f]{128}"
+    r"|dandi-etag:[0-9a-f]{32}-[1-9][0-9]*|s3-etag:[0-9a-f]{32}(-[1-9][0-9]*)?|first-use)$"
+)
+"""``git-sha1`` is that of a git blob; an ``s3-etag`` with ``-n`` is that of an upload in n parts."""
+
+
 class ManifestFile(Settings):
     """One file as the archive has it."""
 
@@ -43,9 +56,13 @@ class ManifestFile(Settings):
     """Where it lies under ``data/raw/<dataset>/`` (or under the user's folder for ``local``)."""
     size: int = Field(ge=0)
     """Bytes."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    digest: str = Field(pattern=DIGEST)
+    """``<kind>:<value>``, in the kind that the archive publishes."""
     origin: str
-    """Stable name of where it comes from: ``pypi://pynapple/0.11.4/pynapple-0.11.4.tar.gz#<member>`` or ``file``."""
+    """Stable address, without secrets: ``s3://bucket/key``, ``https://..``, ``crcns://hc-3/..``, or
+    ``pypi://pynapple/0.11.4/pynapple-0.11.4.tar.gz#<member>``, or ``file`` for what is read where it lies."""
+    version_id: str = ""
+    """Version of an S3 object, where the archive names one: then the address cannot change under us."""
 
 
 class ManifestRecording(Settings):
@@ -74,9 +91,7 @@ class Manifest(Settings):
     files: tuple[ManifestFile, ...]
     recordings: tuple[ManifestRecording, ...]
 
-    def file(self, path: str) -> ManifestFile:
-        """Return the entry of `path`."""
-        for entry in self.files:
-            if entry.path == path:
-                return entry
-        raise KeyError(path)
+    @cached_property
+    def by_path(self) -> Mapping[str, ManifestFile]:
+        """Every file by its path."""
+        return {file.path: file for file in self.files}

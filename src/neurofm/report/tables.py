@@ -242,7 +242,7 @@ def origins(inputs: ReportInputs, *, excerpts: Mapping[str, Excerpt], most: int)
 
 def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, *, most: int) -> Origin:
     manifest = inputs.manifests.get(entry.id)
-    files = [(file.path, file.sha256) for file in manifest.files] if manifest else []
+    files = [(file.path, file.digest) for file in manifest.files] if manifest else []
     pipeline = excerpt.shard.attrs["pipeline"] if excerpt else {"steps": [], "libraries": {}}
     web = entry.licence_url.startswith(("https://", "http://"))
     return Origin(

@@ -98,7 +98,9 @@ def _hashed(folder: Path, paths: list[str], *, dataset: str) -> tuple[ManifestFi
         files = []
         with Progressing(f"hash {dataset}", total=sum(sizes.values()), unit="bytes") as progress:
             for path, size in sizes.items():
-                files.append(ManifestFile(path=path, size=size, sha256=sha256_of(folder / path), origin="file"))
+                files.append(
+                    ManifestFile(path=path, size=size, digest=f"sha256:{sha256_of(folder / path)}", origin="file")
+                )
                 progress.advance(size, note=path)
     except OSError as error:
         raise UserError(

@@ -40,7 +40,9 @@ def manifest(entry: CatalogEntry, *, root: Path) -> Manifest:
         source_id=source.package,
         version=source.version,
         files=tuple(
-            ManifestFile(path=file.path, size=file.size, sha256=file.sha256, origin=f"{origin}#{file.member}")
+            ManifestFile(
+                path=file.path, size=file.size, digest=f"sha256:{file.sha256}", origin=f"{origin}#{file.member}"
+            )
             for file in sorted(source.files, key=lambda file: file.path)
         ),
         recordings=recordings_of(paths, entry.recordings, namespace=entry.subject_namespace, where=where),

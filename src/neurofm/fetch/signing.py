@@ -1,0 +1,30 @@
+"""Sign S3 requests with the credentials of the environment, by botocore."""
+
+from __future__ import annotations
+
+import botocore.session
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+from neurofm.errors import UserError
+
+
+def sign(method: str, url: str, *, region: str) -> dict[str, str]:
+    """Return the headers that authorise one request.
+
+    Credentials come from botocore's chain: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, instance roles.
+
+    Raises
+    ------
+    UserError
+        If there are none.
+    """
+    credentials = botocore.session.get_session().get_credentials()
+    if credentials is None:
+        raise UserError(
+            f"no credentials for {url.partition('?')[0]}.",
+            mend="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)",
+        )
+    request = AWSRequest(method=method, url=url)
+    S3SigV4Auth(credentials.get_frozen_credentials(), "s3", region).add_auth(request)
+    return dict(request.headers.items())
