@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro clean
+.PHONY: env lock check test repro bench-fetch soak
 
 env: .venv/.ready
 
@@ -20,8 +20,8 @@ env: .venv/.ready
 	@touch $@
 
 check: env
-	$(BIN)/ruff check src stages tests
-	$(BIN)/ruff format --check src stages tests
+	$(BIN)/ruff check src stages tests benchmarks
+	$(BIN)/ruff format --check src stages tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_pipeline_agreement.py
@@ -34,6 +34,14 @@ repro: env
 	@$(BIN)/neurofm preflight
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "Report: file://$(CURDIR)/reports/report.html"
+
+# Side by side with s5cmd, from a real S3 server (SeaweedFS) on loopback; writes benchmarks/fetch.json.
+bench-fetch: env
+	$(BIN)/python -m benchmarks.fetch
+
+# 200 times `kill -9` in the middle of a fetch; writes benchmarks/soak.json.
+soak: env
+	$(BIN)/python -m tests.fetch.soak
 
 # Inputs are in pyproject.toml. torch stands without a local version, so that a CPU wheel offered by the
 # site (pip's find-links) is taken there and the index's build elsewhere; what torch needs for CUDA is

@@ -4,15 +4,18 @@ import sys
 from pathlib import Path
 
 from neurofm.catalog import load_entry
+from neurofm.catalog.terms import require_terms
 from neurofm.errors import exit_on_user_error
-from neurofm.params import load_params
+from neurofm.params import load_params, load_site
 from neurofm.sources import build_manifest, write_manifest
 
 
 def main(dataset: str) -> None:
     """Write ``data/manifests/<dataset>.json``."""
-    load_params()  # Everything is validated before anything starts.
-    manifest = build_manifest(load_entry(dataset), root=Path())
+    max_subjects = load_params().all_datasets[dataset].max_subjects
+    entry = load_entry(dataset)
+    require_terms(entry)
+    manifest = build_manifest(entry, root=Path(), site=load_site().fetch, max_subjects=max_subjects)
     write_manifest(manifest, Path(f"data/manifests/{dataset}.json"))
     print(f"{dataset}: {len(manifest.recordings)} recordings in {len(manifest.files)} files")
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from neurofm.catalog import LocalSource, load_entry
 from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
-from neurofm.ingest import ingest_dataset, quality_report, refuse_too_many_failures
+from neurofm.ingest import ingest, ingest_dataset, quality_report, refuse_too_many_failures
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
+from neurofm.units import LocalExecutor
 
 
 def main(dataset: str) -> None:
@@ -22,10 +23,10 @@ def main(dataset: str) -> None:
         raw=raw,
         shards=Path(f"data/shards/{dataset}"),
         receipts=Path(f"data/receipts/{dataset}.jsonl"),
-        running=Path(f".neurofm/receipts/{dataset}"),
+        work=Path(".neurofm"),
         settings=settings.of(entry.modality),
         common=settings.common,
-        workers=load_site().workers,
+        executor=LocalExecutor(ingest, workers=load_site().workers),
     )
     report = quality_report(dataset, manifest, summary, shards=Path(f"data/shards/{dataset}"))
     write_json(Path(f"metrics/quality/{dataset}.json"), report)

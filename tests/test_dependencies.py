@@ -38,7 +38,7 @@ def test_direct_dependency_imports(distribution: str) -> None:
 def test_direct_dependency_is_pinned_and_used(distribution: str) -> None:
     pinned = {_plain(line.split("==")[0]) for line in (PROJECT / "requirements.lock").read_text().splitlines()}
     assert _plain(distribution) in pinned
-    module = {"scikit-learn": "sklearn", "ruamel.yaml": "ruamel", "mne-bids": "mne_bids"}.get(
+    module = {"scikit-learn": "sklearn", "ruamel.yaml": "ruamel", "mne-bids": "mne_bids", "ONE-api": "one"}.get(
         distribution, distribution
     )
     sources = "".join(path.read_text() for path in (PROJECT / "src").rglob("*.py"))

@@ -17,6 +17,7 @@ from neurofm.recording import Manifest, Modality, UnitStatus
 from neurofm.shards import read_shard
 from neurofm.sources import build_manifest
 from neurofm.units import UnitSummary
+from tests.streamed import Threads
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREPROCESS = load_params(PROJECT).preprocess
@@ -58,10 +59,10 @@ class Lab:
             raw=self.folder,
             shards=self.out / "shards",
             receipts=self.out / "receipts.jsonl",
-            running=self.out / "running",
+            work=self.out / "work",
             settings=PREPROCESS.of(Modality.FMRI),
             common=PREPROCESS.common,
-            workers=1,
+            executor=Threads(),
         )
         return manifest, summary
 
@@ -134,14 +135,14 @@ def test_a_file_changed_after_the_manifest_is_not_believed(lab: Lab) -> None:
         raw=lab.folder,
         shards=lab.out / "shards",
         receipts=lab.out / "receipts.jsonl",
-        running=lab.out / "running",
+        work=lab.out / "work",
         settings=PREPROCESS.of(Modality.FMRI),
         common=PREPROCESS.common,
-        workers=1,
+        executor=Threads(),
     )
     (failed,) = summary.failed
     assert summary.statuses[failed] is UnitStatus.UNAVAILABLE
-    assert "SHA-256 differs" in summary.reasons[failed]
+    assert "its digest differs" in summary.reasons[failed]
 
 
 def test_a_shard_says_where_it_comes_from(lab: Lab) -> None:

@@ -45,6 +45,16 @@ def _set(*keys: str, value: Any) -> Change:
     return change
 
 
+def _move(dataset: str, here: str, there: str, **more: str) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content[there][dataset] = content[here].pop(dataset) | more
+
+    return change
+
+
+FMRI = {"modality": "fmri", "reader": "tables"}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -53,13 +63,28 @@ def _set(*keys: str, value: Any) -> Change:
         (_set("preprocess", "spikes", "bin_ms", value=-1), r"`preprocess.spikes.bin_ms`: .*greater than 0"),
         (_set("windows", "eeg", "patch_samples", value=7), r"`windows.eeg`: .*200 is not a multiple.* 7"),
         (lambda content: content.pop("split"), r"`split`: required key is missing"),
-        (_set("datasets", "hcp-rest", "modality", value="eeg"), r"`hcp-rest.modality` is eeg, .* says fmri"),
-        (_set("datasets", "hcp-rest", "reader", value="nwb"), r"`hcp-rest.reader` is nwb, .* says tables"),
+        (_set("streamed", "hcp-rest", "modality", value="eeg"), r"`hcp-rest.modality` is eeg, .* says fmri"),
+        (_set("datasets", "gw-rest", "reader", value="nwb"), r"`gw-rest.reader` is nwb, .* says tables"),
+        (_set("datasets", "gw-rest", "max_subjects", value=0), r"`datasets.gw-rest.max_subjects`: .*greater than"),
         (_set("datasets", "nobody", value={"modality": "eeg", "reader": "bids"}), r"nobody.yaml: no such file"),
         (
-            _set("local", "hcp-rest", value={"modality": "fmri", "reader": "tables", "path": "x"}),
-            r"hcp-rest stands under `datasets` and under `local`",
+            _set("local", "gw-rest", value=FMRI | {"path": "x"}),
+            r"gw-rest stands under `datasets` and under `local`",
         ),
+        (_set("streamed", "gw-rest", value=FMRI), r"gw-rest stands under `datasets` and under `streamed`"),
+        (
+            _set("local", "hcp-rest", value=FMRI | {"path": "x"}),
+            r"hcp-rest stands under `streamed` and under `local`",
+        ),
+        (
+            _move("hcp-rest", "streamed", "datasets"),
+            r"`hcp-rest` stands under `datasets`, whose raw files .* a remote.* Mend: move it to `streamed`",
+        ),
+        (
+            _move("gw-rest", "datasets", "local", path="x"),
+            r"`gw-rest` stands under `local`, but .* source is 'registry'. Mend: move it to `datasets`",
+        ),
+        (_move("hcp-rest", "streamed", "local", path="x"), r"source is 'registry'. Mend: move it to `streamed`"),
     ],
 )
 def test_a_wrong_setting_is_named(root: Path, change: Change, told: str) -> None:
@@ -80,6 +105,25 @@ def test_a_wrong_setting_is_named(root: Path, change: Change, told: str) -> None
 def test_a_wrong_catalogue_entry_is_named(root: Path, change: Change, told: str) -> None:
     _edit(root / "data" / "catalog" / "hcp-rest.yaml", change)
     with pytest.raises(UserError, match=told):
+        load_params(root)
+
+
+@pytest.mark.parametrize("group", ["datasets", "streamed"])
+def test_a_folder_of_ones_own_is_local_and_nothing_else(root: Path, group: str) -> None:
+    path = root / "data" / "catalog" / "gw-rest.yaml"
+    _edit(path, _set("source", value={"archive": "local", "path": "/data/gw"}))
+    _edit(root / "params.yaml", _move("gw-rest", "datasets", group))
+    with pytest.raises(UserError, match=rf"`gw-rest` stands under `{group}`.*'local'. Mend: move it to `local`"):
+        load_params(root)
+
+
+def test_what_may_not_be_handed_on_may_be_local(root: Path) -> None:
+    source = {"archive": "local", "path": "/data/hcp"}
+    _edit(root / "data" / "catalog" / "hcp-rest.yaml", _set("source", value=source))
+    _edit(root / "params.yaml", _move("hcp-rest", "streamed", "local", path="/data/hcp"))
+    assert load_params(root).local["hcp-rest"].path == "/data/hcp"
+    _edit(root / "params.yaml", _set("local", "hcp-rest", "path", value="/data/other"))
+    with pytest.raises(UserError, match=r"`local.hcp-rest.path` is '/data/other', .* says '/data/hcp'"):
         load_params(root)
 
 

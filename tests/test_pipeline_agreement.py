@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neurofm.catalog import load_entry, read_yaml
-from neurofm.params import Params, load_params
+from neurofm.params import GROUPS, Params, load_params
 
 PROJECT = Path(__file__).resolve().parent.parent
 SECTIONS = set(Params.model_fields)
@@ -17,16 +17,20 @@ PIPELINE: dict[str, Any] = read_yaml(PROJECT / "dvc.yaml")["stages"]
 
 ROOMS = {
     "manifest": {"sources"},
+    "manifest_streamed": {"sources"},
     "manifest_local": {"sources"},
     "download": {"fetch"},
     "preprocess": {"ingest.py", "readers", "preprocess", "shards"},
     "preprocess_local": {"ingest.py", "readers", "preprocess", "shards"},
+    "stream": {"fetch", "stream", "ingest.py", "readers", "preprocess", "shards"},
     "split": {"splits.py"},
     "pretrain": {"model", "training", "windows"},
     "evaluate": {"evaluation", "model", "training", "windows"},
     "report": {"report"},
 }
 """The rooms in which each stage's bytes are made."""
+MANIFESTS = {"manifest": "datasets", "manifest_streamed": "streamed", "manifest_local": "local"}
+"""Groups of datasets by the stage that lists their files."""
 
 
 def _body(stage: str) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def _sections_read(script: Path) -> set[str]:
         if isinstance(node, ast.Attribute) and (
             is_load(node.value) or (isinstance(node.value, ast.Name) and node.value.id in names)
         ):
-            read |= {"datasets", "local"} if node.attr == "all_datasets" else {node.attr}
+            read |= set(GROUPS) if node.attr == "all_datasets" else {node.attr}
     return read
 
 
@@ -87,11 +91,43 @@ def test_stage_declares_the_settings_it_reads(stage: str) -> None:
     declared = {str(name).split(".")[0] for name in body.get("params", [])}
     read = _sections_read(PROJECT / _script(stage))
     assert read <= SECTIONS
-    assert declared == read
+    if stage in MANIFESTS:
+        # The script serves every group, and looks up its own dataset's line only.
+        assert read == set(GROUPS)
+        assert _body(stage)["params"] == [f"{MANIFESTS[stage]}.${{key}}"]
+    else:
+        assert declared == read
+
+
+def test_every_group_has_its_stages() -> None:
+    groups = {stage: body["foreach"] for stage, body in PIPELINE.items() if "foreach" in body}
+    assert groups == {stage: f"${{{group}}}" for stage, group in MANIFESTS.items()} | {
+        "download": "${datasets}",
+        "preprocess": "${datasets}",
+        "stream": "${streamed}",
+        "preprocess_local": "${local}",
+    }
+
+
+def test_streaming_leaves_no_raw_output() -> None:
+    named = [path for out in _body("stream")["outs"] for path in out]
+    assert named == ["data/shards/${key}", "data/receipts/${key}.jsonl"]
+    assert all(out[path]["persist"] for out in _body("stream")["outs"] for path in out)
+    assert not any("data/raw" in dep for dep in _body("stream")["deps"])
+
+
+def test_all_that_make_shards_depend_on_the_same_code() -> None:
+    code = {
+        stage: {dep for dep in _body(stage)["deps"] if dep.startswith("src/")}
+        for stage in ("preprocess", "preprocess_local", "stream")
+    }
+    assert code["preprocess"] == code["preprocess_local"]
+    assert code["stream"] - code["preprocess"] == {"src/neurofm/fetch", "src/neurofm/stream"}
+    assert code["preprocess"] < code["stream"]
 
 
 def test_preprocess_reads_its_own_modality_only() -> None:
-    for stage in ("preprocess", "preprocess_local"):
+    for stage in ("preprocess", "preprocess_local", "stream"):
         assert _body(stage)["params"] == [
             "preprocess.common",
             "preprocess.${item.modality}",
@@ -104,7 +140,7 @@ def test_modality_and_reader_lead_to_files() -> None:
     for dataset, chosen in params.all_datasets.items():
         entry = load_entry(dataset, root=PROJECT)
         assert (chosen.modality, chosen.reader) == (entry.modality, entry.reader)
-        for stage in ("preprocess", "preprocess_local"):
+        for stage in ("preprocess", "preprocess_local", "stream"):
             for dep in _body(stage)["deps"]:
                 if dep.startswith("src/"):
                     path = dep.replace("${item.modality}", chosen.modality).replace("${item.reader}", chosen.reader)

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
+from neurofm.fetch import Ledger, dataset_key, open_ledger
 from neurofm.fetch.digests import matches
+from neurofm.files import sha256_of
 from neurofm.preprocess import Common, modality_module, preprocess_recording
 from neurofm.readers import read_recording, reader_module
 from neurofm.readers.input import ReaderInput
-from neurofm.recording import Manifest, ManifestFile, ManifestRecording, UnitStatus, Unreadable
+from neurofm.recording import Manifest, ManifestRecording, UnitStatus, Unreadable
+from neurofm.recording.manifest import FIRST_USE
 from neurofm.settings import Settings
 from neurofm.shards import Provenance, read_shard, write_shard
 from neurofm.shards.write import VERSION as SHARD_VERSION
-from neurofm.units import Outcome, Unit, UnitSummary, code_digest, run_units, unit_key
+from neurofm.units import (
+    Executor,
+    Outcome,
+    Receipt,
+    ReceiptBook,
+    Unit,
+    UnitSummary,
+    code_digest,
+    run_units,
+    unit_key,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +62,10 @@ def ingest_dataset(
     raw: Path,
     shards: Path,
     receipts: Path,
-    running: Path,
+    work: Path,
     settings: Settings,
     common: Common,
-    workers: int,
+    executor: Executor[IngestTask],
 ) -> UnitSummary:
     """Turn every recording of a dataset into a shard; rebuild only what is missing, changed or damaged.
 
@@ -65,24 +79,139 @@ def ingest_dataset(
         ``data/shards/<dataset>``; shards of recordings that left the manifest are removed.
     receipts
         ``data/receipts/<dataset>.jsonl``.
-    running
-        Folder under ``.neurofm/`` for receipts in progress.
+    work
+        ``.neurofm``: receipts in progress, and the fetch ledger.
     settings, common
         Sections of `preprocess`.
-    workers
-        Number of processes.
+    executor
+        Where `ingest` runs.
     """
-    shards.mkdir(parents=True, exist_ok=True)
-    units = [
-        _unit(entry, manifest, recording, raw=raw, shards=shards, settings=settings, common=common)
-        for recording in manifest.recordings
-    ]
-    expected = {path for unit in units for path in unit.outputs}
-    for path in shards.iterdir():
-        # A persisted output keeps what earlier runs left; what the manifest no longer names must go.
-        if path not in expected:
-            path.unlink()
-    return run_units(units, ingest, title=f"preprocess {entry.id}", receipts=receipts, running=running, workers=workers)
+    book = ReceiptBook(receipts, running=work / "receipts" / entry.id)
+    with open_ledger(work) as ledger:
+        taken = digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger)
+    for file in manifest.files:
+        # Never fetched here and in no receipt: what lies there is the first use.
+        if file.digest == FIRST_USE and file.path not in taken and (raw / file.path).is_file():
+            taken[file.path] = f"sha256:{sha256_of(raw / file.path)}"
+    plan = UnitPlan(entry=entry, manifest=manifest, raw=raw, shards=shards, settings=settings, common=common)
+    units = []
+    for recording in manifest.recordings:
+        unit = plan.unit(recording, taken=taken)
+        units.append(replace(unit, missing=_missing(raw, unit.inputs, manifest)))
+    plan.remove_strangers()
+    summary = run_units(units, executor=executor, book=book, title=f"preprocess {entry.id}")
+    plan.remove_strangers()  # A worker that was killed leaves what it was writing.
+    return summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitPlan:
+    """How the recordings of a dataset become units of work."""
+
+    entry: CatalogEntry
+    manifest: Manifest
+    raw: Path
+    """Folder that manifest paths are relative to."""
+    shards: Path
+    settings: Settings
+    """`preprocess.<modality>` in params.yaml."""
+    common: Common
+    """`preprocess.common` in params.yaml."""
+
+    def unit(self, recording: ManifestRecording, *, taken: Mapping[str, str]) -> Unit[IngestTask]:
+        """Return the unit of one recording.
+
+        Parameters
+        ----------
+        recording
+            One of the manifest's.
+        taken
+            Digest per path of those files for which the archive publishes none (`digests_taken`). Of a file that
+            never came the digest is not known; it stands as `FIRST_USE`, and no receipt has such a key.
+        """
+        entry, manifest = self.entry, self.manifest
+        digests = {path: manifest.by_path[path].digest for path in inputs_of(recording)}
+        digests |= {path: taken[path] for path, digest in digests.items() if digest == FIRST_USE and path in taken}
+        params: dict[str, Any] = {
+            "settings": self.settings.model_dump(mode="json"),
+            "common": self.common.model_dump(mode="json"),
+            "reader": {"name": entry.reader, "options": dict(entry.reader_options)},
+            # Facts of the catalogue that are written into the shard.
+            "entry": [entry.id, entry.modality, entry.species, entry.licence, entry.citation],
+            "recording": recording.model_dump(mode="json"),
+            "source": [entry.source.archive, manifest.source_id, manifest.version],
+        }
+        shard = self.shard(recording)
+        return Unit(
+            id=recording.id,
+            key=unit_key(inputs=digests, params=params, code=self._code, libraries=self._libraries),
+            inputs=digests,
+            outputs=(shard,),
+            payload=IngestTask(
+                entry=entry,
+                recording=recording,
+                root=self.raw,
+                digests=digests,
+                source_id=manifest.source_id,
+                version=manifest.version,
+                settings=self.settings,
+                common=self.common,
+                shard=shard,
+            ),
+        )
+
+    def shard(self, recording: ManifestRecording) -> Path:
+        """Return where a recording's shard is."""
+        return self.shards / f"{recording.id}.zarr.zip"
+
+    def remove_strangers(self) -> None:
+        """Remove what the manifest does not name: a persisted output keeps what earlier runs left."""
+        self.shards.mkdir(parents=True, exist_ok=True)
+        expected = {self.shard(recording) for recording in self.manifest.recordings}
+        for path in self.shards.iterdir():
+            if path not in expected:
+                path.unlink()
+
+    @cached_property
+    def _code(self) -> dict[str, str]:
+        return _code(self.entry)
+
+    @cached_property
+    def _libraries(self) -> dict[str, str]:
+        return _libraries(self.entry)
+
+
+def inputs_of(recording: ManifestRecording) -> list[str]:
+    """Return the paths that a recording is read from, sorted."""
+    return sorted({*recording.files.values(), *recording.extra})
+
+
+def digests_taken(
+    entry: CatalogEntry, manifest: Manifest, *, receipts: Iterable[Receipt], ledger: Ledger
+) -> dict[str, str]:
+    """Return the digests that were taken of files for which the archive publishes none.
+
+    Parameters
+    ----------
+    entry, manifest
+        The dataset.
+    receipts
+        Of earlier runs: they remember if the ledger is lost.
+    ledger
+        The project's.
+
+    Returns
+    -------
+    dict
+        ``sha256:<hex>`` by path, of those that came once.
+    """
+    wanted = {file.path: file for file in manifest.files if file.digest == FIRST_USE}
+    taken = {path: digest for receipt in receipts for path, digest in receipt.inputs.items() if path in wanted}
+    for path, file in wanted.items():
+        row = ledger.row(dataset_key(entry), file)
+        if row is not None and row.sha256:
+            taken[path] = f"sha256:{row.sha256}"
+    return taken
 
 
 def ingest(task: IngestTask) -> Outcome:
@@ -143,59 +272,13 @@ def _code(entry: CatalogEntry) -> dict[str, str]:
     }
 
 
-def _unit(
-    entry: CatalogEntry,
-    manifest: Manifest,
-    recording: ManifestRecording,
-    *,
-    raw: Path,
-    shards: Path,
-    settings: Settings,
-    common: Common,
-) -> Unit[IngestTask]:
-    paths = sorted({*recording.files.values(), *recording.extra})
-    digests = {path: manifest.by_path[path].digest for path in paths}
-    shard = shards / f"{recording.id}.zarr.zip"
-    params: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
-        "common": common.model_dump(mode="json"),
-        "reader": {"name": entry.reader, "options": dict(entry.reader_options)},
-        # Facts of the catalogue that are written into the shard.
-        "entry": [entry.id, entry.modality, entry.species, entry.licence, entry.citation],
-        "recording": recording.model_dump(mode="json"),
-        "source": [entry.source.archive, manifest.source_id, manifest.version],
-    }
-    return Unit(
-        id=recording.id,
-        key=unit_key(
-            inputs=digests,
-            params=params,
-            code=_code(entry),
-            libraries=_libraries(entry),
-        ),
-        outputs=(shard,),
-        payload=IngestTask(
-            entry=entry,
-            recording=recording,
-            root=raw,
-            digests=digests,
-            source_id=manifest.source_id,
-            version=manifest.version,
-            settings=settings,
-            common=common,
-            shard=shard,
-        ),
-        missing=_missing(raw, [manifest.by_path[path] for path in paths]),
-    )
-
-
-def _missing(raw: Path, files: Sequence[ManifestFile]) -> str:
-    """Say which input is not there or not what the manifest says."""
-    for file in files:
-        path = raw / file.path
+def _missing(raw: Path, inputs: Mapping[str, str], manifest: Manifest) -> str:
+    """Say which input is not there or not what it must be."""
+    for name, digest in inputs.items():
+        path = raw / name
         if not path.is_file():
             return f"{path} is not there (not downloaded, or quarantined)"
-        if not matches(path, file.digest, size=file.size):
+        if not matches(path, digest, size=manifest.by_path[name].size):
             return f"{path} is not the file of the manifest (its digest differs)"
     return ""
 

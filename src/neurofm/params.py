@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from neurofm.catalog import LocalSource, load_entry, read_yaml
+from neurofm.catalog import CatalogEntry, LocalSource, load_entry, read_yaml
 from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.fetch.hosts import FetchSite
@@ -22,6 +23,8 @@ from neurofm.windows import WindowsSettings
 
 PARAMS = Path("params.yaml")
 SITE = Path("site.yaml")
+GROUPS = ("datasets", "streamed", "local")
+"""Sections of params.yaml that name datasets: kept raw, never kept, read where they lie."""
 
 
 class Dataset(Settings):
@@ -29,6 +32,8 @@ class Dataset(Settings):
 
     modality: Modality
     reader: str
+    max_subjects: int | None = Field(default=None, ge=1)
+    """Take no more subjects than this (which ones, is drawn from their names alone); None takes all."""
 
 
 class StreamedDataset(Dataset):
@@ -63,8 +68,8 @@ class Params(Settings):
     """`params.yaml`: one section per stage. Whatever changes bytes is here, and nothing else."""
 
     datasets: dict[str, Dataset]
-    local: dict[str, LocalDataset]
     streamed: dict[str, StreamedDataset]
+    local: dict[str, LocalDataset]
     preprocess: PreprocessParams
     windows: WindowsSettings
     split: SplitSettings
@@ -74,14 +79,16 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        if twice := sorted(self.datasets.keys() & self.local.keys()):
-            raise ValueError(f"{twice[0]} stands under `datasets` and under `local`; keep one")
+        groups = {name: getattr(self, name) for name in GROUPS}
+        for (one, first), (other, second) in combinations(groups.items(), 2):
+            if twice := sorted(first.keys() & second.keys()):
+                raise ValueError(f"{twice[0]} stands under `{one}` and under `{other}`; keep one")
         return self
 
     @property
     def all_datasets(self) -> dict[str, Dataset]:
         """Every dataset by id."""
-        return {**self.datasets, **self.local}
+        return {**self.datasets, **self.streamed, **self.local}
 
 
 class Site(Settings):
@@ -108,9 +115,32 @@ def load_params(root: Path = Path()) -> Params:
         In one line that names the key.
     """
     path = root / PARAMS
-    params = Params.parse(
-        read_yaml(path), where=str(path), mend="correct that key; docs/settings.md says what each one means"
-    )
+    return check_params(read_yaml(path), root=root, where=str(path))
+
+
+def check_params(content: Any, *, root: Path, where: str) -> Params:
+    """Validate the content of ``params.yaml``, and every catalogue entry that it names.
+
+    Parameters
+    ----------
+    content
+        Plain data, as YAML gives it.
+    root
+        The project's root, for the catalogue.
+    where
+        What the errors call the file.
+
+    Raises
+    ------
+    UserError
+        In one line that names the key.
+    """
+    params = Params.parse(content, where=where, mend="correct that key; docs/settings.md says what each one means")
+    if strangers := sorted(params.pretrain.dataset_shares.keys() - params.all_datasets.keys()):
+        raise UserError(
+            f"{where}: `pretrain.dataset_shares.{strangers[0]}`: this dataset does not take part.",
+            mend="correct the id, or remove it there",
+        )
     for dataset, chosen in params.all_datasets.items():
         entry = load_entry(dataset, root=root)
         for key, here, there in (
@@ -119,24 +149,35 @@ def load_params(root: Path = Path()) -> Params:
         ):
             if here != there:
                 raise UserError(
-                    f"{path}: `{dataset}.{key}` is {here!s}, data/catalog/{dataset}.yaml says {there!s}.",
+                    f"{where}: `{dataset}.{key}` is {here!s}, data/catalog/{dataset}.yaml says {there!s}.",
                     mend="make them equal",
                 )
-        in_local = dataset in params.local
-        is_local = isinstance(entry.source, LocalSource)
-        if in_local != is_local:
-            raise UserError(
-                f"{path}: `{dataset}` stands under `{'local' if in_local else 'datasets'}`, "
-                f"but its catalogue entry's source is {entry.source.archive!r}.",
-                mend=f"move it to `{'local' if is_local else 'datasets'}`",
-            )
-        if isinstance(entry.source, LocalSource) and entry.source.path != params.local[dataset].path:
-            raise UserError(
-                f"{path}: `local.{dataset}.path` is {params.local[dataset].path!r}, "
-                f"data/catalog/{dataset}.yaml says {entry.source.path!r}.",
-                mend="make them equal",
-            )
+        _refuse_wrong_group(params, entry, where=where)
     return params
+
+
+def _refuse_wrong_group(params: Params, entry: CatalogEntry, *, where: str) -> None:
+    """Refuse a dataset that stands in a group which its source, or its licence, does not allow."""
+    (group,) = (name for name in GROUPS if entry.id in getattr(params, name))
+    is_local = isinstance(entry.source, LocalSource)
+    if is_local != (group == "local"):
+        raise UserError(
+            f"{where}: `{entry.id}` stands under `{group}`, but its catalogue entry's source is "
+            f"{entry.source.archive!r}.",
+            mend=f"move it to `{'local' if is_local else 'datasets' if entry.redistribute else 'streamed'}`",
+        )
+    if isinstance(entry.source, LocalSource) and entry.source.path != params.local[entry.id].path:
+        raise UserError(
+            f"{where}: `local.{entry.id}.path` is {params.local[entry.id].path!r}, "
+            f"data/catalog/{entry.id}.yaml says {entry.source.path!r}.",
+            mend="make them equal",
+        )
+    if group == "datasets" and not entry.redistribute:
+        raise UserError(
+            f"{where}: `{entry.id}` stands under `datasets`, whose raw files `dvc push` would put on a remote, but its "
+            "terms forbid handing them on (`redistribute: false` in its catalogue entry).",
+            mend="move it to `streamed`, which keeps shards and no raw files",
+        )
 
 
 def load_site(root: Path = Path()) -> Site:

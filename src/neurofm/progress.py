@@ -36,9 +36,11 @@ class Progressing:
         How much there is to do.
     unit
         What is counted: ``"recordings"``, ``"bytes"``, ``"steps"``.
+    lines
+        Plain lines on a terminal too, for work during which others show their bars.
     """
 
-    def __init__(self, title: str, *, total: float, unit: str) -> None:
+    def __init__(self, title: str, *, total: float, unit: str, lines: bool = False) -> None:
         self.title = title
         self.total = total
         self.unit = unit
@@ -47,7 +49,7 @@ class Progressing:
         self._last_line = self._started
         self._bar: Progress | None = None
         self._task = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not lines:
             middle = TransferSpeedColumn() if unit == "bytes" else MofNCompleteColumn()
             self._bar = Progress(
                 TextColumn("{task.description}"),

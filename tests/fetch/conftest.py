@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """The index, running, and pip's settings pointing at it and nowhere else."""
-    monkeypatch.setattr("neurofm.fetch.transfer.PAUSES_S", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("neurofm.fetch.package.PAUSES_S", (0.0, 0.0, 0.0, 0.0))
     with Index() as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         only_index(monkeypatch, server.url)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from neurofm.catalog import CatalogEntry
+from neurofm.catalog import CatalogEntry, load_entry
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.sources import build_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def entry_of(folder: str) -> CatalogEntry:
@@ -74,6 +76,23 @@ def test_new_subject_and_changed_byte_are_noticed(folder: Path, tmp_path: Path) 
 def test_missing_folder_is_named_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"`source\.path`: .*nowhere is not a folder.* Mend: "):
         build_manifest(entry_of("nowhere"), root=tmp_path)
+
+
+def test_missing_folder_of_gated_data_says_how_to_apply(tmp_path: Path) -> None:
+    entry = load_entry("embarc", root=ROOT)
+    with pytest.raises(UserError, match=r"embarc is not a folder.* Mend: .*https://nda\.nih\.gov.*\.\./data/embarc"):
+        build_manifest(entry, root=tmp_path)
+
+
+def test_only_chosen_subjects_are_hashed(folder: Path, tmp_path: Path) -> None:
+    whole = build_manifest(entry_of(str(folder)), root=tmp_path)
+    chosen = build_manifest(entry_of(str(folder)), root=tmp_path, max_subjects=1)
+    assert len(chosen.recordings) == 1
+    assert [file.path for file in chosen.files] == ["participants.tsv", chosen.recordings[0].files["main"]]
+    left_out = next(recording for recording in whole.recordings if recording not in chosen.recordings)
+    (folder / left_out.files["main"]).unlink()
+    (folder / left_out.files["main"]).symlink_to("not-fetched")
+    assert build_manifest(entry_of(str(folder)), root=tmp_path, max_subjects=1) == chosen
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from neurofm.recording import UnitStatus, Unreadable
-from neurofm.units import Outcome, Unit, UnitSummary, code_digest, read_receipts, run_units, unit_key
+from neurofm.units import (
+    LocalExecutor,
+    Outcome,
+    ReceiptBook,
+    Unit,
+    UnitSummary,
+    code_digest,
+    read_receipts,
+    run_units,
+    unit_key,
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +44,33 @@ def work(job: Job) -> Outcome:
         raise Unreadable(f"{job.output.name}: damaged")
     if job.text == "bug":
         raise ZeroDivisionError("division")
+    if job.text == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if job.text == "neighbour":
+        marker = job.log.with_name(f"at-work-{job.output.name}")
+        marker.touch()
+        time.sleep(0.3)
+        marker.unlink()
+    if job.text == "hungry":
+        _die_unless_tried_before(job)
+    if job.text == "orphan":
+        job.log.with_name("orphan").write_text(str(os.getpid()))
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
     if job.text == "killed":
         job.output.write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
     job.output.write_text(job.text)
     return Outcome(facts={"length": len(job.text)})
+
+
+def _die_unless_tried_before(job: Job) -> None:
+    """Die as the kernel has it when memory is short; the second time, write down who is at work too."""
+    beside = job.log.with_name("beside")
+    if not beside.exists():
+        beside.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    beside.write_text(" ".join(path.name for path in job.log.parent.glob("at-work-*")))
 
 
 @dataclass
@@ -49,19 +85,19 @@ class Stage:
             Unit(
                 id=name,
                 key=unit_key(inputs={"text": text}, params={}, code={}, libraries={}),
+                inputs={"text": f"sha256:{name}"},
                 outputs=(self.folder / "out" / name,),
                 payload=Job(output=self.folder / "out" / name, text=text, log=self.folder / "log"),
                 missing="not downloaded" if text == "missing" else "",
             )
             for name, text in texts.items()
         ]
+        executor: LocalExecutor[Job] = LocalExecutor(work, workers=workers)
         return run_units(
             units,
-            work,
+            executor=executor,
+            book=ReceiptBook(self.folder / "receipts.jsonl", running=self.folder / "running"),
             title="test",
-            receipts=self.folder / "receipts.jsonl",
-            running=self.folder / "running",
-            workers=workers,
         )
 
     def ran(self) -> list[str]:
@@ -117,6 +153,47 @@ def test_a_killed_worker_costs_only_its_unit(stage: Stage) -> None:
     assert {(stage.folder / "out" / name).read_text() for name in "acd"} == {"one", "three", "four"}
 
 
+def test_who_was_killed_is_tried_again_alone(stage: Stage) -> None:
+    neighbours = {f"n{number}": "neighbour" for number in range(4)}
+    summary = stage.run({"a": "hungry", **neighbours}, workers=3)
+    assert not summary.failed
+    assert not (stage.folder / "beside").read_text()
+    assert stage.ran() == ["a", "a", *neighbours]
+
+
+def test_workers_do_not_outlive_a_stage_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    script = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent)]!r}
+from pathlib import Path
+from test_units import Stage
+if __name__ == "__main__":
+    Stage(Path({str(tmp_path)!r})).run({{"a": "orphan"}})
+"""
+    (tmp_path / "stage.py").write_text(script)
+    done = subprocess.run([sys.executable, tmp_path / "stage.py"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    worker = int((tmp_path / "orphan").read_text())
+    deadline = time.monotonic() + 30
+    while _is_alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _is_alive(worker)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_the_machine_lacked_is_not_the_recordings_fault(stage: Stage) -> None:
+    summary = stage.run({"a": "full", "b": "two"})
+    assert summary.statuses["a"] is UnitStatus.INCOMPLETE
+    assert "No space left" in summary.reasons["a"]
+
+
 def test_missing_input_is_unavailable_and_leaves_no_old_result(stage: Stage) -> None:
     stage.run({"a": "one"})
     summary = stage.run({"a": "missing"})
@@ -142,6 +219,7 @@ def test_receipts_keep_cost_apart_from_results(stage: Stage) -> None:
     stage.run({"a": "one"})
     line = json.loads((stage.folder / "receipts.jsonl").read_text())
     assert line["facts"] == {"length": 3}
+    assert line["inputs"] == {"text": "sha256:a"}
     assert set(line["cost"]) == {"seconds", "cpu_s", "peak_mb", "host"}
 
 

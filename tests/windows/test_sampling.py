@@ -15,11 +15,15 @@ SHARES = {Modality.SPIKES: 0.5, Modality.CALCIUM: 0.25, Modality.EEG: 0.25}
 
 
 def _roles(
-    *train: tuple[int, int], name: str = "r", modality: Modality = Modality.SPIKES, kind: Kind = "time"
+    *train: tuple[int, int],
+    name: str = "r",
+    modality: Modality = Modality.SPIKES,
+    kind: Kind = "time",
+    dataset: str = "d",
 ) -> FoldRecording:
     segments = tuple(Segment(start=start, stop=stop) for start, stop in train)
     return FoldRecording(
-        dataset="d", recording=name, subject="s", modality=modality, kind=kind, calibration=segments, train=segments
+        dataset=dataset, recording=name, subject="s", modality=modality, kind=kind, calibration=segments, train=segments
     )
 
 
@@ -72,6 +76,49 @@ def test_shares_are_renormalised_over_what_is_there_and_long_recordings_are_draw
     spikes = 0.5 / 0.75
     long = spikes * np.sqrt(800) / (np.sqrt(800) + np.sqrt(200))
     np.testing.assert_allclose(chosen, [long, spikes - long, 1 - spikes], atol=0.03)
+
+
+def _chosen(dataset_shares: dict[str, float]) -> np.ndarray:
+    """Share of 3000 draws per recording: two of dataset `a`, one of `b`, one of `c`, one of another modality."""
+    made = [
+        _source(_roles((0, 400), name="1", dataset="a")),
+        _source(_roles((0, 400), name="2", dataset="a")),
+        _source(_roles((0, 400), dataset="b")),
+        _source(_roles((0, 400), dataset="c")),
+        _source(_roles((0, 400), dataset="e", modality=Modality.CALCIUM)),
+    ]
+    sources = [source for source in made if source is not None]
+    draws = [
+        draw(
+            sources,
+            seed=0,
+            step=step,
+            shares=SHARES,
+            windows=1,
+            hidden_fraction=(0.2, 0.5),
+            dataset_shares=dataset_shares,
+        )
+        for step in range(3000)
+    ]
+    return np.bincount([drawn.source for drawn in draws], minlength=5) / 3000
+
+
+@pytest.mark.parametrize(
+    ("dataset_shares", "of_spikes"),
+    [
+        ({}, [0.25, 0.25, 0.25, 0.25]),
+        ({"e": 7.0}, [0.25, 0.25, 0.25, 0.25]),
+        ({"a": 0.2, "b": 0.5, "c": 0.3}, [0.1, 0.1, 0.5, 0.3]),
+        # c is not named: it weighs as much as the mean of a and b.
+        ({"a": 0.2, "b": 0.4}, [0.2 / 1.8, 0.2 / 1.8, 0.4 / 0.9, 0.3 / 0.9]),
+    ],
+)
+def test_datasets_of_a_modality_are_drawn_by_their_shares(
+    dataset_shares: dict[str, float], of_spikes: list[float]
+) -> None:
+    spikes = 0.5 / 0.75
+    expected = [*(share * spikes for share in of_spikes), 1 - spikes]
+    np.testing.assert_allclose(_chosen(dataset_shares), expected, atol=0.03)
 
 
 @pytest.mark.parametrize("kind", ["time", "subject"])

@@ -42,9 +42,13 @@ def pins_bytes(pins: Pins) -> bytes:
 
 def write_pins(pins: Pins, *, root: Path) -> str:
     """Write a dataset's pins atomically; returns their digest, which goes into the entry as ``source.pin``."""
-    content = pins_bytes(pins)
-    write_atomic(pins_path(pins.dataset, root=root), content)
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    write_atomic(pins_path(pins.dataset, root=root), pins_bytes(pins))
+    return pins_digest(pins)
+
+
+def pins_digest(pins: Pins) -> str:
+    """Return the digest of a dataset's pins, as they are written."""
+    return f"sha256:{hashlib.sha256(pins_bytes(pins)).hexdigest()}"
 
 
 def read_pins(dataset: str, *, digest: str, root: Path) -> Pins:

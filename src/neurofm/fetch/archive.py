@@ -15,13 +15,13 @@ from typing import IO
 
 from neurofm.catalog import RegistryFile
 from neurofm.errors import UserError
-from neurofm.fetch.transfer import WrongBytes
+from neurofm.fetch.package import WrongBytes
 
 _CHUNK_BYTES = 1 << 20
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
-def extract(archive: Path, wanted: Mapping[str, RegistryFile], *, folder: Path, quarantine: Path) -> list[str]:
+def extract(archive: Path, wanted: Mapping[str, RegistryFile], *, folder: Path, quarantine: Path) -> dict[str, str]:
     """Write each wanted member to its path under `folder`, verified.
 
     A member appears under its name only once its size and digest are right; one that is wrong goes to `quarantine`,
@@ -40,8 +40,8 @@ def extract(archive: Path, wanted: Mapping[str, RegistryFile], *, folder: Path, 
 
     Returns
     -------
-    list of str
-        One line per member that could not be had: missing, not a plain file, or with wrong bytes.
+    dict of str to str
+        Path to one line, for each member that could not be had: missing, not a plain file, or with wrong bytes.
 
     Raises
     ------
@@ -50,17 +50,19 @@ def extract(archive: Path, wanted: Mapping[str, RegistryFile], *, folder: Path, 
     """
     members = _zip_members if archive.suffix in {".whl", ".zip"} else _tar_members
     left = dict(wanted)
-    complaints = []
+    complaints: dict[str, str] = {}
     try:
         for name, content in members(archive, frozenset(wanted)):
             file = left.pop(name, None)
             if file is None:
                 continue
             if content is None:
-                complaints.append(f"{archive.name}: {name} is a link or a folder, not a plain file")
+                complaints[file.path] = f"{archive.name}: {name} is a link or a folder, not a plain file"
                 continue
             with content as source:
-                complaints += _write(source, file, folder=folder, quarantine=quarantine)
+                complaint = _write(source, file, folder=folder, quarantine=quarantine)
+            if complaint:
+                complaints[file.path] = complaint
             if not left:
                 break
     except _DAMAGED as error:
@@ -68,7 +70,7 @@ def extract(archive: Path, wanted: Mapping[str, RegistryFile], *, folder: Path, 
             f"{archive}: not readable as an archive ({type(error).__name__}: {error}).",
             mend="remove it and run again",
         ) from None
-    return complaints + [f"{archive.name}: has no member {name}" for name in sorted(left)]
+    return complaints | {left[name].path: f"{archive.name}: has no member {name}" for name in sorted(left)}
 
 
 Member = tuple[str, AbstractContextManager[IO[bytes]] | None]
@@ -90,7 +92,7 @@ def _zip_members(archive: Path, names: frozenset[str]) -> Iterator[Member]:
                 yield info.filename, packed.open(info) if kind in {0, stat.S_IFREG} else None
 
 
-def _write(source: IO[bytes], file: RegistryFile, *, folder: Path, quarantine: Path) -> list[str]:
+def _write(source: IO[bytes], file: RegistryFile, *, folder: Path, quarantine: Path) -> str:
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
@@ -107,9 +109,9 @@ def _write(source: IO[bytes], file: RegistryFile, *, folder: Path, quarantine: P
             os.fsync(out.fileno())
         if (written, digest.hexdigest()) == (file.size, file.sha256):
             part.replace(target)
-            return []
+            return ""
         wrong = WrongBytes(part, size=written, sha256=digest.hexdigest())
-        return [set_aside(wrong, quarantine / file.path, name=file.path, size=file.size, sha256=file.sha256)]
+        return set_aside(wrong, quarantine / file.path, name=file.path, size=file.size, sha256=file.sha256)
     finally:
         part.unlink(missing_ok=True)
 

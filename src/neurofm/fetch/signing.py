@@ -9,22 +9,33 @@ from botocore.awsrequest import AWSRequest
 from neurofm.errors import UserError
 
 
-def sign(method: str, url: str, *, region: str) -> dict[str, str]:
-    """Return the headers that authorise one request.
+class Signer:
+    """Signs many requests; credentials are looked up once, and renewed by botocore where they expire.
 
-    Credentials come from botocore's chain: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, instance roles.
-
-    Raises
-    ------
-    UserError
-        If there are none.
+    They come from botocore's chain: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, instance roles.
     """
-    credentials = botocore.session.get_session().get_credentials()
-    if credentials is None:
-        raise UserError(
-            f"no credentials for {url.partition('?')[0]}.",
-            mend="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)",
-        )
-    request = AWSRequest(method=method, url=url)
-    S3SigV4Auth(credentials.get_frozen_credentials(), "s3", region).add_auth(request)
-    return dict(request.headers.items())
+
+    def __init__(self) -> None:
+        self._credentials = botocore.session.get_session().get_credentials()
+
+    def headers(self, method: str, url: str, *, region: str) -> dict[str, str]:
+        """Return the headers that authorise one request.
+
+        Raises
+        ------
+        UserError
+            If there are no credentials.
+        """
+        if self._credentials is None:
+            raise UserError(
+                f"no credentials for {url.partition('?')[0]}.",
+                mend="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)",
+            )
+        request = AWSRequest(method=method, url=url)
+        S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", region).add_auth(request)
+        return dict(request.headers.items())
+
+
+def sign(method: str, url: str, *, region: str) -> dict[str, str]:
+    """Return the headers that authorise one request; see `Signer`."""
+    return Signer().headers(method, url, region=region)

@@ -1,179 +1,366 @@
-"""Bring one file over HTTP (or from a folder), whole and verified: resumed, retried, never half-written."""
+"""Bring one file over HTTP: ask, receive, go on where it broke, and judge what came by its digest and nothing else."""
 
 from __future__ import annotations
 
-import fcntl
-import random
+import asyncio
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TypeVar
 
-import httpx2
-from unearth import Link
-from unearth.fetchers.sync import PyPIClient
+import aiohttp
+from yarl import URL
 
 from neurofm.errors import UserError
-from neurofm.files import sha256_of
-from neurofm.progress import Progressing
+from neurofm.fetch.hosts import FetchSite
+from neurofm.fetch.landing import Part
+from neurofm.fetch.origins import NoRequest, Origins, Request
+from neurofm.fetch.waiting import RETRIED, pause_s, retry_after_s
+from neurofm.recording.manifest import FIRST_USE
 
-PAUSES_S = (1.0, 2.0, 4.0, 8.0)
-"""Pauses between attempts, each lengthened by up to its own length so that many machines do not return at once."""
-_LONGEST_PAUSE_S = 60.0
-_RANGE_NOT_SATISFIABLE = 416
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+Result = TypeVar("Result")
+
+_BUFFER_BYTES = 1 << 20
+"""What is gathered before it is handed to a thread for hashing and writing."""
+_BUFFER_S = 1.0
+"""On a slow line it is handed over sooner, so that a crash loses a second's worth."""
+_BEYOND_BYTES = 1 << 20
+"""How far an answer may go beyond the pinned size before it is cut off: enough to look at."""
+_PROGRESS_BYTES = 1 << 16
+"""A try that brings this much more than all before it does not count against the number of tries."""
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAME_METHOD = frozenset({307, 308})
+_MOST_REDIRECTS = 5
+_PAGE_TRIES = 2
+"""A page instead of data may be a passing message of a proxy; asked once more."""
+_PAGE_BYTES = 1 << 16
+_PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json", "application/xml", "text/xml"})
+_PAGE_SUFFIXES = (".html", ".htm", ".json", ".xml", ".gii", ".svg")
+"""Files that may begin like a page, and be served as one."""
+_PAGE = re.compile(
+    rb"\s*(<!doctype\s+html|<html|(<\?xml[^>]*>\s*)?<error|\{\s*\"(error|message|detail)s?\")", re.IGNORECASE
+)
+_LOGIN_PAGE = re.compile(rb"invalid user|password|log ?in", re.IGNORECASE)
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
-class WrongBytes(Exception):
-    """The file came whole, and is not the one that is pinned. It lies at `path`."""
+class Refused(Exception):
+    """The file cannot be had as it is pinned, and asking again does not help: quarantine, with this reason.
 
-    def __init__(self, path: Path, *, size: int, sha256: str) -> None:
-        super().__init__(f"{path.name}: {size} bytes, sha256 {sha256}")
-        self.path = path
-        self.size = size
-        self.sha256 = sha256
-
-
-class _Broken(Exception):
-    """An attempt that may go better next time."""
-
-    def __init__(self, reason: str, *, pause_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.pause_s = pause_s
-
-
-def is_whole(path: Path, *, size: int, sha256: str) -> bool:
-    """Tell whether `path` is a file of that size (bytes) and digest."""
-    return path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256
-
-
-def download(link: Link, target: Path, *, size: int, sha256: str, session: PyPIClient) -> int:
-    """Download `link` to `target` unless it is there already.
-
-    What arrives is kept in ``<target>.part``, from which a later call goes on where the server allows it (HTTP
-    Range, RFC 9110). The file appears under its name only once its size and digest are right.
-
-    Parameters
-    ----------
-    link
-        Where it is.
-    target
-        Where it goes.
-    size, sha256
-        What it must be: bytes, hex digest.
-    session
-        From `neurofm.fetch.index.open_session`.
-
-    Returns
-    -------
-    int
-        Bytes that came over the network.
-
-    Raises
-    ------
-    WrongBytes
-        If a whole answer is not the pinned file; it lies in ``<target>.part``.
-    UserError
-        If it is refused, missing, or does not come after a few attempts.
+    With `wrong`, bytes that are not the file's lie in the part.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    with alone(target.with_name(f".{target.name}.lock")):
-        if is_whole(target, size=size, sha256=sha256):
-            return 0
-        with Progressing(f"download {target.name}", total=max(size - _size(part), 0), unit="bytes") as progress:
-            received = _attempts(link, part, size=size, sha256=sha256, session=session, progress=progress)
-        part.replace(target)
-    return received
+
+    def __init__(self, reason: str, *, wrong: bool = False) -> None:
+        super().__init__(reason)
+        self.wrong = wrong
 
 
-def _attempts(link: Link, part: Path, *, size: int, sha256: str, session: PyPIClient, progress: Progressing) -> int:
-    received = 0
-    for pause_s in (*PAUSES_S, None):
-        try:
-            for count in _stream(link, part, size=size, sha256=sha256, session=session):
-                received += count
-                progress.advance(count)
-        except (httpx2.TransportError, _Broken) as error:
-            if pause_s is None:
-                raise UserError(
-                    f"{link.redacted}: did not come after {len(PAUSES_S) + 1} attempts "
-                    f"({type(error).__name__ if isinstance(error, httpx2.TransportError) else 'last'}: {error}).",
-                    mend=f"check the network and run again (it goes on from the {_size(part) / 1e6:.1f} MB that are "
-                    f"there), or put the file at {part.with_suffix('')}",
-                ) from None
-            asked_s = error.pause_s if isinstance(error, _Broken) else 0.0
-            # Jitter only spaces out attempts; nothing of it reaches an output.
-            time.sleep(max(asked_s, pause_s * (1 + random.random())))  # noqa: S311
+class Unreachable(Exception):
+    """The file did not come for now: failed, with this reason."""
+
+
+class _Passing(Exception):
+    """Trouble of one try that may pass."""
+
+    def __init__(self, reason: str, *, asked_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.asked_s = asked_s
+
+
+class _StartOver(_Passing):
+    """What is there cannot be gone on with."""
+
+
+class _Page(_Passing):
+    """A page or message came instead of data."""
+
+
+class _Denied(Exception):
+    """The archive refuses the request (401, 403)."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What went over the network."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass(kw_only=True)
+class Transfer:
+    """The means by which files are brought, shared by all of a fetch."""
+
+    site: FetchSite
+    origins: Origins
+    session: aiohttp.ClientSession
+    pool: Executor
+    """Hashes and writes."""
+    tally: Tally = field(default_factory=Tally)
+    received: Callable[[int], None] = lambda _count: None
+    """Told of bytes as they come."""
+    begun: Callable[[Part], None] = lambda _part: None
+    """Told when a fresh answer begins: the part's validator is what a later run needs to go on."""
+
+    async def bring(self, part: Part) -> None:
+        """Make `part` hold the whole file, verified.
+
+        Parameters
+        ----------
+        part
+            What is there already is gone on with where that is safe.
+
+        Raises
+        ------
+        Refused
+            If what is asked for is not there, not allowed, or not what is pinned. Wrong bytes lie in the part.
+        Unreachable
+            If it does not come after all tries.
+        UserError
+            If nothing else can come either: a login is missing or refused.
+        """
+        state = _State(part=part)
+        tries = pages = 0
+        best = part.size
+        renewed = False
+        while True:
+            try:
+                await self._try(state)
+            except _Denied as error:
+                if renewed or not self.origins.renew(part.file, state.request):
+                    raise Refused(str(error)) from None
+                renewed = True
+                continue
+            except NoRequest as error:
+                raise Refused(str(error)) from None
+            except (_Passing, aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                trouble = error
+            else:
+                return
+            if isinstance(trouble, _StartOver):
+                await self._in_thread(part.restart)
+            pages += isinstance(trouble, _Page)
+            if pages >= _PAGE_TRIES:
+                raise Refused(str(trouble), wrong=part.size > 0 and not part.prefix_is_old)
+            tries = 0 if part.size >= best + _PROGRESS_BYTES else tries
+            best = max(best, part.size)
+            tries += 1
+            if tries >= self.site.attempts:
+                raise Unreachable(f"{state.request.host}: {_in_words(trouble)}; {tries} tries")
+            asked_s = trouble.asked_s if isinstance(trouble, _Passing) else 0.0
+            await asyncio.sleep(pause_s(tries, site=self.site, asked_s=asked_s))
+
+    async def _try(self, state: _State) -> None:
+        """Ask once for what is missing and judge the whole; returns only if the part is right."""
+        part = state.part
+        if part.size > part.file.size:
+            raise _StartOver("more is there than the file has")
+        if part.size < part.file.size:
+            if part.size and part.digest == FIRST_USE and not (part.validator or part.file.version_id):
+                # Nothing would tell whether the beginning and the rest belong together.
+                await self._in_thread(part.restart)
+            if part.size:
+                await self._in_thread(part.begin)
+            await self._receive(state)
+            if part.size < part.file.size and not state.length_known:
+                raise _Passing("the answer ended early")
+        if part.digest == FIRST_USE and _is_page(part):
+            raise _page(part.head, state.request)
+        if part.is_right() if part.is_small else await self._in_thread(part.is_right):
+            return
+        if part.prefix_is_old:
+            raise _StartOver("what came does not fit what was there")
+        if _is_page(part):
+            raise _page(part.head, state.request)
+        raise Refused(_difference(part), wrong=True)
+
+    async def _receive(self, state: _State) -> None:
+        part = state.part
+        if self.origins.blocks(part.file):
+            state.request = await self._in_thread(lambda: self.origins.request(part.file))
         else:
-            return received
-    raise AssertionError
+            state.request = self.origins.request(part.file)
+        headers = {}
+        if part.size:
+            headers["Range"] = f"bytes={part.size}-"
+            if part.validator and not part.file.version_id:
+                headers["If-Range"] = part.validator
+        async with self._answer(state, headers) as response:
+            _check_status(response, state)
+            await _check_kind(response, state)
+            given = _validator(response)
+            if response.status == HTTPStatus.PARTIAL_CONTENT:
+                _check_range(response, part, given=given)
+                part.prefix_is_old = part.size > 0
+            elif part.size:
+                await self._in_thread(part.restart)
+            state.length_known = response.content_length is not None
+            part.validator = given
+            if part.size == 0:
+                self.begun(part)
+            await self._body(response, part)
+
+    @asynccontextmanager
+    async def _answer(self, state: _State, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request, following redirects by hand: to another host without credentials."""
+        for _ in range(1 + _MOST_REDIRECTS):
+            self.tally.requests += 1
+            asked = state.request
+            url = URL(asked.url, encoded=True)
+            async with self.session.request(
+                "GET" if asked.form is None else "POST",
+                url,
+                headers={**asked.headers, **headers},
+                data=asked.form,
+                allow_redirects=False,
+                proxy=self.origins.surroundings.proxy(url.scheme, url.host or ""),
+            ) as response:
+                if response.status not in _REDIRECTS:
+                    yield response
+                    return
+                location = response.headers.get("Location", "")
+                if not location:
+                    raise Refused(
+                        f"{asked.host}: HTTP {response.status} without an address (a bucket is in another region: "
+                        "name its endpoint in site.yaml)"
+                    )
+                state.request = asked.redirected(location, keep_form=response.status in _SAME_METHOD)
+        raise Refused(f"{state.request.host}: more than {_MOST_REDIRECTS} redirects")
+
+    async def _body(self, response: aiohttp.ClientResponse, part: Part) -> None:
+        """Receive, while a thread hashes and writes what came before; what came is kept also if the line breaks."""
+        most = part.file.size + _BEYOND_BYTES
+        expected = part.size
+        gathered: list[bytes] = []
+        since = time.monotonic()
+        job: Future[None] | None = None
+        content = response.content
+        try:
+            async for chunk in content.iter_any():
+                gathered.append(chunk)
+                expected += self._count(chunk)
+                now = time.monotonic()
+                if sum(map(len, gathered)) < _BUFFER_BYTES and now - since < _BUFFER_S:
+                    continue
+                await _done(job)
+                job = self.pool.submit(part.take, gathered)
+                gathered, since = [], now
+                if expected > most:
+                    break
+        except (aiohttp.ClientError, ConnectionError, TimeoutError):
+            # aiohttp holds back what had come when the line broke; it is as good as the rest.
+            content.set_exception(None)  # type: ignore[arg-type]
+            while chunk := content.read_nowait():
+                gathered.append(chunk)
+                self._count(chunk)
+            raise
+        finally:
+            await _done(job)
+            if gathered and part.is_small:
+                part.take(gathered)
+            elif gathered:
+                await _done(self.pool.submit(part.take, gathered))
+
+    def _count(self, chunk: bytes) -> int:
+        self.tally.bytes += len(chunk)
+        self.received(len(chunk))
+        return len(chunk)
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
-def _stream(link: Link, part: Path, *, size: int, sha256: str, session: PyPIClient) -> Iterator[int]:
-    """Bring `part` to its full length and check it; yields the number of bytes of each chunk."""
-    start = _size(part)
-    if start > size:
-        part.unlink()
-        start = 0
-    resumed = start > 0
-    if start < size:
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        with session.get_stream(link.url_without_fragment, headers=headers) as response:
-            if response.status_code == _RANGE_NOT_SATISFIABLE:
-                part.unlink()
-            _check_status(response, link)
-            resumed = response.status_code == httpx2.codes.PARTIAL_CONTENT and start > 0
-            length_known = "content-length" in response.headers
-            with part.open("ab" if resumed else "wb") as file:
-                # As they arrive: gathering them into larger chunks would lose the last ones when the line breaks.
-                for chunk in response.iter_raw():
-                    file.write(chunk)
-                    yield len(chunk)
-                    if file.tell() > size:
-                        break
-    else:
-        length_known = False
-    if is_whole(part, size=size, sha256=sha256):
+@dataclass(kw_only=True)
+class _State:
+    """What is known of one file on its way."""
+
+    part: Part
+    request: Request = field(default_factory=lambda: Request(url=""))
+    length_known: bool = False
+
+
+async def _done(job: Future[None] | None) -> None:
+    """Wait for a write; one that has begun is not given up when the fetch is cancelled."""
+    if job is not None:
+        await asyncio.shield(asyncio.wrap_future(job))
+
+
+def _check_status(response: aiohttp.ClientResponse, state: _State) -> None:
+    code = response.status
+    if code in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
         return
-    if resumed or not length_known:
-        # The beginning may stem from another answer, or the end may be missing: only a fresh, whole one counts.
-        part.unlink()
-        raise _Broken("what came is not the file that is pinned")
-    raise WrongBytes(part, size=_size(part), sha256=sha256_of(part))
+    said = f"{state.request.host}: HTTP {code} {response.reason or ''}".rstrip()
+    if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise _Denied(said)
+    if code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and state.part.size:
+        raise _StartOver("the server could not go on from what was there")
+    if code in RETRIED or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise _Passing(said, asked_s=retry_after_s(response.headers.get("Retry-After", "")))
+    raise Refused(said)
 
 
-def _check_status(response: httpx2.Response, link: Link) -> None:
-    code = response.status_code
-    if code == _RANGE_NOT_SATISFIABLE:
-        raise _Broken("the server could not go on from what was there")
-    if code in _TRANSIENT:
-        raise _Broken(f"HTTP {code} {response.reason_phrase}", pause_s=_retry_after_s(response))
-    if code in {401, 403, 407}:
-        raise UserError(
-            f"{link.redacted}: HTTP {code} {response.reason_phrase}.",
-            mend="put the index's credentials in ~/.netrc, in the keyring, or in pip's index-url",
+async def _check_kind(response: aiohttp.ClientResponse, state: _State) -> None:
+    """Recognise a page or a message before it takes the place of what is there already."""
+    file = state.part.file
+    left = file.size - state.part.size if response.status == HTTPStatus.PARTIAL_CONTENT else file.size
+    is_page = response.content_type in _PAGE_TYPES and response.content_length != left
+    if is_page and not file.path.lower().endswith(_PAGE_SUFFIXES):
+        head = b""
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async for chunk in response.content.iter_any():
+                head += chunk
+                if len(head) > _PAGE_BYTES:
+                    break
+        raise _page(head, state.request)
+
+
+def _is_page(part: Part) -> bool:
+    """Tell whether what came begins like a page or an error message, and nothing of the kind was to come."""
+    expected = part.file.path.lower().endswith(_PAGE_SUFFIXES) and part.size == part.file.size
+    return not expected and _PAGE.match(part.head) is not None
+
+
+def _page(head: bytes, request: Request) -> Exception:
+    if request.login and _LOGIN_PAGE.search(head):
+        return UserError(
+            f"{request.host}: {request.login} refused the login (it answered with its login page).",
+            mend="correct CRCNS_USERNAME and CRCNS_PASSWORD, or machine crcns.org in ~/.netrc",
         )
-    if not response.is_success:
-        raise UserError(
-            f"{link.redacted}: HTTP {code} {response.reason_phrase}.",
-            mend="check that the index still carries this file, or set PIP_INDEX_URL to one that does",
-        )
+    return _Page(f"{request.host}: a page or a message came instead of the file")
 
 
-def _retry_after_s(response: httpx2.Response) -> float:
-    value = response.headers.get("retry-after", "")
-    return min(float(value), _LONGEST_PAUSE_S) if value.isdigit() else 0.0
+def _check_range(response: aiohttp.ClientResponse, part: Part, *, given: str) -> None:
+    """Refuse a piece that does not go on where the part ends, or stems from another state of the file."""
+    match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if match is None or int(match[1]) != part.size:
+        raise _StartOver("the server sent another piece than the one asked for")
+    if match[3] not in {"*", str(part.file.size)}:
+        raise _StartOver("the file has another size at the server now")
+    known = part.validator
+    # An ETag is compared with an ETag only: a server may give one on some answers and a date on others.
+    if known and given and known.startswith('"') == given.startswith('"') and known != given:
+        raise _StartOver("the file changed at the server between two tries")
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _validator(response: aiohttp.ClientResponse) -> str:
+    """Return what `If-Range` accepts: a strong ETag, else the date of the last change."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold `lock`, so that two processes that want one file do not write its `.part` together."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _difference(part: Part) -> str:
+    found = ", ".join(sorted(part.found))
+    return f"expected {part.digest} ({part.file.size} bytes), got {found} ({part.size} bytes)"
+
+
+def _in_words(trouble: Exception) -> str:
+    if isinstance(trouble, _Passing):
+        return str(trouble)
+    # aiohttp's own text can hold the whole address, which may be a presigned one.
+    return (
+        "no byte for too long" if isinstance(trouble, TimeoutError) else f"connection broke ({type(trouble).__name__})"
+    )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.files import write_atomic
 from neurofm.operations.detect import Detected, detect
+from neurofm.operations.round_trip import RoundTrip, yaml_bytes
+from neurofm.params import GROUPS
 from neurofm.readers import reader_options
 from neurofm.recording import Modality
 from neurofm.sources import recordings_of
@@ -112,7 +111,7 @@ def add_dataset(
     entry = CatalogEntry.parse(facts, where=f"dataset {name}", mend="correct what you gave for it")
     found_lines(entry, root=root)
     params = _with_local_dataset(root / "params.yaml", entry)
-    write_atomic(entry_path, _yaml_bytes(facts))
+    write_atomic(entry_path, yaml_bytes(facts))
     write_atomic(root / "params.yaml", params)
     return entry
 
@@ -181,39 +180,13 @@ def _reader_options(found: Detected, given: Mapping[str, Any], *, where: str) ->
 
 def _with_local_dataset(params: Path, entry: CatalogEntry) -> bytes:
     """Return ``params.yaml`` with the dataset under ``local``, comments and order kept."""
-    try:
-        text = params.read_text(encoding="utf-8")
-        yaml = _round_trip(text)
-        content = yaml.load(text)
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{params}: not readable ({' '.join(str(error).split())}).", mend="run this at the project's root"
-        ) from None
-    local = content.get("local")
+    file = RoundTrip(params)
+    local = file.content.get("local")
     if not isinstance(local, CommentedMap) or not local:
         local = CommentedMap()
-        content["local"] = local
-    if entry.id in local or entry.id in (content.get("datasets") or {}):
+        file.content["local"] = local
+    if any(entry.id in (file.content.get(group) or {}) for group in GROUPS):
         raise UserError(f"{params}: names a dataset {entry.id!r} already.", mend="give another name with --id")
     assert entry.source.archive == "local"
     local[entry.id] = {"modality": entry.modality.value, "reader": entry.reader, "path": entry.source.path}
-    stream = io.BytesIO()
-    yaml.dump(content, stream)
-    return stream.getvalue()
-
-
-def _round_trip(text: str) -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096  # never fold a line that the user did not fold
-    if re.search(r"^( *)[^\s#-][^\n]*:\n\1  - ", text, flags=re.MULTILINE):
-        yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
-
-
-def _yaml_bytes(facts: Mapping[str, Any]) -> bytes:
-    yaml = YAML()
-    yaml.width = 4096
-    stream = io.BytesIO()
-    yaml.dump(dict(facts), stream)
-    return stream.getvalue()
+    return file.render()

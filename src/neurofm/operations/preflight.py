@@ -1,13 +1,46 @@
-"""What a run would download, said before it starts."""
+"""What a run costs, said before it starts: downloads, disk, hours, price, and what would stop it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from neurofm.catalog import CatalogEntry, RegistrySource
+from rich.table import Table
+from rich.text import Text
+
+from neurofm.catalog import CatalogEntry, CrcnsSource, LocalSource, RegistrySource, S3Source, load_entry
+from neurofm.catalog.terms import require_terms
+from neurofm.errors import UserError
 from neurofm.fetch import is_whole, package_path
+from neurofm.fetch.ledger import FileState, Ledger
+from neurofm.fetch.origins import crcns_login
+from neurofm.fetch.signing import Signer
+from neurofm.operations.extent import Extent, extent_of
+from neurofm.operations.status import LEDGER
+from neurofm.operations.tables import count_text, hours_text, is_wide, name_cell, size_text, table
+from neurofm.params import GROUPS, Dataset, Params, Site
+from neurofm.readers import reader_options
+from neurofm.recording import Modality
+from neurofm.sources import is_pinned
+from neurofm.sources.local import how_to_get
+
+_KEPT = {"datasets": "raw kept", "streamed": "streamed", "local": "read in place"}
+"""What happens to raw files, by group."""
+_COPIES = 2
+"""DVC's cache holds a second copy of what is kept, where the filesystem cannot share blocks."""
+_SHARD_SHARE = {
+    Modality.SPIKES: 0.15,
+    Modality.CALCIUM: 0.08,
+    Modality.MINISCOPE: 0.05,
+    Modality.FMRI: 0.01,
+    Modality.EEG: 0.06,
+}
+"""Bytes of shards per byte of raw files, measured on the sample datasets (the largest of each modality)."""
+_SHARD_SHARE_OF_READER = {"tables": 0.4}
+"""The same for formats that hold little else than what goes into the shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +102,220 @@ def _package_is_there(source: RegistrySource, *, root: Path) -> bool:
 def _files_are_there(dataset: str, source: RegistrySource, *, root: Path) -> bool:
     raw = root / "data" / "raw" / dataset
     return all(is_whole(raw / file.path, size=file.size, sha256=file.sha256) for file in source.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What one dataset will cost. None is what nobody knows before."""
+
+    dataset: str
+    archive: str
+    group: str
+    """`datasets`, `streamed` or `local`."""
+    files: int | None
+    to_come: int | None
+    """Bytes over the network."""
+    kept: int | None
+    """Bytes that stay: shards, and raw files under `datasets`; what a remote would hold."""
+    peak: int | None
+    """Most bytes on this disk on the way: what is kept, DVC's copy of it, and raw files in passing."""
+    more: int | None
+    """Bytes of `peak` that are not on this disk yet."""
+    about: bool
+    """The figures are the catalogue's expectations or were scaled, not counted."""
+    problems: tuple[str, ...] = ()
+    """Why a run could not succeed, each with its mend."""
+
+
+def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, root: Path) -> list[Forecast]:
+    """Foretell what each dataset of ``params.yaml`` costs, in their order; nothing is asked and nothing fetched.
+
+    Sizes are those of the manifest where there is one, else of the pins, else what the catalogue expects.
+
+    Parameters
+    ----------
+    params
+        Which datasets.
+    plan
+        Packages to download (`download_plan`); one that serves several datasets counts with the first.
+    site
+        Bandwidth, price, disk budget.
+    root
+        The project's root.
+    """
+    packages = {item.datasets[0]: item.size for item in plan if not item.already_there}
+    return [
+        _forecast(load_entry(dataset, root=root), group, chosen, site=site, root=root, packages=packages)
+        for group in GROUPS
+        for dataset, chosen in getattr(params, group).items()
+    ]
+
+
+def disk_problem(forecasts: Sequence[Forecast], *, root: Path) -> str:
+    """Say if what is still to be written does not fit on this disk; empty if it does, or nobody knows."""
+    needed = sum(item.more or 0 for item in forecasts)
+    free = shutil.disk_usage(root).free
+    if needed <= free:
+        return ""
+    return (
+        f"disk: {size_text(needed)} will be written here, {size_text(free)} are free. Mend: free some disk, take fewer "
+        "subjects (`max_subjects`), or move large datasets to `streamed`"
+    )
+
+
+def forecast_table(forecasts: Sequence[Forecast], *, site: Site, width: int) -> Table:
+    """Render what a run costs, with totals; what nobody knows is ``?`` and makes the totals lower bounds."""
+    right: Literal["right"] = "right"
+    numbers = (("files", right), ("to come", right), ("disk", right), ("hours", right), ("per month", right))
+    wide = is_wide(width)
+    made = table(*(("dataset", "archive", "raw files") if wide else ("dataset",)), *numbers, width=width)
+    for item in forecasts:
+        facts = (item.archive, _KEPT[item.group])
+        made.add_row(
+            *((item.dataset, *facts) if wide else (name_cell(item.dataset, f"{', '.join(facts)}", width=width),)),
+            f"{'~' if item.about and item.files is not None else ''}{count_text(item.files)}",
+            size_text(item.to_come, about=item.about and bool(item.to_come)),
+            size_text(item.peak, about=True),
+            hours_text(_hours(item.to_come, site)),
+            _price_text(item.kept, site),
+        )
+    to_come = sum(item.to_come or 0 for item in forecasts)
+    made.add_section()
+    made.add_row(
+        *(("all", "", "") if wide else ("all",)),
+        _at_least(count_text(sum(item.files or 0 for item in forecasts)), [item.files for item in forecasts]),
+        _at_least(size_text(to_come), [item.to_come for item in forecasts]),
+        _at_least(size_text(sum(item.peak or 0 for item in forecasts)), [item.peak for item in forecasts]),
+        _at_least(hours_text(_hours(to_come, site)), [item.to_come for item in forecasts]),
+        _at_least(_price_text(sum(item.kept or 0 for item in forecasts), site), [item.kept for item in forecasts]),
+        style="bold",
+    )
+    return made
+
+
+def legend(forecasts: Sequence[Forecast], *, site: Site) -> str:
+    """Say what the table's figures rest on."""
+    rates = f"hours at {site.bandwidth_mb_s:g} MB/s, {site.price_per_gb_month:g} per GB and month"
+    lines = [f"{rates} (site.yaml). disk: shards by their usual share, and DVC's copy of all that is kept."]
+    if any(item.group == "streamed" for item in forecasts):
+        lines.append(f"Raw files of streamed datasets never take more than {site.disk_budget_gb:g} GB.")
+    if any(item.about for item in forecasts):
+        lines.append("~: what the catalogue expects, not counted.")
+    if any(item.to_come is None or item.kept is None for item in forecasts):
+        lines.append("?: nobody knows before it is pinned.")
+    return " ".join(lines)
+
+
+def _forecast(
+    entry: CatalogEntry, group: str, chosen: Dataset, *, site: Site, root: Path, packages: Mapping[str, int]
+) -> Forecast:
+    problems = list(_problems(entry, site=site, root=root))
+    try:
+        extent = extent_of(entry, root=root).of_subjects(chosen.max_subjects)
+    except UserError as error:
+        problems.append(str(error))
+        extent = Extent(files=None, bytes=None, basis="unknown")
+    to_come = _to_come(entry, extent, group=group, root=root, packages=packages)
+    budget = round(site.disk_budget_gb * 1e9)
+    raw = {"datasets": extent.bytes, "streamed": 0, "local": 0}[group]
+    passing = 0 if group != "streamed" else None if to_come is None else min(to_come, budget)
+    shards_here = _folder_size(root / "data" / "shards" / entry.id)
+    shards = shards_here or (None if extent.bytes is None else round(extent.bytes * _shard_share(entry)))
+    kept = None if raw is None or shards is None else raw + shards
+    peak = None if kept is None or passing is None else kept * _COPIES + passing
+    raw_to_come = to_come if group == "datasets" else 0
+    more = None
+    if peak is not None and raw_to_come is not None and shards is not None and passing is not None:
+        more = (raw_to_come + (0 if shards_here else shards)) * _COPIES + passing
+    return Forecast(
+        dataset=entry.id,
+        archive=entry.source.archive,
+        group=group,
+        files=extent.files,
+        to_come=to_come,
+        kept=kept,
+        peak=peak,
+        more=more,
+        about=extent.basis == "entry",
+        problems=tuple(problems),
+    )
+
+
+def _problems(entry: CatalogEntry, *, site: Site, root: Path) -> Iterator[str]:
+    """Yield every reason for which a run of this dataset could not succeed."""
+    where = f"data/catalog/{entry.id}.yaml"
+    source = entry.source
+    checks: list[Callable[[], object]] = [
+        lambda: reader_options(entry.reader, entry.reader_options, where=f"{where}: reader_options"),
+        lambda: require_terms(entry),
+        lambda: _require_credentials(entry, site=site),
+    ]
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            yield f"{entry.id}: {str(error).removeprefix(f'{entry.id}: ')}"
+    if not is_pinned(source):
+        yield f"{where}: version {source.version!r} can change at any time. Mend: neurofm catalog pin {entry.id}"
+    if isinstance(source, LocalSource) and not (root / source.path).is_dir():
+        yield f"{where}: {root / source.path} is not a folder. Mend: {how_to_get(source)}"
+
+
+def _require_credentials(entry: CatalogEntry, *, site: Site) -> None:
+    """Refuse where a login is wanted and there is none; the variables to set are named."""
+    source, hosts = entry.source, site.fetch.hosts
+    if isinstance(source, CrcnsSource):
+        crcns_login(site.fetch)
+    if isinstance(source, S3Source) and hosts.place(source.bucket).signed:
+        Signer().headers("GET", hosts.object_url(source.bucket, ""), region=hosts.place(source.bucket).region)
+
+
+def _to_come(entry: CatalogEntry, extent: Extent, *, group: str, root: Path, packages: Mapping[str, int]) -> int | None:
+    """Return the bytes that must come over the network."""
+    if isinstance(entry.source, RegistrySource):
+        return packages.get(entry.id, 0)
+    if group == "local":
+        return 0
+    return None if extent.bytes is None else max(0, extent.bytes - _bytes_here(entry.id, group=group, root=root))
+
+
+def _bytes_here(dataset: str, *, group: str, root: Path) -> int:
+    """Return the bytes that need not come again: consumed, or verified and still there. Needs little memory."""
+    path = root / LEDGER
+    if not path.is_file():
+        return 0
+    raw = root / "data" / "raw" / dataset
+    here = 0
+    with Ledger.open(path) as ledger:
+        for row in ledger.rows(dataset):
+            consumed = row.state is FileState.CONSUMED and group == "streamed"
+            if consumed or (row.state is FileState.VERIFIED and _has_size(raw / row.path, row.size)):
+                here += row.size
+    return here
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.zarr.zip"))
+
+
+def _shard_share(entry: CatalogEntry) -> float:
+    return _SHARD_SHARE_OF_READER.get(entry.reader, _SHARD_SHARE[entry.modality])
+
+
+def _hours(size: int | None, site: Site) -> float | None:
+    return None if size is None else size / (site.bandwidth_mb_s * 1e6) / 3600
+
+
+def _price_text(size: int | None, site: Site) -> str:
+    return "?" if size is None else f"{size / 1e9 * site.price_per_gb_month:,.2f}".replace(",", " ")
+
+
+def _at_least(text: str, values: Sequence[int | None]) -> str:
+    return f">{text}" if None in values else text

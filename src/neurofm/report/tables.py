@@ -8,9 +8,10 @@ from importlib.metadata import version
 from urllib.parse import quote
 
 import neurofm
-from neurofm.catalog import CatalogEntry, LocalSource, RegistrySource
+from neurofm.catalog import CatalogEntry
 from neurofm.evaluation.scoreboard import Row
 from neurofm.recording import Modality, UnitStatus
+from neurofm.recording.manifest import FIRST_USE
 from neurofm.report.excerpts import Excerpt
 from neurofm.report.inputs import RecordingQuality, ReportInputs
 from neurofm.report.verdict import group_scores, is_ours, metric_name
@@ -18,6 +19,19 @@ from neurofm.report.words import MISSING, MODALITY_WORDS, modality_word, number,
 
 _LIBRARIES = ("numpy", "scipy", "torch", "scikit-learn", "mne", "nilearn", "pynwb", "zarr", "dvc")
 
+ARCHIVES = {
+    "allen": "Allen Institute, {project}",
+    "crcns": "CRCNS {dataset}",
+    "dandi": "DANDI {dandiset}",
+    "http": "web addresses, each pinned by its digest",
+    "ibl": "International Brain Laboratory, brain-wide map",
+    "local": "local folder {path}",
+    "openneuro": "OpenNeuro {accession}",
+    "openneuro-derivatives": "OpenNeuroDerivatives {accession}",
+    "registry": "Python package index: {filename} of {package}, sha256 {sha256}",
+    "s3": "S3 bucket {bucket}, {prefix}",
+}
+"""What the page calls each kind of source, filled in from its settings."""
 
 _SHOWN_ANYWAY = {"duration_s", "n_channels", "n_usable", "excluded_reason"}
 """Quality measures that stand elsewhere: in the columns of every table, or as the reason in "left out"."""
@@ -242,13 +256,13 @@ def origins(inputs: ReportInputs, *, excerpts: Mapping[str, Excerpt], most: int)
 
 def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, *, most: int) -> Origin:
     manifest = inputs.manifests.get(entry.id)
-    files = [(file.path, file.digest) for file in manifest.files] if manifest else []
+    files = [(file.path, _digest(file.digest, dataset=entry.id)) for file in manifest.files] if manifest else []
     pipeline = excerpt.shard.attrs["pipeline"] if excerpt else {"steps": [], "libraries": {}}
     web = entry.licence_url.startswith(("https://", "http://"))
     return Origin(
         dataset=entry.id,
         title=entry.title,
-        archive=_archive(entry.source),
+        archive=_archive(entry),
         version=entry.source.version,
         files=tuple(files[:most]),
         hidden_files=max(0, len(files) - most),
@@ -268,10 +282,15 @@ def _step(name: str, step_version: str, params: Mapping[str, str | float | bool 
     return f"{plain(name)} (version {step_version}{': ' if named else ''}{named})"
 
 
-def _archive(source: RegistrySource | LocalSource) -> str:
-    if isinstance(source, LocalSource):
-        return f"local folder {source.path}"
-    return f"Python package index: {source.filename} of {source.package}, sha256 {source.sha256}"
+def _archive(entry: CatalogEntry) -> str:
+    """Name the place that a dataset comes from, in the archive's own terms."""
+    return ARCHIVES[entry.source.archive].format_map(entry.source.model_dump())
+
+
+def _digest(digest: str, *, dataset: str) -> str:
+    if digest == FIRST_USE:
+        return f"none published; taken at first use, in data/receipts/{dataset}.jsonl"
+    return digest
 
 
 def versions() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from neurofm.catalog import LATEST, ArchiveSource, CatalogEntry, read_pins
+from neurofm.catalog import LATEST, ArchiveSource, CatalogEntry, LocalSource, read_pins
+from neurofm.catalog.source import Source
 from neurofm.errors import UserError
 from neurofm.fetch.ask import Ask
 from neurofm.fetch.hosts import FetchSite
@@ -14,8 +15,18 @@ from neurofm.sources import allen, crcns, dandi, http, ibl, local, openneuro, re
 from neurofm.sources.listing import Listing
 from neurofm.sources.manifest_file import read_manifest, write_manifest
 from neurofm.sources.recordings import recordings_of
+from neurofm.sources.selection import of_subjects
 
-__all__ = ["Listing", "build_manifest", "list_archive", "read_manifest", "recordings_of", "write_manifest"]
+__all__ = [
+    "Listing",
+    "build_manifest",
+    "is_pinned",
+    "list_archive",
+    "of_subjects",
+    "read_manifest",
+    "recordings_of",
+    "write_manifest",
+]
 
 
 class ListedArchive(Protocol):
@@ -28,7 +39,7 @@ class ListedArchive(Protocol):
         """Whether the entry's version alone fixes every byte (so that it needs no pins)."""
 
 
-_HERE = {"registry": registry.manifest, "local": local.manifest, "http": http.manifest}
+_HERE = {"registry": registry.manifest, "http": http.manifest}
 """Sources whose entry says it all."""
 
 _LISTED: dict[str, ListedArchive] = {
@@ -42,7 +53,16 @@ _LISTED: dict[str, ListedArchive] = {
 }
 
 
-def build_manifest(entry: CatalogEntry, *, root: Path, site: FetchSite | None = None) -> Manifest:
+def is_pinned(source: Source) -> bool:
+    """Say whether an entry fixes every byte: by its version alone, by pins, or by listing each file itself."""
+    if not isinstance(source, ArchiveSource) or source.pin:
+        return True
+    return source.version != LATEST and _LISTED[source.archive].is_fixed(source)
+
+
+def build_manifest(
+    entry: CatalogEntry, *, root: Path, site: FetchSite | None = None, max_subjects: int | None = None
+) -> Manifest:
     """Return the pinned, checksummed file list of a dataset, whatever its archive.
 
     Parameters
@@ -53,6 +73,8 @@ def build_manifest(entry: CatalogEntry, *, root: Path, site: FetchSite | None = 
         The project's root.
     site
         Where archives are reached; the defaults are their own addresses. Asked only if the entry has no pins.
+    max_subjects
+        At most so many subjects, the same ones every time; None takes all.
 
     Raises
     ------
@@ -60,20 +82,22 @@ def build_manifest(entry: CatalogEntry, *, root: Path, site: FetchSite | None = 
         If the entry is not pinned, the archive does not answer, or the files do not make recordings.
     """
     source = entry.source
+    if isinstance(source, LocalSource):
+        return local.manifest(entry, root=root, max_subjects=max_subjects)  # hashes only what is chosen
     if not isinstance(source, ArchiveSource):
-        return _HERE[source.archive](entry, root=root)
+        return of_subjects(_HERE[source.archive](entry, root=root), max_subjects=max_subjects)
     where = str(root / "data" / "catalog" / f"{entry.id}.yaml")
     if source.pin:
         pins = read_pins(entry.id, digest=source.pin, root=root)
         listing = Listing(source_id=_source_id(source), version=pins.version, files=pins.files)
     else:
-        if source.version == LATEST or not _LISTED[source.archive].is_fixed(source):
+        if not is_pinned(source):
             raise UserError(
                 f"{where}: version {source.version!r} can change at any time.",
                 mend=f"pin it: neurofm catalog pin {entry.id}",
             )
         listing = list_archive(entry, root=root, site=site)
-    return _manifest(entry, listing, where=where)
+    return of_subjects(_manifest(entry, listing, where=where), max_subjects=max_subjects)
 
 
 def list_archive(entry: CatalogEntry, *, root: Path, site: FetchSite | None = None) -> Listing:

@@ -13,12 +13,13 @@ from neurofm.progress import Progressing
 from neurofm.recording import Manifest, ManifestFile
 from neurofm.recording.manifest import safe_relative_path
 from neurofm.sources.recordings import recordings_of
+from neurofm.sources.selection import chosen_recordings, used_paths
 
 
-def manifest(entry: CatalogEntry, *, root: Path) -> Manifest:
+def manifest(entry: CatalogEntry, *, root: Path, max_subjects: int | None = None) -> Manifest:
     """Return the manifest of the files that are in the folder now.
 
-    Only files that belong to a recording (main, roles, extra) are hashed and listed.
+    Only files that belong to a chosen recording (main, roles, extra) are hashed and listed.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ def manifest(entry: CatalogEntry, *, root: Path) -> Manifest:
         Its source is a `LocalSource`.
     root
         The project's root; a relative ``source.path`` starts there.
+    max_subjects
+        At most so many subjects; None takes all.
 
     Raises
     ------
@@ -38,20 +41,24 @@ def manifest(entry: CatalogEntry, *, root: Path) -> Manifest:
     where = str(root / "data" / "catalog" / f"{entry.id}.yaml")
     folder = root / source.path
     if not folder.is_dir():
-        raise UserError(
-            f"{where}: `source.path`: {folder} is not a folder.",
-            mend="correct the path, or mount the disk that holds it",
-        )
+        raise UserError(f"{where}: `source.path`: {folder} is not a folder.", mend=how_to_get(source))
     recordings = recordings_of(scan(folder), entry.recordings, namespace=entry.subject_namespace, where=where)
-    used = sorted({path for recording in recordings for path in (*recording.files.values(), *recording.extra)})
+    recordings = chosen_recordings(recordings, max_subjects=max_subjects)
     return Manifest(
         dataset=entry.id,
         archive=source.archive,
         source_id=source.path,
         version=source.version,
-        files=_hashed(folder, used, dataset=entry.id),
+        files=_hashed(folder, sorted(used_paths(recordings)), dataset=entry.id),
         recordings=recordings,
     )
+
+
+def how_to_get(source: LocalSource) -> str:
+    """Say what to do about a folder that is not there; for data that nobody may hand on, how to apply for them."""
+    if not source.apply:
+        return "correct the path, or mount the disk that holds it"
+    return f"{' '.join(source.apply.split())} Put or link the files at {source.path}, or correct `source.path`"
 
 
 def scan(folder: Path) -> list[str]:

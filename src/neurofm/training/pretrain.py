@@ -252,6 +252,7 @@ def _step(
         shares=settings.shares.of(),
         windows=settings.batch_windows,
         hidden_fraction=(settings.hidden_fraction_min, settings.hidden_fraction_max),
+        dataset_shares=settings.dataset_shares,
     )
     recording = recordings[drawn.source]
     z, counts = cut(recording.view, drawn.starts, window_samples=recording.source.window_samples)

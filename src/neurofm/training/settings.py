@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,9 @@ class PretrainSettings(Settings):
     episodes: int = Field(ge=2)
     """Chunks of each recording's train segments that take turns as targets."""
     shares: Shares
+    dataset_shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """How the steps of a modality are shared out among its datasets, by id, in any unit. A dataset that is not named
+    weighs as much as the mean of those that are; where none is, recordings are drawn whatever their dataset."""
     validate_every_steps: int = Field(gt=0)
     validation_windows: int = Field(gt=0)
     """Most windows per recording and mask that are validated on, spread evenly."""

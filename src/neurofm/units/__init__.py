@@ -1,13 +1,18 @@
 """Units of work: keys, receipts, executors."""
 
+from neurofm.units.executor import Executor
 from neurofm.units.key import code_digest, unit_key
-from neurofm.units.local import run_units
-from neurofm.units.receipt import Receipt, read_receipts, write_receipts
+from neurofm.units.local import LocalExecutor
+from neurofm.units.receipt import Receipt, ReceiptBook, read_receipts, write_receipts
+from neurofm.units.run import run_units
 from neurofm.units.unit import Outcome, Unit, UnitSummary
 
 __all__ = [
+    "Executor",
+    "LocalExecutor",
     "Outcome",
     "Receipt",
+    "ReceiptBook",
     "Unit",
     "UnitSummary",
     "code_digest",

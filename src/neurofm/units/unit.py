@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from neurofm.recording import UnitStatus
+from neurofm.units.receipt import Receipt
 
 Payload = TypeVar("Payload")
 
@@ -25,8 +26,15 @@ class Unit(Generic[Payload]):
     outputs: tuple[Path, ...]
     """What a successful run leaves behind."""
     payload: Payload
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """``<kind>:<value>`` per input path, for the receipt."""
     missing: str = ""
     """Why the unit cannot run (an input was not downloaded); empty if it can."""
+
+    def remove_outputs(self) -> None:
+        """Leave nothing of a unit that did not succeed that could be taken for a result."""
+        for path in self.outputs:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,16 @@ class UnitSummary:
     reasons: Mapping[str, str]
     ran: int
     """How many were run now; the rest were whole already."""
+
+    @classmethod
+    def of(cls, receipts: Iterable[Receipt], *, ran: int) -> Self:
+        """Sum up receipts."""
+        by_unit = {receipt.unit: receipt for receipt in receipts}
+        return cls(
+            statuses={unit: receipt.status for unit, receipt in by_unit.items()},
+            reasons={unit: receipt.reason for unit, receipt in by_unit.items() if receipt.reason},
+            ran=ran,
+        )
 
     @property
     def failed(self) -> tuple[str, ...]:

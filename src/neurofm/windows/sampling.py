@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ class Episode:
 class Source:
     """A recording as the sampler sees it."""
 
+    dataset: str
     name: str
     modality: Modality
     train_samples: int
@@ -105,6 +107,7 @@ def source_of(
             others = others[:1]
         made.append(Episode(targets=targets, calibration=tuple(piece for chunk in others for piece in chunk)))
     return Source(
+        dataset=roles.dataset,
         name=f"{roles.dataset}/{roles.recording}",
         modality=roles.modality,
         train_samples=sum(segment.stop - segment.start for segment in roles.train),
@@ -122,11 +125,13 @@ def draw(
     shares: Mapping[Modality, float],
     windows: int,
     hidden_fraction: tuple[float, float],
+    dataset_shares: Mapping[str, float] = MappingProxyType({}),
 ) -> Draw:
     """Draw what training step `step` learns from.
 
     The modality follows `shares`, renormalised over the modalities that have data; the recording is drawn with
-    a probability proportional to the square root of its train samples; its episodes and window starts evenly.
+    a probability proportional to the square root of its train samples (within its dataset, where `dataset_shares`
+    names one of the modality's); its episodes and window starts evenly.
     Of the channels that are not hidden a random half to all are shown, so that the model learns to do with fewer.
 
     Parameters
@@ -141,6 +146,8 @@ def draw(
         Windows in a step.
     hidden_fraction
         Smallest and largest share of usable channels that is hidden; at least one is hidden and one shown.
+    dataset_shares
+        Weight of datasets within their modality; one that is not named weighs as much as the mean of those that are.
     """
     rng = np.random.default_rng([seed, step])
     present = sorted({source.modality for source in sources if shares.get(source.modality, 0.0) > 0})
@@ -148,6 +155,7 @@ def draw(
     modality = present[rng.choice(len(present), p=weights / weights.sum())]
     among = [index for index, source in enumerate(sources) if source.modality is modality]
     roots = np.sqrt([sources[index].train_samples for index in among])
+    roots *= _dataset_weights([sources[index].dataset for index in among], roots, shares=dataset_shares)
     chosen = among[rng.choice(len(among), p=roots / roots.sum())]
     source = sources[chosen]
     episode = int(rng.integers(len(source.episodes)))
@@ -163,6 +171,20 @@ def draw(
         hidden=np.sort(order[:count]),
         visible=np.sort(order[count : count + shown]),
     )
+
+
+def _dataset_weights(
+    datasets: Sequence[str], roots: npt.NDArray[np.float64], *, shares: Mapping[str, float]
+) -> npt.NDArray[np.float64] | float:
+    """Return what each recording's weight is multiplied with, so that datasets are drawn by their shares."""
+    totals = dict.fromkeys(datasets, 0.0)
+    for dataset, root in zip(datasets, roots, strict=True):
+        totals[dataset] += float(root)
+    named = [shares[dataset] for dataset in totals if dataset in shares]
+    if not named:
+        return 1.0
+    mean = sum(named) / len(named)
+    return np.array([shares.get(dataset, mean) / totals[dataset] for dataset in datasets])
 
 
 def _starts(segments: Sequence[Segment], *, window_samples: int) -> npt.NDArray[np.int64]:

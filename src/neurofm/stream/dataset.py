@@ -1,0 +1,106 @@
+"""Stream: fetch, preprocess and remove a dataset's recordings one by one, so that its raw files are never all here.
+
+For each recording, in this order: its files are fetched and verified, its shard is durable, its receipt is durable,
+the ledger says that the files are consumed, the raw files are removed. Whoever is killed between two of these goes on
+from there: a shard without a receipt is made again from the files that are still here, a receipt without the rest is
+believed if its shard is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from neurofm.catalog import CatalogEntry
+from neurofm.errors import UserError
+from neurofm.fetch import FetchSite, fetch_some, open_ledger
+from neurofm.fetch.waiting import alone
+from neurofm.ingest import IngestTask, UnitPlan, digests_taken
+from neurofm.preprocess import Common
+from neurofm.recording import Manifest
+from neurofm.settings import Settings
+from neurofm.stream.raw_files import RawFiles
+from neurofm.stream.run import StreamRun, StreamSummary
+from neurofm.units import Executor, ReceiptBook
+
+
+def stream_dataset(
+    entry: CatalogEntry,
+    manifest: Manifest,
+    *,
+    shards: Path,
+    receipts: Path,
+    work: Path,
+    settings: Settings,
+    common: Common,
+    executor: Executor[IngestTask],
+    budget_bytes: int,
+    site: FetchSite,
+) -> StreamSummary:
+    """Turn every recording of a dataset into a shard without keeping its raw files.
+
+    A recording whose receipt holds (same key, shard with the right digest) is not fetched. One that could not be
+    preprocessed is fetched again only when its key changes.
+
+    Parameters
+    ----------
+    entry, manifest
+        The dataset.
+    shards
+        ``data/shards/<dataset>``; shards of recordings that left the manifest are removed.
+    receipts
+        ``data/receipts/<dataset>.jsonl``.
+    work
+        ``.neurofm``: raw files are in ``stream/<dataset>/`` while they are needed.
+    settings, common
+        Sections of `preprocess`.
+    executor
+        Where `ingest` runs. While it has its hands full, one more recording is fetched.
+    budget_bytes
+        Most that raw files of streamed datasets, partial ones included, may take at any moment. The package of a
+        registry source counts, shards do not.
+    site
+        How archives are reached.
+
+    Raises
+    ------
+    UserError
+        If fetching cannot go on at all (missing credentials, offline), or the disk is full. What was at work is
+        finished before.
+    """
+    raw = work / "stream" / entry.id
+    plan = UnitPlan(entry=entry, manifest=manifest, raw=raw, shards=shards, settings=settings, common=common)
+    book = ReceiptBook(receipts, running=work / "receipts" / entry.id)
+    # One stream at a time, or each would keep to the budget and both would break it.
+    with alone(work / "locks" / "stream"), open_ledger(work) as ledger:
+        if entry.id in os.environ.get("NEUROFM_RETRY", "").split(","):
+            ledger.retry(entry.id)
+        files = RawFiles(entry, manifest, folder=raw, ledger=ledger, budget_bytes=budget_bytes)
+        files.remember(digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger))
+        stream = StreamRun(
+            plan, book=book, files=files, fetch=partial(fetch_some, entry, raw=raw, work=work, site=site)
+        )
+        plan.remove_strangers()
+        with executor:
+            stream.run(executor)
+        plan.remove_strangers()  # A worker that was killed leaves what it was writing.
+    return stream.summary()
+
+
+def refuse_unfetched(dataset: str, summary: StreamSummary) -> None:
+    """Fail a stage in which files did not come that may come next time, so that it is run again.
+
+    Raises
+    ------
+    UserError
+        Naming up to three files with their reasons.
+    """
+    if not summary.not_come:
+        return
+    shown = "; ".join(f"{path}: {reason}" for path, reason in sorted(summary.not_come.items())[:3])
+    more = f"; and {len(summary.not_come) - 3} more" if len(summary.not_come) > 3 else ""
+    raise UserError(
+        f"stream {dataset}: {len(summary.not_come)} files did not come for now: {shown}{more}.",
+        mend="check the network, then `dvc repro` again (the other recordings are done and kept)",
+    )

@@ -1,0 +1,53 @@
+"""Run the units of a stage whose inputs are all there: each once, and only those whose receipt does not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import as_completed
+
+from neurofm.progress import Progressing
+from neurofm.units.executor import Executor
+from neurofm.units.receipt import Receipt, ReceiptBook
+from neurofm.units.unit import Payload, Unit, UnitSummary
+
+
+def run_units(
+    units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str
+) -> UnitSummary:
+    """Run every unit whose result is not already there, and gather all receipts.
+
+    A unit is skipped if its receipt says that it succeeded with the same key and its outputs still have the
+    digests written down, so a shard that was deleted or changed by one byte is built again and a failed unit
+    is tried again. Each receipt is durable before the next unit counts, so an interrupted stage goes on
+    where it stopped.
+
+    Parameters
+    ----------
+    units
+        All units of the stage, done or not.
+    executor
+        Where they run.
+    book
+        Receipts of earlier runs; those of `units` are gathered in it at the end, and no others.
+    title
+        For the progress display.
+    """
+    done: dict[str, Receipt] = {}
+    todo: list[Unit[Payload]] = []
+    for unit in units:
+        receipt = book.known.get(unit.id)
+        if receipt is not None and receipt.whole(unit.outputs, key=unit.key):
+            done[unit.id] = receipt
+        elif unit.missing:
+            done[unit.id] = Receipt.unavailable(unit.id, unit.missing, key=unit.key)
+            unit.remove_outputs()
+        else:
+            todo.append(unit)
+    with Progressing(title, total=len(todo), unit="recordings") as progress, executor:
+        for future in as_completed([executor.submit(unit) for unit in todo]):
+            receipt = future.result()
+            book.record(receipt)
+            done[receipt.unit] = receipt
+            progress.advance(note=receipt.unit)
+    book.gather(done.values())
+    return UnitSummary.of(done.values(), ran=len(todo))

@@ -1,0 +1,41 @@
+"""Stage `stream`: every recording of one dataset becomes a shard; its raw files are here only meanwhile."""
+
+import sys
+from pathlib import Path
+
+from neurofm.catalog import load_entry
+from neurofm.errors import exit_on_user_error
+from neurofm.files import write_json
+from neurofm.ingest import ingest, quality_report, refuse_too_many_failures
+from neurofm.params import load_params, load_site
+from neurofm.sources import read_manifest
+from neurofm.stream import refuse_unfetched, stream_dataset
+from neurofm.units import LocalExecutor
+
+
+def main(dataset: str) -> None:
+    """Fill ``data/shards/<dataset>/`` and say how each recording ended."""
+    settings, site = load_params().preprocess, load_site()
+    entry, manifest = load_entry(dataset), read_manifest(Path(f"data/manifests/{dataset}.json"))
+    summary = stream_dataset(
+        entry,
+        manifest,
+        shards=Path(f"data/shards/{dataset}"),
+        receipts=Path(f"data/receipts/{dataset}.jsonl"),
+        work=Path(".neurofm"),
+        settings=settings.of(entry.modality),
+        common=settings.common,
+        executor=LocalExecutor(ingest, workers=site.workers),
+        budget_bytes=round(site.disk_budget_gb * 1e9),
+        site=site.fetch,
+    )
+    report = quality_report(dataset, manifest, summary.units, shards=Path(f"data/shards/{dataset}"))
+    write_json(Path(f"metrics/quality/{dataset}.json"), report)
+    print(f"{dataset}: {summary.units.ran} recordings to do, {summary.fetched_files} files fetched and removed again")
+    refuse_unfetched(dataset, summary)
+    refuse_too_many_failures(dataset, summary.units, max_failed_fraction=settings.max_failed_fraction)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(sys.argv[1])

@@ -1,0 +1,98 @@
+"""What the tests of operations share: an archive of real recordings in a real S3 server, and a project that names it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from ruamel.yaml import YAML
+
+from neurofm.catalog import CatalogEntry, load_entry
+from neurofm.fetch.hosts import FetchSite
+from tests.servers.fixtures import s3_fixture, s3_site_fixture
+from tests.servers.seaweed import SeaweedServer
+
+__all__ = ["s3_fixture", "s3_site_fixture"]
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENTRY = """\
+id: movie
+title: Movie watching, parcellated
+modality: fmri
+reader: tables
+reader_options: {tr_s: 2.0, axes: time_channel, atlas: AAL}
+
+source:
+  archive: s3
+  version: latest   # what the lab has now
+  bucket: BUCKET
+  prefix: pixar
+
+# one recording per subject
+recordings:
+  pattern: 'sub-(?P<subject>\\w+)_task-(?P<task>pixar)_.*\\.npy'
+subject_namespace: openneuro-ds000228
+species: Homo sapiens
+licence: PDDL
+redistribute: true
+citation: Richardson 2018
+expect:
+  subjects: 3
+  recordings: 3
+  files: 4
+verified:
+  source.version: false
+  expect.subjects: false   # counted by hand
+  expect.files: false
+  species: false
+"""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A bucket with three real subjects, and a project whose catalogue has it."""
+
+    server: SeaweedServer
+    bucket: str
+    root: Path
+    site: FetchSite
+
+    @property
+    def entry(self) -> CatalogEntry:
+        """As its file says now."""
+        return load_entry("movie", root=self.root)
+
+    @property
+    def path(self) -> Path:
+        return self.root / "data" / "catalog" / "movie.yaml"
+
+    def put(self, name: str, content: bytes) -> None:
+        self.server.put(self.bucket, f"pixar/{name}", content)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The project's settings, catalogue and profiles, to be changed."""
+    root = tmp_path / "project"
+    shutil.copytree(PROJECT / "data" / "catalog", root / "data" / "catalog")
+    shutil.copytree(PROJECT / "data" / "profiles", root / "data" / "profiles")
+    shutil.copy(PROJECT / "params.yaml", root)
+    return root
+
+
+@pytest.fixture
+def archive(project: Path, s3: SeaweedServer, s3_site: FetchSite, shared_data: Path) -> Archive:
+    """Three subjects of ds000228 in a bucket that keeps versions."""
+    bucket = f"lab-{uuid4().hex[:12]}"
+    s3.make_bucket(bucket, versioned=True)
+    folder = shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries"
+    made = Archive(s3, bucket, project, s3_site)
+    made.path.write_text(ENTRY.replace("BUCKET", bucket))
+    for path in sorted(folder.glob("*AAL*.npy"))[:3]:
+        made.put(path.name, path.read_bytes())
+    with (project / "site.yaml").open("w") as file:
+        YAML().dump({"fetch": {"hosts": {"s3": s3.url}, "attempts": 2}}, file)
+    return made
