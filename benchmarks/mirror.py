@@ -20,7 +20,7 @@ _TASKS = (
     "RestingState", "DespicableMe", "FunwithFractals", "ThePresent", "DiaryOfAWimpyKid", "surroundSupp",
     "contrastChangeDetection", "seqLearning6target", "seqLearning8target", "symbolSearch",
 )  # fmt: skip
-_ROUNDS = 1
+_ROUNDS = 3
 
 
 def rows() -> list[dict[str, Any]]:

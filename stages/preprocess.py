@@ -6,7 +6,8 @@ from pathlib import Path
 from neurofm.catalog import LocalSource, load_entry
 from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
-from neurofm.ingest import ingest, ingest_dataset, quality_report, refuse_too_many_failures
+from neurofm.ingest.dataset import ingest_dataset, quality_report, refuse_too_many_failures
+from neurofm.ingest.recording import ingest
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
 from neurofm.units import LocalExecutor

@@ -6,7 +6,8 @@ from pathlib import Path
 from neurofm.catalog import load_entry
 from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
-from neurofm.ingest import ingest, quality_report, refuse_too_many_failures
+from neurofm.ingest.dataset import quality_report, refuse_too_many_failures
+from neurofm.ingest.recording import ingest
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
 from neurofm.stream import refuse_unfetched, stream_dataset

@@ -13,7 +13,8 @@ from typing import Self
 from neurofm.catalog import CatalogEntry
 from neurofm.fetch import FetchSite, LedgerRow, open_ledger
 from neurofm.files import sha256_of
-from neurofm.ingest import IngestTask, ingest, ingest_dataset
+from neurofm.ingest.dataset import ingest_dataset
+from neurofm.ingest.recording import IngestTask, ingest
 from neurofm.params import load_params
 from neurofm.recording import Manifest, Modality
 from neurofm.sources import build_manifest

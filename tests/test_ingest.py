@@ -11,7 +11,7 @@ import pytest
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
-from neurofm.ingest import ingest_dataset, quality_report, refuse_too_many_failures
+from neurofm.ingest.dataset import ingest_dataset, quality_report, refuse_too_many_failures
 from neurofm.params import load_params
 from neurofm.recording import Manifest, Modality, UnitStatus
 from neurofm.shards import read_shard

@@ -14,13 +14,14 @@ import pytest
 from neurofm.catalog import load_entry
 from neurofm.errors import UserError
 from neurofm.fetch.ledger import FileState
-from neurofm.ingest import IngestTask, ingest, refuse_too_many_failures
+from neurofm.ingest.dataset import refuse_too_many_failures
+from neurofm.ingest.recording import IngestTask, ingest
 from neurofm.params import load_params
 from neurofm.recording import UnitStatus
 from neurofm.shards import read_shard
 from neurofm.sources import build_manifest
 from neurofm.stream import refuse_unfetched, stream_dataset
-from neurofm.units import LocalExecutor, Outcome, Receipt, Unit
+from neurofm.units import Outcome, Receipt, Unit
 from tests.servers.http_files import Fault, FileServer
 from tests.streamed import PATIENT, PROJECT, SIDE, Streamed, Threads, Watch, bytes_in, real_files
 
@@ -57,7 +58,7 @@ def series(lab: Streamed) -> list[str]:
 def test_the_shards_are_those_of_preprocess_and_nothing_raw_stays(
     lab: Streamed, server: FileServer, tmp_path: Path
 ) -> None:
-    summary = lab.stream(executor=LocalExecutor(ingest, workers=2))
+    summary = lab.stream()
     assert not summary.units.failed
     assert (summary.units.ran, summary.fetched_files) == (SUBJECTS, SUBJECTS + 1)
     plain, shards = lab.preprocess(tmp_path / "plain")

@@ -60,9 +60,10 @@ def preflight_command() -> None:
     """Validate every setting; say what a run costs (bytes, disk, hours, price) and what would stop it."""
     params, site, root = load_params(), load_site(), Path()
     plan = preflight.download_plan([load_entry(dataset) for dataset in sorted(params.all_datasets)], root=root)
-    for line in preflight.plan_lines(plan):
-        print(line)
     forecasts = preflight.forecast(params, plan, site=site, root=root)
+    if any(not item.already_there for item in plan) or all(item.to_come == 0 for item in forecasts):
+        for line in preflight.plan_lines(plan):
+            print(line)
     out = console()
     out.print(preflight.forecast_table(forecasts, site=site, width=out.width))
     out.print(Text(preflight.legend(forecasts, site=site), style="dim"))
@@ -149,11 +150,12 @@ def catalog_accept(dataset: DatasetId) -> None:
         print(f"{dataset}: its terms are accepted already.")
         return
     out = console()
-    out.print(Text(f"{entry.title}\n{entry.licence}\n", style="bold"), Text(entry.terms.summary.strip()))
+    out.print(Text(f"{entry.title}\n{entry.licence}\n", style="bold"))
+    out.print(Text(entry.terms.summary.strip()))
     for label, value in (("Full terms", entry.terms.url), ("Account", entry.terms.account)):
         if value:
             out.print(Text(f"{label}: {value}", overflow="fold"))
-    if not typer.confirm("Do you accept these terms?"):
+    if not _confirmed("Do you accept these terms?"):
         raise UserError(f"{dataset}: its terms are not accepted.", mend="take it out of params.yaml")
     accept(entry)
     print(f"{dataset}: accepted, and written down.")
@@ -180,7 +182,7 @@ def catalog_pin(
     if plan.is_done:
         print("Pinned like this already.")
         return
-    if not (yes or typer.confirm("Write this?")):
+    if not (yes or _confirmed("Write this?")):
         raise UserError(f"{dataset}: nothing was written.", mend="say y, or --yes")
     pinning.write_pin(plan, root=Path())
     print(f"Pinned. Next: git add data/catalog && neurofm run manifest --dataset {dataset}")
@@ -235,7 +237,7 @@ def profile_use(
         print("params.yaml says this already.")
         return
     _print_diff(plan.diff)
-    if not (yes or typer.confirm("Write this?")):
+    if not (yes or _confirmed("Write this?")):
         raise UserError("params.yaml: nothing was written.", mend="say y, or --yes")
     profiles.write_profile(plan, root=Path())
     print("Written. Next: neurofm preflight")
@@ -280,6 +282,15 @@ def dataset_add(
     for line in found_lines(entry, root=Path()):
         print(line)
     print("Next: dvc repro")
+
+
+def _confirmed(question: str) -> bool:
+    """Ask; nobody there to answer is a no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        print()
+        return False
 
 
 def _print_diff(diff: str) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from neurofm.errors import UserError
+from neurofm.fetch.ask import Ask
 from neurofm.fetch.hosts import Hosts, S3Place
 from neurofm.recording import ManifestFile
 from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by their names
@@ -34,6 +36,7 @@ NETRC_PASSWORD = "marked-5ecret-netrc"
 AWS_KEY = "AKMARKED5ECRET"
 AWS_SECRET = "marked-5ecret-aws"
 AWS_TOKEN = "marked-5ecret-token"
+DANDI_KEY = "marked-5ecret-dandi"
 SIGNATURE = "marked-5ecret-signature"
 MARK = "5ecret"
 LOGIN_PAGE = (
@@ -41,6 +44,7 @@ LOGIN_PAGE = (
     '<form method="post"><input name="username"><input name="password" type="password"></form></body></html>'
 )
 NAMES = (
+    "DANDI_API_KEY",
     "CRCNS_USERNAME",
     "CRCNS_PASSWORD",
     "AWS_ACCESS_KEY_ID",
@@ -253,6 +257,36 @@ def test_signed_headers_are_not_sent_to_another_host(
     assert here.present() == {"eeg.edf": edf}
 
 
+def test_a_key_of_dandi_goes_to_dandi_alone(
+    files: FileServer, other_host: FileServer, edf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embargoed assets are asked for at the API, which sends on to a presigned address of the bucket."""
+    _set(monkeypatch, {"DANDI_API_KEY": DANDI_KEY})
+    other_host.files = {"/blob": edf, "/plain": edf}
+    files.script["/api/assets/1/download/"] = [Fault(status=302, headers={"Location": f"{other_host.url}/blob"})]
+    here = _at(tmp_path, Hosts(dandi_api=f"{files.url}/api"))
+    embargoed = wanted(f"{files.url}/api/assets/1/download/", edf, path="a.nwb")
+    here.fetch([embargoed, wanted(f"{other_host.url}/plain", edf, path="b.nwb")])
+    assert here.present() == {"a.nwb": edf, "b.nwb": edf}
+    assert [request.headers.get("authorization") for request in files.asked] == [f"token {DANDI_KEY}"]
+    assert not any(_secrets_in(request) for request in other_host.asked)
+    _nothing_under(here.home)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_signed_question_is_not_sent_to_another_host(
+    files: FileServer, other_host: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Listings go another way than files do."""
+    _set(monkeypatch, AWS_ENV)
+    other_host.route = lambda _: Page(kind="application/xml", body=b"<ListBucketResult></ListBucketResult>")
+    files.script["/gated"] = [Fault(status=status, headers={"Location": f"{other_host.url}/gated"})]
+    with Ask(at_bucket(tmp_path, files.url).site) as ask, suppress(UserError):
+        list(ask.objects("gated", "sub-01/"))
+    assert AWS_KEY in files.asked[0].headers["authorization"]
+    assert not any(_secrets_in(request) for request in other_host.asked)
+
+
 def test_what_netrc_says_of_one_host_is_not_sent_to_another(
     files: FileServer, other_host: FileServer, edf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,9 +428,7 @@ def test_no_secret_is_written_anywhere(
     try:
         said = repr(here.fetch([file], attempts=2, timeout_s=0.3))
     except UserError as error:
-        said = f"{error!r} {error} {error.__cause__!r}" + (
-            "" if error.__suppress_context__ else repr(error.__context__)
-        )
+        said = "".join(traceback.format_exception(error))
     out, err = capfd.readouterr()
     logs = "\n".join(f"{record.getMessage()} {record.exc_text}" for record in caplog.records)
     for place in (said, out, err, logs):

@@ -25,7 +25,7 @@ KILLS = 3
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from neurofm.ingest import ingest
+from neurofm.ingest.recording import ingest
 from neurofm.units import LocalExecutor
 from tests.streamed import Streamed, real_files
 

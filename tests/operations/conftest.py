@@ -1,4 +1,4 @@
-"""What the tests of operations share: an archive of real recordings in a real S3 server, and a project that names it."""
+"""What tests of operations share: real recordings in a real S3 server, and a project whose catalogue names them."""
 
 from __future__ import annotations
 

@@ -94,9 +94,7 @@ def test_lost_or_foreign_pins_are_refused_and_mended_by_pinning_anew(archive: Ar
     assert len(build_manifest(archive.entry, root=archive.root).files) == 3
 
 
-def test_killed_between_pins_and_entry_the_next_run_says_so(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_between_pins_and_entry_the_next_run_says_so(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     pinned(archive)
     archive.put("sub-new_task-pixar_AAL.npy", b"new")
     plan = planned(archive)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neurofm.catalog import CatalogEntry, load_entry
-from neurofm.operations.preflight import download_plan, plan_lines
+from neurofm.catalog import CatalogEntry, RegistrySource, load_entry
+from neurofm.fetch.hosts import Hosts
+from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
+from neurofm.operations.pinning import plan_pin, write_pin
+from neurofm.operations.preflight import (
+    Forecast,
+    disk_problem,
+    download_plan,
+    forecast,
+    forecast_table,
+    legend,
+    plan_lines,
+)
+from neurofm.operations.profiles import Budget, plan_profile, write_profile
+from neurofm.operations.tables import console
+from neurofm.params import Site, load_params
+from neurofm.recording import Manifest, ManifestFile, ManifestRecording
+from neurofm.sources import write_manifest
+from tests.operations.conftest import Archive
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,3 +65,231 @@ def test_damaged_package_counts_as_missing(entries: list[CatalogEntry], tmp_path
     package.parent.mkdir(parents=True)
     package.write_bytes(bytes(8334588))
     assert not any(item.already_there for item in download_plan(entries, root=tmp_path))
+
+
+# What a run costs
+
+
+def foretold(root: Path, **site: Any) -> dict[str, Forecast]:
+    params = load_params(root)
+    plan = download_plan([load_entry(dataset, root=root) for dataset in sorted(params.all_datasets)], root=root)
+    return {item.dataset: item for item in forecast(params, plan, site=Site(**site), root=root)}
+
+
+def edited(root: Path, old: str, new: str) -> None:
+    path = root / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def manifest_of(root: Path, dataset: str, *, subjects: int, bytes_each: int) -> Manifest:
+    """A manifest of one file per subject, as `stages/manifest.py` would have written it."""
+    entry = load_entry(dataset, root=root)
+    made = Manifest(
+        dataset=dataset,
+        archive=entry.source.archive,
+        source_id="x",
+        version=entry.source.version,
+        files=tuple(
+            ManifestFile(
+                path=f"{number}.nwb", size=bytes_each, digest=f"sha256:{number:064x}", origin=f"s3://b/{number}"
+            )
+            for number in range(subjects)
+        ),
+        recordings=tuple(
+            ManifestRecording(id=f"sub-{number}", subject=f"lab:{number}", files={"main": f"{number}.nwb"})
+            for number in range(subjects)
+        ),
+    )
+    write_manifest(made, root / "data" / "manifests" / f"{dataset}.json")
+    return made
+
+
+@pytest.fixture
+def hc_11(project: Path) -> Path:
+    """A project that streams one dataset of DANDI, and nothing else: 4 subjects, 65.7 GB as the entry expects."""
+    write_profile(plan_profile("training-plan", Budget.MAXIMUM, root=project), root=project)
+    path = project / "params.yaml"
+    path.write_text(re.sub(r"^ +(allen|ibl|miniscope)-.*\n", "", path.read_text(), flags=re.MULTILINE))
+    assert set(load_params(project).all_datasets) == {"hc-11-dandi-000044"}
+    return project
+
+
+def test_a_streamed_dataset_costs_its_bytes_and_never_more_disk_than_its_budget(hc_11: Path) -> None:
+    item = foretold(hc_11, disk_budget_gb=20.0)["hc-11-dandi-000044"]
+    assert (item.group, item.archive, item.files, item.to_come, item.about) == (
+        "streamed",
+        "dandi",
+        8,
+        65_700_000_000,
+        True,
+    )
+    assert item.passing == 20_000_000_000
+    assert item.kept == item.missing == round(65.7e9 * 0.15)
+    assert item.peak == 2 * item.kept + item.passing
+
+
+def test_fewer_subjects_cost_less(hc_11: Path) -> None:
+    edited(
+        hc_11,
+        "hc-11-dandi-000044: {modality: spikes, reader: nwb}",
+        "hc-11-dandi-000044: {modality: spikes, reader: nwb, max_subjects: 1}",
+    )
+    item = foretold(hc_11)["hc-11-dandi-000044"]
+    assert (item.files, item.to_come, item.about) == (2, 16_425_000_000, True)
+
+
+def test_the_manifest_is_believed_over_the_entry(hc_11: Path) -> None:
+    manifest_of(hc_11, "hc-11-dandi-000044", subjects=3, bytes_each=1_000_000)
+    item = foretold(hc_11)["hc-11-dandi-000044"]
+    assert (item.files, item.to_come, item.about) == (3, 3_000_000, False)
+
+
+@pytest.mark.parametrize("broken", ["version", "not json", "no files"])
+def test_a_manifest_that_will_be_made_anew_is_not_believed(hc_11: Path, broken: str) -> None:
+    manifest_of(hc_11, "hc-11-dandi-000044", subjects=3, bytes_each=1_000_000)
+    path = hc_11 / "data" / "manifests" / "hc-11-dandi-000044.json"
+    text = {"version": path.read_text().replace('"version": "0', '"version": "1'), "not json": "{", "no files": "{}"}
+    path.write_text(text[broken])
+    assert foretold(hc_11)["hc-11-dandi-000044"].to_come == 65_700_000_000
+
+
+def test_what_is_here_already_does_not_come_again(hc_11: Path) -> None:
+    dataset = "hc-11-dandi-000044"
+    files = manifest_of(hc_11, dataset, subjects=4, bytes_each=10).files
+    raw = hc_11 / "data" / "raw" / dataset
+    raw.mkdir(parents=True)
+    who = DatasetKey(dataset=dataset, archive="dandi", version=load_entry(dataset, root=hc_11).source.version)
+    with Ledger.open(hc_11 / ".neurofm" / "ledger.sqlite") as ledger:
+        ledger.plan(who, files)
+        ledger.record(who, files[0], FileState.CONSUMED, receipt="r")
+        for number, content in ((1, b"0123456789"), (2, b"cut")):  # the ledger may be wrong about what lies on disk
+            (raw / files[number].path).write_bytes(content)
+            ledger.record(who, files[number], FileState.VERIFIED, bytes=10)
+        ledger.record(who, files[3], FileState.FAILED, reason="HTTP 503")
+    assert foretold(hc_11)[dataset].to_come == 20
+    # Kept raw, a consumed file would have to come again.
+    edited(hc_11, "datasets: {}", "datasets:\n  hc-11-dandi-000044: {modality: spikes, reader: nwb}\n#")
+    text = (hc_11 / "params.yaml").read_text()
+    streamed = text[text.index("streamed:") : text.index("local:")]
+    (hc_11 / "params.yaml").write_text(text.replace(streamed, "streamed: {}\n"))
+    assert foretold(hc_11)[dataset].to_come == 30
+
+
+def test_a_package_counts_with_the_first_of_its_datasets(project: Path) -> None:
+    items = foretold(project)
+    package = load_entry("a2929-hd", root=project).source
+    assert isinstance(package, RegistrySource)
+    assert items["a0662-2p"].to_come == package.size
+    assert items["a2929-hd"].to_come == items["cnmfe-miniscope"].to_come == 0
+    assert items["gw-rest"].to_come == 8_334_588
+    assert items["hcp-rest"].to_come == 0
+    assert sum(item.to_come or 0 for item in items.values()) == pytest.approx(183.2e6, rel=0.01)
+
+
+def test_unknown_sizes_are_said_as_unknown(project: Path) -> None:
+    write_profile(plan_profile("training-plan", Budget.MAXIMUM, root=project), root=project)
+    path = project / "data" / "catalog" / "miniscope-000718.yaml"
+    text = re.sub(r"^  (files|bytes): .*\n", "", path.read_text(), flags=re.MULTILINE)
+    path.write_text(re.sub(r"^  expect\.(files|bytes): .*\n", "", text, flags=re.MULTILINE))
+    items = list(foretold(project).values())
+    unknown = next(item for item in items if item.dataset == "miniscope-000718")
+    assert (unknown.files, unknown.to_come, unknown.kept, unknown.peak) == (None, None, None, None)
+    out = console()
+    with out.capture() as shown:
+        out.print(forecast_table(items, site=Site(), width=out.width))
+    lines = {line.split()[0]: line.split() for line in shown.get().splitlines()}
+    assert lines["miniscope-000718"][3:] == ["?"] * 5
+    assert " ".join(lines["all"]).count(">") == 5  # each total is a lower bound
+    assert "?: not known" in legend(items, site=Site())
+
+
+def test_hours_and_price_follow_the_site(hc_11: Path) -> None:
+    site = Site(bandwidth_mb_s=1.0, price_per_gb_month=10.0)
+    out = console()
+    with out.capture() as shown:
+        out.print(forecast_table(list(foretold(hc_11).values()), site=site, width=out.width))
+    (line,) = (line for line in shown.get().splitlines() if line.startswith("hc-11"))
+    # 65.7 GB at 1 MB/s; 15 % of it kept as shards at 10 per GB.
+    assert line.split()[-2:] == ["18.2", "98.55"]
+
+
+def test_what_does_not_fit_on_the_disk_is_a_problem(hc_11: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = list(foretold(hc_11, disk_budget_gb=20.0).values())
+    needed = 2 * round(65.7e9 * 0.15) + 20_000_000_000
+    usage = shutil.disk_usage(hc_11)
+    for free, problem in ((needed, ""), (needed - 1, "39.7 GB will be written here, 39.7 GB are free")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage._replace(free=free))
+        assert disk_problem(items, root=hc_11).startswith(f"disk: {problem}" if problem else "")
+        assert bool(disk_problem(items, root=hc_11)) == bool(problem)
+
+
+def test_each_problem_names_its_mend(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("NEUROFM_ACCEPT_TERMS", "CRCNS_USERNAME", "CRCNS_PASSWORD", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    entry = load_entry("crcns-hc-3", root=project)
+    path = project / "data" / "catalog" / "crcns-hc-3.yaml"
+    path.write_text(path.read_text().replace(f"reader: {entry.reader}", "reader: from_the_future"))
+    edited(project, "  hcp-rest:", "  crcns-hc-3: {modality: spikes, reader: from_the_future}\n  hcp-rest:")
+    problems = foretold(project)["crcns-hc-3"].problems
+    for told in (
+        "no reader 'from_the_future'",
+        "neurofm catalog accept crcns-hc-3",
+        "set CRCNS_USERNAME and CRCNS_PASSWORD",
+        "neurofm catalog pin crcns-hc-3",
+    ):
+        assert sum(told in problem for problem in problems) == 1
+    assert len(problems) == 4
+    monkeypatch.setenv("CRCNS_USERNAME", "me")
+    monkeypatch.setenv("CRCNS_PASSWORD", "secret-word")
+    monkeypatch.setenv("NEUROFM_ACCEPT_TERMS", "crcns-hc-3")
+    left = foretold(project)["crcns-hc-3"].problems
+    assert len(left) == 2
+    assert "secret-word" not in " ".join(left)
+
+
+def test_pins_that_are_lost_are_a_problem(archive: Archive) -> None:
+    write_pin(plan_pin(archive.entry, root=archive.root, site=archive.site), root=archive.root)
+    edited(archive.root, "  hcp-rest:", "  movie: {modality: fmri, reader: tables}\n  hcp-rest:")
+    item = foretold(archive.root)["movie"]
+    assert (item.files, item.about, item.problems) == (3, False, ())
+    (archive.root / "data" / "catalog" / "pins" / "movie.json").unlink()
+    item = foretold(archive.root)["movie"]
+    assert item.to_come is None
+    assert "neurofm catalog pin movie" in item.problems[0]
+
+
+def test_a_bucket_that_wants_signatures_needs_credentials(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pin(plan_pin(archive.entry, root=archive.root, site=archive.site), root=archive.root)
+    edited(archive.root, "  hcp-rest:", "  movie: {modality: fmri, reader: tables}\n  hcp-rest:")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(archive.root))
+    place = archive.server.place(signed=True)
+    site = {"fetch": archive.site.model_copy(update={"hosts": Hosts(buckets={archive.bucket: place})})}
+    assert "AWS_ACCESS_KEY_ID" in foretold(archive.root, **site)["movie"].problems[0]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    assert foretold(archive.root, **site)["movie"].problems == ()
+
+
+def test_a_manifest_of_100_000_files_is_read_in_little_memory(hc_11: Path) -> None:
+    manifest_of(hc_11, "hc-11-dandi-000044", subjects=100_000, bytes_each=7)
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from neurofm.catalog import load_entry\n"
+        "from neurofm.operations.extent import extent_of\n"
+        "entry = load_entry('hc-11-dandi-000044', root=Path(sys.argv[1]))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "found = extent_of(entry, root=Path(sys.argv[1]))\n"
+        "print(found.files, found.bytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(hc_11)], capture_output=True, text=True, check=True)
+    files, size, more_mb = map(int, ended.stdout.split())
+    assert (files, size) == (100_000, 700_000)
+    assert more_mb < 150

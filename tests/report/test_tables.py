@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from neurofm.catalog import CatalogEntry
+from neurofm.catalog import CatalogEntry, HttpSource, ListedSource, LocalSource, RegistrySource, load_entry
 from neurofm.files import write_json
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal, Target
 from neurofm.report.excerpts import choose_excerpt
 from neurofm.report.inputs import read_inputs
-from neurofm.report.tables import left_out, origins, quality_tables, totals
+from neurofm.report.tables import ARCHIVES, _archive, left_out, origins, quality_tables, totals
 from neurofm.shards import Provenance, write_shard
-from tests.report.conftest import read_json
+from tests.report.conftest import PROJECT, read_json
 
 
 def test_totals_count_what_was_read_and_what_is_used(finished: Path, entries: list[CatalogEntry]) -> None:
@@ -51,12 +52,37 @@ def test_long_tables_say_how_much_they_hide(project: Path, entries: list[Catalog
 def test_origins_carry_digests_and_terms(finished: Path, entries: list[CatalogEntry]) -> None:
     inputs = read_inputs(root=finished, datasets=entries)
     spikes, fmri = (origin for origin in origins(inputs, excerpts={}, most=3) if origin.dataset in _CHECKED)
-    assert spikes.files == (("A2929-200711.nwb", "a329216d2108dac0fff3fd3326c99f52f1bec6c354c2cdb330978e558caeb1f2"),)
+    digest = "sha256:a329216d2108dac0fff3fd3326c99f52f1bec6c354c2cdb330978e558caeb1f2"
+    assert spikes.files == (("A2929-200711.nwb", digest),)
     assert (len(fmri.files), fmri.hidden_files) == (3, 4)
     assert not fmri.redistribute
 
 
 _CHECKED = ("a2929-hd", "hcp-rest")
+
+
+def test_every_kind_of_source_has_a_name_on_the_page() -> None:
+    kinds = {
+        str(get_args(source.model_fields["archive"].annotation)[0])
+        for source in (RegistrySource, LocalSource, HttpSource, *get_args(ListedSource))
+    }
+    assert set(ARCHIVES) == kinds
+    for path in sorted((PROJECT / "data" / "catalog").glob("*.yaml")):
+        entry = load_entry(path.stem, root=PROJECT)
+        named = _archive(entry)
+        assert "{" not in named
+        assert named.rstrip(", ") == named
+
+
+def test_a_digest_that_nobody_published_is_said_in_words(project: Path, entries: list[CatalogEntry]) -> None:
+    path = project / "data" / "manifests" / "a2929-hd.json"
+    content = read_json(path)
+    content["files"][0]["digest"] = "first-use"
+    write_json(path, content)
+    inputs = read_inputs(root=project, datasets=entries)
+    (origin,) = (origin for origin in origins(inputs, excerpts={}, most=3) if origin.dataset == "a2929-hd")
+    ((_, digest),) = origin.files
+    assert digest == "none published; taken at first use, in data/receipts/a2929-hd.jsonl"
 
 
 def _shard(path: Path, *, measured_from: int) -> None:

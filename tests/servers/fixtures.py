@@ -128,7 +128,7 @@ def start_child(
     return subprocess.Popen(
         [sys.executable, "-m", "tests.fetch.child", str(spec)],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), **(env or {})},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "src")]), **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

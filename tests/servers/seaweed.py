@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -200,16 +200,9 @@ class SeaweedServer:
         process, self._process = self._process, None
         if process is None:
             return
-        for number, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
-            try:
-                os.killpg(process.pid, number)
-            except ProcessLookupError:
-                break
-            try:
-                process.wait(patience_s)
-            except subprocess.TimeoutExpired:
-                continue
-            break
+        # Its data are thrown away, and a good end takes seconds.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def make_bucket(self, bucket: str, *, versioned: bool = False) -> None:

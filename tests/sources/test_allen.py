@@ -21,6 +21,7 @@ import pytest
 
 from neurofm.catalog import AllenSource, load_entry
 from neurofm.errors import UserError
+from neurofm.fetch import DatasetKey, Ledger, fetch_files
 from neurofm.fetch.ask import Ask, S3Object
 from neurofm.fetch.digests import matches
 from neurofm.fetch.hosts import FetchSite, Hosts
@@ -34,6 +35,7 @@ from tests.servers.seaweed import SeaweedServer, seaweed
 
 CODING = "allen-brain-observatory"
 EPHYS = "visual-coding-neuropixels/ecephys-cache"
+_SESSIONS = "behavior_ecephys_sessions"
 BEHAVIOR, BEHAVIOR_OPHYS = "visual-behavior-neuropixels", "visual-behavior-ophys"
 FIRST, SECOND, THIRD = (f"sub-{one.donor}/session_{one.session}/session_{one.session}.nwb" for one in NEUROPIXELS)
 IMAGED, IMAGED_AGAIN, IMAGED_LAST = (
@@ -189,7 +191,7 @@ def put_behavior_neuropixels(s3: SeaweedServer, recordings: list[bytes]) -> None
         "probes": "ecephys_probe_id,ecephys_session_id,has_lfp_data,file_id\n1044506933,1044385384,True,1000\n",
         "channels": "ecephys_channel_id\n1\n",
     }
-    folder = "behavior_ecephys_sessions"
+    folder = _SESSIONS
     data = {
         "870": (f"{folder}/1044385384/ecephys_session_1044385384.nwb", recordings[1]),
         "872": (f"{folder}/1044594870/ecephys_session_1044594870.nwb", recordings[2]),
@@ -418,6 +420,30 @@ def test_entry_of_the_catalogue_makes_recordings(
     )
     assert [recording.id for recording in found] == recordings
     assert len(listing.files) == len(recordings)
+
+
+@pytest.mark.parametrize(
+    ("project", "version", "recordings"),
+    [
+        ("visual-coding-neuropixels", "listed", {FIRST: 0, SECOND: 1, THIRD: 2}),
+        (BEHAVIOR, "0.9.0", {f"sub-524761/{_SESSIONS}/1044385384/ecephys_session_1044385384.nwb": 1}),
+    ],
+)
+def test_listed_files_are_fetched_and_a_second_time_not(
+    archive: Archive, tmp_path: Path, project: str, version: str, recordings: dict[str, int]
+) -> None:
+    """From the bucket in parts, from the warehouse without a digest, and a version that has been replaced since."""
+    files = archive.list(project, version=version, include=list(recordings)).files
+    who = DatasetKey(dataset=f"test-{project}", archive="allen", version=version)
+    where: dict[str, Any] = {"who": who, "folder": tmp_path / "raw", "site": archive.site, "work": tmp_path / "work"}
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        ledger.plan(who, files)
+        summary = fetch_files(files, ledger=ledger, **where)
+        assert (summary.fetched_files, summary.failed, summary.quarantined) == (len(recordings), {}, {})
+        again = fetch_files(files, ledger=ledger, **where)
+        assert (again.requests, again.kept_files) == (0, len(recordings))
+    for path, number in recordings.items():
+        assert (tmp_path / "raw" / path).read_bytes() == archive.recordings[number]
 
 
 def test_allensdk_downloads_what_we_verify(archive: Archive, tmp_path: Path) -> None:

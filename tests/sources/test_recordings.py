@@ -31,6 +31,13 @@ def test_labels_make_id_and_qualified_subject() -> None:
     )
 
 
+def test_two_spellings_of_one_animal_come_out_alike() -> None:
+    here = made(["CSH_ZAD_024/x.npy"], pattern="(?P<subject>[^/]+)/x.npy", roles={}, respell={"_": "-"})
+    there = made(["sub-CSH-ZAD-024.nwb"], pattern="sub-(?P<subject>.+).nwb", respell={"_": "-"})
+    assert here[0].subject == there[0].subject == "lab:CSH-ZAD-024"
+    assert here[0].id == "sub-CSH_ZAD_024"
+
+
 def test_order_of_files_does_not_matter() -> None:
     paths = [f"{subject}.nwb" for subject in "dacb"]
     assert made(paths, pattern=r"(?P<subject>.)\.nwb") == made(sorted(paths), pattern=r"(?P<subject>.)\.nwb")

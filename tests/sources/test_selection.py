@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_larger_parts_contain_smaller_ones() -> None:
     whole = manifest_of(20)
     parts = [of_subjects(whole, max_subjects=number) for number in (1, 3, 10, 20, 50)]
     assert [len(subjects_of(part)) for part in parts] == [1, 3, 10, 20, 20]
-    for smaller, larger in zip(parts, parts[1:], strict=False):
+    for smaller, larger in pairwise(parts):
         assert subjects_of(smaller) <= subjects_of(larger)
     assert parts[-1] == whole
     assert of_subjects(whole, max_subjects=None) == whole

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +13,9 @@ import httpx2
 
 from neurofm.errors import UserError
 from neurofm.fetch.hosts import FetchSite
+from neurofm.fetch.request import MOST_REDIRECTS, is_secret, same_place
 from neurofm.fetch.signing import sign
-
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 522, 524})
-"""HTTP answers after which the same request may go better."""
+from neurofm.fetch.waiting import RETRIED, is_offline, pause_s, retry_after_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ class Ask:
 
     def __init__(self, site: FetchSite) -> None:
         self.site = site
-        self._client = httpx2.Client(timeout=site.timeout_s, follow_redirects=True)
+        self._client = httpx2.Client(timeout=site.timeout_s, follow_redirects=False)
 
     def __enter__(self) -> Self:
         return self
@@ -138,26 +135,28 @@ class Ask:
         headers: Mapping[str, str] | None = None,
         signed: str = "",
     ) -> httpx2.Response:
-        if self.site.offline or os.environ.get("NEUROFM_OFFLINE") == "1":
+        if is_offline(self.site):
             raise UserError(
                 f"{_place(url)} would have to be asked, and this run is offline.", mend="run without --offline"
             )
         request = self._client.build_request(method, url, params=params, json=json, headers=headers)
         reason = ""
+        asked_s = 0.0
         for attempt in range(self.site.attempts):
             if attempt:
-                pause_s = min(self.site.longest_pause_s, 0.5 * 2**attempt)
-                time.sleep(pause_s * (0.5 + 0.5 * random.random()))  # noqa: S311  # spreads out retries
+                time.sleep(pause_s(attempt, site=self.site, asked_s=asked_s))
+                asked_s = 0.0
             if signed:
                 place = self.site.hosts.place(signed)
                 request.headers.update(sign(method, str(request.url), region=place.region))
             try:
-                answer = self._client.send(request)
-            except httpx2.TransportError as error:
+                answer = self._send(request)
+            except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
                 reason = f"{type(error).__name__}: {error}"
                 continue
             if answer.status_code in RETRIED:
                 reason = f"HTTP {answer.status_code}"
+                asked_s = retry_after_s(answer.headers.get("retry-after", ""))
                 continue
             if answer.status_code in {401, 403}:
                 raise UserError(
@@ -174,6 +173,19 @@ class Ask:
             f"{_place(url)}: no answer after {self.site.attempts} attempts ({reason}).",
             mend="check the network and try again, or set a mirror under `fetch.hosts` in site.yaml",
         )
+
+    def _send(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a question, following redirects: to another host without credentials."""
+        for _ in range(MOST_REDIRECTS):
+            answer = self._client.send(request)
+            onward = answer.next_request
+            if onward is None:
+                return answer
+            if not same_place(str(request.url), str(onward.url)):
+                for name in [name for name in onward.headers if is_secret(name)]:
+                    del onward.headers[name]
+            request = onward
+        raise httpx2.TooManyRedirects("too many redirects", request=request)
 
 
 def _place(url: str) -> str:

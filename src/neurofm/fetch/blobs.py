@@ -11,7 +11,8 @@ from neurofm.fetch.endings import Endings
 from neurofm.fetch.hosts import FetchSite
 from neurofm.fetch.landing import Part
 from neurofm.fetch.mirror import mirror, read_object, read_objects
-from neurofm.fetch.origins import MirrorOrigin, NoRequest
+from neurofm.fetch.origins import MirrorOrigin
+from neurofm.fetch.request import NoRequest
 from neurofm.fetch.survey import Missing, groups
 from neurofm.fetch.waiting import is_offline
 from neurofm.progress import Progressing

@@ -26,6 +26,8 @@ _LARGE_BYTES = 1 << 20
 """From here on a file's validator is written down as soon as it begins, so that a later run can go on with it."""
 _CONNECTIONS = {"crcns": 1}
 """Archives that bear fewer connections than `FetchSite.connections_per_host`, by the origin's scheme."""
+_GIVEN_UP_FILES = 32
+"""After so many files in a row that did not come, the rest is not asked for: the network or the archive is down."""
 _READ_BUFFER_BYTES = 1 << 18
 
 
@@ -94,12 +96,16 @@ class _Crew:
     waiting: list[Part] = field(default_factory=list)
     """Verified, and not yet under their names."""
     waiting_since: float = 0.0
+    unreachable: int = 0
+    """Files in a row that did not come after all tries."""
 
     async def work(self) -> None:
         for missing in self.queue:
             scheme = missing.file.origin.partition("://")[0]
             part = self.endings.part(missing)
-            if part is not None:
+            if self.unreachable >= _GIVEN_UP_FILES:
+                self.endings.fail(missing.file, f"not asked for: the last {_GIVEN_UP_FILES} files did not come")
+            elif part is not None:
                 async with self.gates.get(scheme) or nullcontext():
                     await self._bring(part)
 
@@ -108,14 +114,17 @@ class _Crew:
             await self.transfer.bring(part)
         except Refused as error:
             self.endings.refuse(part, str(error), wrong=error.wrong)
+            self.unreachable = 0
         except Unreachable as error:
             self.endings.leave(part, FileState.FAILED, str(error))
+            self.unreachable += 1
         except OSError as error:
             self.endings.give_up(part, error)
         except BaseException:
             self.endings.leave(part, FileState.PARTIAL)
             raise
         else:
+            self.unreachable = 0
             self.waiting_since = self.waiting_since if self.waiting else time.monotonic()
             self.waiting.append(part)
             if self._is_due():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurofm.errors import UserError
-from neurofm.fetch.landing import Landing, Part, settle
+from neurofm.fetch.landing import Landing, Part, Unsafe, settle
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
 from neurofm.fetch.survey import Missing, in_words, sha256_in
 from neurofm.recording import ManifestFile
@@ -34,7 +34,7 @@ class Endings:
         file = missing.file
         try:
             target = self.landing.target(file.path)
-        except (ValueError, OSError) as error:
+        except (Unsafe, OSError) as error:
             self.fail(file, in_words(error))
             return None
         return Part(target, file, digest=missing.digest, there=missing.there, validator=missing.validator)
@@ -52,6 +52,9 @@ class Endings:
         try:
             settle(parts)
         except OSError as error:
+            for part in parts:
+                part.close()
+                self.ledger.record(self.who, part.file, FileState.PARTIAL, validator=part.validator)
             raise self._disk(error) from None
         for part in parts:
             sha256 = sha256_in(part.found)
@@ -64,8 +67,11 @@ class Endings:
         if wrong:
             part.spill()
             part.close()
-            place = self.landing.set_aside(part.path, part.file.path)
-            reason = f"{reason}, set aside at {place}"
+            try:
+                reason = f"{reason}, set aside at {self.landing.set_aside(part.path, part.file.path)}"
+            except (Unsafe, OSError) as error:
+                part.path.unlink(missing_ok=True)
+                reason = f"{reason}, not kept ({in_words(error)})"
         part.close()
         self.quarantine(part.file, reason)
 

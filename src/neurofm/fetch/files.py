@@ -137,8 +137,11 @@ def _check_room(missing: list[Missing], *, folder: Path, dataset: str) -> None:
     needed = _bytes_left(missing)
     if needed == 0:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}.", mend="check the disk that holds it") from None
     if free < needed:
         raise UserError(
             f"{folder}: {free / 1e6:.0f} MB free, the {len(missing)} missing files of {dataset} need "

@@ -12,14 +12,14 @@ from pathlib import Path
 from neurofm.fetch.digests import Hasher, hasher
 from neurofm.files import sync_folder
 from neurofm.recording import ManifestFile
-from neurofm.recording.manifest import FIRST_USE
+from neurofm.recording.manifest import FIRST_USE, safe_relative_path
 
 _CHUNK_BYTES = 1 << 20
 _LONGEST_NAME = 255
 _HASHED = re.compile(r"[0-9a-f]{64}")
 SMALL_BYTES = 1 << 18
 """Files up to here are held in memory until many of them are written at once."""
-_HEAD_BYTES = 512
+_HEAD_BYTES = 4096
 
 
 class Unsafe(ValueError):
@@ -56,32 +56,50 @@ class Landing:
             If a link, or something that is no folder, stands where a folder has to be, a folder where the file has to
             be, or the name is reserved.
         """
-        target = self.folder / path
-        if _is_part(target.name):
-            raise Unsafe(f"{path}: names like .*.part are for unfinished files")
+        target = self.folder / _plain_path(path)
         parent = path.rpartition("/")[0]
-        if parent not in self._plain:
-            self._check(parent)
+        if parent not in self._plain and _check(self.folder, parent):
+            self._plain.add(parent)
         return target
 
-    def _check(self, parent: str) -> None:
-        here = self.folder
-        for name in parent.split("/") if parent else ():
-            here /= name
-            try:
-                mode = here.lstat().st_mode
-            except FileNotFoundError:
-                return
-            if not stat.S_ISDIR(mode):
-                raise Unsafe(f"{here} is {'a link' if stat.S_ISLNK(mode) else 'not a folder'}, and not followed")
-        self._plain.add(parent)
-
     def set_aside(self, part: Path, path: str) -> Path:
-        """Move wrong bytes to the quarantine and return where they are."""
-        place = self.aside / path
+        """Move wrong bytes to the quarantine and return where they are.
+
+        Raises
+        ------
+        Unsafe
+            If a link leads out of the quarantine.
+        """
+        place = self.aside / _plain_path(path)
+        _check(self.aside, path.rpartition("/")[0])
         place.parent.mkdir(parents=True, exist_ok=True)
         part.replace(place)
         return place
+
+
+def _plain_path(path: str) -> str:
+    """Check a path once more, whoever vouched for it: it is about to be written to."""
+    try:
+        safe_relative_path(path)
+    except ValueError as error:
+        raise Unsafe(str(error)) from None
+    if path == "." or _is_part(path.rpartition("/")[2]):
+        raise Unsafe(f"{path!r} is not for a file (names like .*.part are for unfinished ones)")
+    return path
+
+
+def _check(root: Path, parent: str) -> bool:
+    """Refuse a way that leads through links; tells whether it is there at all."""
+    here = root
+    for name in parent.split("/") if parent else ():
+        here /= name
+        try:
+            mode = here.lstat().st_mode
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISDIR(mode):
+            raise Unsafe(f"{here} is {'a link' if stat.S_ISLNK(mode) else 'not a folder'}, and not followed")
+    return True
 
 
 def part_of(target: Path) -> Path:
@@ -171,7 +189,7 @@ class Part:
             self.size += len(chunk)
 
     def begin(self) -> None:
-        """Hash what an earlier run left: before a request is sent, so that nobody waits for it. `size` is exact then."""
+        """Hash what an earlier run left, before a request is sent: no connection is to wait. `size` is exact then."""
         self._begin()
 
     def is_right(self) -> bool:

@@ -5,71 +5,23 @@ from __future__ import annotations
 import base64
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from urllib.parse import urljoin, urlsplit
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from neurofm.errors import UserError
 from neurofm.fetch.ask import Ask
 from neurofm.fetch.hosts import FetchSite
+from neurofm.fetch.request import NoRequest, Request
 from neurofm.fetch.signing import Signer
 from neurofm.fetch.surroundings import Surroundings
 from neurofm.recording import ManifestFile
 
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "x-amz-security-token"})
 _FILES_QUERY = (
     "query($id: ID!, $tag: String!) "
     "{ snapshot(datasetId: $id, tag: $tag) { files(recursive: true) { filename urls } } }"
 )
 MIRRORS = frozenset({"openneuro", "openneuro-derivatives"})
-
-
-class NoRequest(Exception):
-    """There is no request that could bring this file; says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to send. It may hold secrets: never printed or kept."""
-
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    form: Mapping[str, str] | None = field(default=None, repr=False)
-    """Fields of a POST; without them the request is a GET."""
-    login: str = ""
-    """Who refuses a login by answering with a page: ``crcns``."""
-
-    @property
-    def host(self) -> str:
-        """Host and port, without credentials, for messages."""
-        parts = urlsplit(self.url)
-        return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or ""
-
-    @property
-    def has_secrets(self) -> bool:
-        """Whether whoever gets this request could act in the user's name."""
-        return self.form is not None or any(name.lower() in _SECRET_HEADERS for name in self.headers)
-
-    def redirected(self, location: str, *, keep_form: bool) -> Request:
-        """Return the request that a redirect asks for.
-
-        Another scheme, host or port gets no credentials: no `Authorization`, no cookie, no form.
-
-        Raises
-        ------
-        NoRequest
-            For an address that is not http(s), or one that would send secrets in the clear.
-        """
-        url = urljoin(self.url, location)
-        old, new = urlsplit(self.url), urlsplit(url)
-        if new.scheme not in {"http", "https"}:
-            raise NoRequest(f"{self.host} redirects to an address that is not http(s)")
-        if (old.scheme, new.scheme) == ("https", "http") and self.has_secrets:
-            raise NoRequest(f"{self.host} redirects from https to http, and this request carries credentials")
-        if (old.scheme, old.netloc) == (new.scheme, new.netloc):
-            return replace(self, url=url, form=self.form if keep_form else None)
-        kept = {name: value for name, value in self.headers.items() if name.lower() not in _SECRET_HEADERS}
-        return replace(self, url=url, headers=kept, form=None)
 
 
 class Origins:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import botocore.session
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -16,6 +18,8 @@ class Signer:
     """
 
     def __init__(self) -> None:
+        # At level DEBUG botocore writes what it signs into the log, the session's token with it.
+        logging.getLogger("botocore.auth").setLevel(logging.INFO)
         self._credentials = botocore.session.get_session().get_credentials()
 
     def headers(self, method: str, url: str, *, region: str) -> dict[str, str]:

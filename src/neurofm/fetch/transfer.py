@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ from yarl import URL
 from neurofm.errors import UserError
 from neurofm.fetch.hosts import FetchSite
 from neurofm.fetch.landing import Part
-from neurofm.fetch.origins import NoRequest, Origins, Request
+from neurofm.fetch.origins import Origins
+from neurofm.fetch.request import MOST_REDIRECTS, NoRequest, Request
 from neurofm.fetch.waiting import RETRIED, pause_s, retry_after_s
 from neurofm.recording.manifest import FIRST_USE
 
@@ -28,19 +29,27 @@ _BUFFER_BYTES = 1 << 20
 """What is gathered before it is handed to a thread for hashing and writing."""
 _BUFFER_S = 1.0
 """On a slow line it is handed over sooner, so that a crash loses a second's worth."""
-_BEYOND_BYTES = 1 << 20
+_BEYOND_BYTES = 1 << 16
 """How far an answer may go beyond the pinned size before it is cut off: enough to look at."""
 _PROGRESS_BYTES = 1 << 16
-"""A try that brings this much more than all before it does not count against the number of tries."""
+"""A try that brings this much more than all before it (or a hundredth of the file) does not count against the number of
+tries: a line that breaks often still brings the file."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
-_MOST_REDIRECTS = 5
 _PAGE_TRIES = 2
 """A page instead of data may be a passing message of a proxy; asked once more."""
+_WRONG_TRIES = 2
+"""A byte may turn on the way; a file that is wrong twice is wrong at its origin."""
 _PAGE_BYTES = 1 << 16
-_PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json", "application/xml", "text/xml"})
-_PAGE_SUFFIXES = (".html", ".htm", ".json", ".xml", ".gii", ".svg")
-"""Files that may begin like a page, and be served as one."""
+_PAGE_TYPES: Mapping[str, tuple[str, ...]] = {
+    "text/html": (".html", ".htm"),
+    "application/xhtml+xml": (".html", ".htm"),
+    "application/json": (".json",),
+    "application/xml": (".xml", ".gii", ".svg"),
+    "text/xml": (".xml", ".gii", ".svg"),
+}
+"""Types of pages and messages, and the files that may truly be of that type."""
+_PAGE_SUFFIXES = tuple({suffix for suffixes in _PAGE_TYPES.values() for suffix in suffixes})
 _PAGE = re.compile(
     rb"\s*(<!doctype\s+html|<html|(<\?xml[^>]*>\s*)?<error|\{\s*\"(error|message|detail)s?\")", re.IGNORECASE
 )
@@ -73,6 +82,10 @@ class _Passing(Exception):
 
 class _StartOver(_Passing):
     """What is there cannot be gone on with."""
+
+
+class _Wrong(_StartOver):
+    """A whole, fresh answer is not the file."""
 
 
 class _Page(_Passing):
@@ -124,35 +137,24 @@ class Transfer:
             If nothing else can come either: a login is missing or refused.
         """
         state = _State(part=part)
-        tries = pages = 0
-        best = part.size
+        patience = _Patience(site=self.site, part=part)
         renewed = False
         while True:
             try:
                 await self._try(state)
             except _Denied as error:
-                if renewed or not self.origins.renew(part.file, state.request):
+                if renewed or not self.origins.renew(part.file, state.asked):
                     raise Refused(str(error)) from None
                 renewed = True
-                continue
             except NoRequest as error:
                 raise Refused(str(error)) from None
             except (_Passing, aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-                trouble = error
+                wait_s = patience.after(error, host=state.request.host)
+                if isinstance(error, _StartOver):
+                    await self._in_thread(part.restart)
+                await asyncio.sleep(wait_s)
             else:
                 return
-            if isinstance(trouble, _StartOver):
-                await self._in_thread(part.restart)
-            pages += isinstance(trouble, _Page)
-            if pages >= _PAGE_TRIES:
-                raise Refused(str(trouble), wrong=part.size > 0 and not part.prefix_is_old)
-            tries = 0 if part.size >= best + _PROGRESS_BYTES else tries
-            best = max(best, part.size)
-            tries += 1
-            if tries >= self.site.attempts:
-                raise Unreachable(f"{state.request.host}: {_in_words(trouble)}; {tries} tries")
-            asked_s = trouble.asked_s if isinstance(trouble, _Passing) else 0.0
-            await asyncio.sleep(pause_s(tries, site=self.site, asked_s=asked_s))
 
     async def _try(self, state: _State) -> None:
         """Ask once for what is missing and judge the whole; returns only if the part is right."""
@@ -166,17 +168,19 @@ class Transfer:
             if part.size:
                 await self._in_thread(part.begin)
             await self._receive(state)
-            if part.size < part.file.size and not state.length_known:
-                raise _Passing("the answer ended early")
-        if part.digest == FIRST_USE and _is_page(part):
-            raise _page(part.head, state.request)
-        if part.is_right() if part.is_small else await self._in_thread(part.is_right):
-            return
-        if part.prefix_is_old:
-            raise _StartOver("what came does not fit what was there")
-        if _is_page(part):
-            raise _page(part.head, state.request)
-        raise Refused(_difference(part), wrong=True)
+        is_page = _is_page(part)
+        if not (is_page and part.digest == FIRST_USE):
+            if part.is_right() if part.is_small else await self._in_thread(part.is_right):
+                return
+            if part.prefix_is_old:
+                raise _StartOver("what came does not fit what was there")
+        if is_page:
+            trouble = _page(part.head, state.request)
+            await self._in_thread(part.restart)
+            raise trouble
+        if part.size < part.file.size and not state.length_known:
+            raise _Passing("the answer ended early")
+        raise _Wrong(_difference(part))
 
     async def _receive(self, state: _State) -> None:
         part = state.part
@@ -184,6 +188,7 @@ class Transfer:
             state.request = await self._in_thread(lambda: self.origins.request(part.file))
         else:
             state.request = self.origins.request(part.file)
+        state.asked = state.request
         headers = {}
         if part.size:
             headers["Range"] = f"bytes={part.size}-"
@@ -207,7 +212,7 @@ class Transfer:
     @asynccontextmanager
     async def _answer(self, state: _State, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request, following redirects by hand: to another host without credentials."""
-        for _ in range(1 + _MOST_REDIRECTS):
+        for _ in range(1 + MOST_REDIRECTS):
             self.tally.requests += 1
             asked = state.request
             url = URL(asked.url, encoded=True)
@@ -229,7 +234,7 @@ class Transfer:
                         "name its endpoint in site.yaml)"
                     )
                 state.request = asked.redirected(location, keep_form=response.status in _SAME_METHOD)
-        raise Refused(f"{state.request.host}: more than {_MOST_REDIRECTS} redirects")
+        raise Refused(f"{state.request.host}: more than {MOST_REDIRECTS} redirects")
 
     async def _body(self, response: aiohttp.ClientResponse, part: Part) -> None:
         """Receive, while a thread hashes and writes what came before; what came is kept also if the line breaks."""
@@ -243,14 +248,14 @@ class Transfer:
             async for chunk in content.iter_any():
                 gathered.append(chunk)
                 expected += self._count(chunk)
+                if expected > most:
+                    break
                 now = time.monotonic()
                 if sum(map(len, gathered)) < _BUFFER_BYTES and now - since < _BUFFER_S:
                     continue
                 await _done(job)
                 job = self.pool.submit(part.take, gathered)
                 gathered, since = [], now
-                if expected > most:
-                    break
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
             # aiohttp holds back what had come when the line broke; it is as good as the rest.
             content.set_exception(None)  # type: ignore[arg-type]
@@ -279,8 +284,49 @@ class _State:
     """What is known of one file on its way."""
 
     part: Part
+    asked: Request = field(default_factory=lambda: Request(url=""))
     request: Request = field(default_factory=lambda: Request(url=""))
+    """What was asked first, and where redirects led."""
     length_known: bool = False
+
+
+@dataclass(kw_only=True)
+class _Patience:
+    """Decides after each try whether there is another, and when."""
+
+    site: FetchSite
+    part: Part
+    tries: int = 0
+    pages: int = 0
+    wrong: int = 0
+    best: int = field(init=False)
+    """Most bytes that were there after any try."""
+
+    def __post_init__(self) -> None:
+        self.best = self.part.size
+
+    def after(self, trouble: Exception, *, host: str) -> float:
+        """Return how long to wait before the next try.
+
+        Raises
+        ------
+        Refused, Unreachable
+            If there is none.
+        """
+        self.wrong += isinstance(trouble, _Wrong)
+        if self.wrong >= _WRONG_TRIES:
+            raise Refused(str(trouble), wrong=True)
+        self.pages += isinstance(trouble, _Page)
+        if self.pages >= _PAGE_TRIES:
+            raise Refused(str(trouble))
+        if self.part.size > self.best + min(_PROGRESS_BYTES, self.part.file.size // 100):
+            self.tries = 0
+        self.best = max(self.best, self.part.size)
+        self.tries += 1
+        if self.tries >= self.site.attempts:
+            raise Unreachable(f"{host}: {_in_words(trouble)}; {self.tries} tries")
+        asked_s = trouble.asked_s if isinstance(trouble, _Passing) else 0.0
+        return pause_s(self.tries, site=self.site, asked_s=asked_s)
 
 
 async def _done(job: Future[None] | None) -> None:
@@ -307,8 +353,8 @@ async def _check_kind(response: aiohttp.ClientResponse, state: _State) -> None:
     """Recognise a page or a message before it takes the place of what is there already."""
     file = state.part.file
     left = file.size - state.part.size if response.status == HTTPStatus.PARTIAL_CONTENT else file.size
-    is_page = response.content_type in _PAGE_TYPES and response.content_length != left
-    if is_page and not file.path.lower().endswith(_PAGE_SUFFIXES):
+    suffixes = _PAGE_TYPES.get(response.content_type)
+    if suffixes and response.content_length != left and not file.path.lower().endswith(suffixes):
         head = b""
         with suppress(aiohttp.ClientError, TimeoutError):
             async for chunk in response.content.iter_any():

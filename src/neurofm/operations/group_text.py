@@ -77,11 +77,12 @@ def _written(group: str, old: Mapping[str, tuple[Any, str]], datasets: Mapping[s
     if not datasets:
         return [f"{group}: {{}}\n"]
     lines = [f"{group}:\n"]
+    indent = re.match(r" *", next((chunk for _, chunk in old.values()), "  ")).group(0)  # type: ignore[union-attr]
     for name, facts in datasets.items():
         if name in old and old[name][0] == dict(facts):
             lines.append(old[name][1])
         else:
-            lines.append(f"  {name}: {{{', '.join(f'{key}: {_scalar(value)}' for key, value in facts.items())}}}\n")
+            lines.append(f"{indent}{name}: {{{', '.join(f'{key}: {_scalar(value)}' for key, value in facts.items())}}}\n")
     return lines
 
 

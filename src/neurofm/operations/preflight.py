@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich.table import Table
-from rich.text import Text
 
 from neurofm.catalog import CatalogEntry, CrcnsSource, LocalSource, RegistrySource, S3Source, load_entry
 from neurofm.catalog.terms import require_terms
@@ -18,6 +17,7 @@ from neurofm.fetch import is_whole, package_path
 from neurofm.fetch.ledger import FileState, Ledger
 from neurofm.fetch.origins import crcns_login
 from neurofm.fetch.signing import Signer
+from neurofm.fetch.surroundings import Surroundings
 from neurofm.operations.extent import Extent, extent_of
 from neurofm.operations.status import LEDGER
 from neurofm.operations.tables import count_text, hours_text, is_wide, name_cell, size_text, table
@@ -117,14 +117,19 @@ class Forecast:
     """Bytes over the network."""
     kept: int | None
     """Bytes that stay: shards, and raw files under `datasets`; what a remote would hold."""
-    peak: int | None
-    """Most bytes on this disk on the way: what is kept, DVC's copy of it, and raw files in passing."""
-    more: int | None
-    """Bytes of `peak` that are not on this disk yet."""
+    passing: int | None
+    """Most bytes that raw files of a streamed dataset take on the way; one dataset is streamed after the other."""
+    missing: int | None
+    """Bytes of `kept` that are not on this disk yet."""
     about: bool
     """The figures are the catalogue's expectations or were scaled, not counted."""
     problems: tuple[str, ...] = ()
     """Why a run could not succeed, each with its mend."""
+
+    @property
+    def peak(self) -> int | None:
+        """Most bytes on this disk at any time: what is kept, DVC's copy of it, and raw files in passing."""
+        return None if self.kept is None or self.passing is None else self.kept * _COPIES + self.passing
 
 
 def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, root: Path) -> list[Forecast]:
@@ -153,14 +158,19 @@ def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, roo
 
 def disk_problem(forecasts: Sequence[Forecast], *, root: Path) -> str:
     """Say if what is still to be written does not fit on this disk; empty if it does, or nobody knows."""
-    needed = sum(item.more or 0 for item in forecasts)
+    needed = _together([item.missing for item in forecasts], [item.passing for item in forecasts])
     free = shutil.disk_usage(root).free
     if needed <= free:
         return ""
     return (
         f"disk: {size_text(needed)} will be written here, {size_text(free)} are free. Mend: free some disk, take fewer "
-        "subjects (`max_subjects`), or move large datasets to `streamed`"
+        "subjects (`max_subjects`), move large datasets to `streamed`, or lower `disk_budget_gb` in site.yaml"
     )
+
+
+def _together(kept: Sequence[int | None], passing: Sequence[int | None]) -> int:
+    """Return the bytes that all datasets take on this disk, as far as they are known."""
+    return sum(size or 0 for size in kept) * _COPIES + max((size or 0 for size in passing), default=0)
 
 
 def forecast_table(forecasts: Sequence[Forecast], *, site: Site, width: int) -> Table:
@@ -185,7 +195,10 @@ def forecast_table(forecasts: Sequence[Forecast], *, site: Site, width: int) -> 
         *(("all", "", "") if wide else ("all",)),
         _at_least(count_text(sum(item.files or 0 for item in forecasts)), [item.files for item in forecasts]),
         _at_least(size_text(to_come), [item.to_come for item in forecasts]),
-        _at_least(size_text(sum(item.peak or 0 for item in forecasts)), [item.peak for item in forecasts]),
+        _at_least(
+            size_text(_together([item.kept for item in forecasts], [item.passing for item in forecasts])),
+            [item.peak for item in forecasts],
+        ),
         _at_least(hours_text(_hours(to_come, site)), [item.to_come for item in forecasts]),
         _at_least(_price_text(sum(item.kept or 0 for item in forecasts), site), [item.kept for item in forecasts]),
         style="bold",
@@ -202,7 +215,7 @@ def legend(forecasts: Sequence[Forecast], *, site: Site) -> str:
     if any(item.about for item in forecasts):
         lines.append("~: what the catalogue expects, not counted.")
     if any(item.to_come is None or item.kept is None for item in forecasts):
-        lines.append("?: nobody knows before it is pinned.")
+        lines.append("?: not known before the manifest is made.")
     return " ".join(lines)
 
 
@@ -222,11 +235,8 @@ def _forecast(
     shards_here = _folder_size(root / "data" / "shards" / entry.id)
     shards = shards_here or (None if extent.bytes is None else round(extent.bytes * _shard_share(entry)))
     kept = None if raw is None or shards is None else raw + shards
-    peak = None if kept is None or passing is None else kept * _COPIES + passing
-    raw_to_come = to_come if group == "datasets" else 0
-    more = None
-    if peak is not None and raw_to_come is not None and shards is not None and passing is not None:
-        more = (raw_to_come + (0 if shards_here else shards)) * _COPIES + passing
+    raw_missing = to_come if group == "datasets" else 0
+    missing = None if raw_missing is None or shards is None else raw_missing + (0 if shards_here else shards)
     return Forecast(
         dataset=entry.id,
         archive=entry.source.archive,
@@ -234,8 +244,8 @@ def _forecast(
         files=extent.files,
         to_come=to_come,
         kept=kept,
-        peak=peak,
-        more=more,
+        passing=passing,
+        missing=missing,
         about=extent.basis == "entry",
         problems=tuple(problems),
     )
@@ -265,7 +275,7 @@ def _require_credentials(entry: CatalogEntry, *, site: Site) -> None:
     """Refuse where a login is wanted and there is none; the variables to set are named."""
     source, hosts = entry.source, site.fetch.hosts
     if isinstance(source, CrcnsSource):
-        crcns_login(site.fetch)
+        crcns_login(site.fetch, Surroundings())
     if isinstance(source, S3Source) and hosts.place(source.bucket).signed:
         Signer().headers("GET", hosts.object_url(source.bucket, ""), region=hosts.place(source.bucket).region)
 

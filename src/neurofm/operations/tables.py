@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_LOG_WIDTH = 160
+_LOG_WIDTH = 200
 """Columns where nobody looks at a terminal: nothing is cut."""
 _WIDE = 140
 _NAME_WIDTH = 26

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from neurofm.settings import Settings
+
+_HOSTILE = re.compile(r"(^|/)\.{0,2}(/|$)|[\\\x00-\x1f]")
+"""An empty part (so a slash at either end, too), ``.`` or ``..`` as a part, a backslash, a control character."""
 
 
 def safe_relative_path(path: str) -> str:
@@ -18,18 +21,9 @@ def safe_relative_path(path: str) -> str:
     Raises
     ------
     ValueError
-        For absolute paths, ``..``, backslashes, empty parts and control characters.
+        For absolute paths, ``.``, ``..``, backslashes, empty parts and control characters.
     """
-    pure = PurePosixPath(path)
-    hostile = (
-        not path
-        or pure.is_absolute()
-        or ".." in pure.parts
-        or "\\" in path
-        or any(ord(character) < 32 for character in path)
-        or pure.as_posix() != path
-    )
-    if hostile:
+    if _HOSTILE.search(path):
         msg = f"{path!r} is not a plain relative path"
         raise ValueError(msg)
     return path

@@ -29,7 +29,7 @@ ARCHIVES = {
     "openneuro": "OpenNeuro {accession}",
     "openneuro-derivatives": "OpenNeuroDerivatives {accession}",
     "registry": "Python package index: {filename} of {package}, sha256 {sha256}",
-    "s3": "S3 bucket {bucket}, {prefix}",
+    "s3": "S3: {bucket}/{prefix}",
 }
 """What the page calls each kind of source, filled in from its settings."""
 

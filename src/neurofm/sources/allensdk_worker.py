@@ -253,13 +253,11 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(one) for one in value]
-    if str(value) in {"<NA>", "NaT"}:
-        return None
-    if isinstance(value, dt.date):
-        return value.isoformat()
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays
         return _plain(value.tolist())
-    return str(value)
+    if str(value) in {"<NA>", "NaT"}:
+        return None
+    return value.isoformat() if isinstance(value, dt.date) else str(value)
 
 
 if __name__ == "__main__":

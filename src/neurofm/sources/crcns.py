@@ -24,6 +24,7 @@ from neurofm.errors import UserError
 from neurofm.fetch.ask import Ask
 from neurofm.fetch.hosts import FetchSite
 from neurofm.fetch.origins import crcns_login
+from neurofm.fetch.surroundings import Surroundings
 from neurofm.fetch.waiting import RETRIED, is_offline, pause_s, retry_after_s
 from neurofm.recording import ManifestFile
 from neurofm.recording.manifest import FIRST_USE
@@ -162,7 +163,7 @@ class _Portal:
 
     def __init__(self, site: FetchSite) -> None:
         self._site = site
-        self._login = crcns_login(site)
+        self._login = crcns_login(site, Surroundings())
         # Redirects are not followed: they would take the password along.
         self._client = httpx2.Client(timeout=site.timeout_s, limits=httpx2.Limits(max_connections=1))
 

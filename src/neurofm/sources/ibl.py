@@ -65,9 +65,9 @@ def list_files(source: IblSource, *, ask: Ask, work: Path) -> Listing:
     """List the datasets of a tag that the globs leave and that are in the bucket.
 
     Paths are those of the ALF tree, ``lab/Subjects/subject/date/number/alf/..``, without UUID, so that ONE reads what
-    was fetched. Datasets that ONE does not offer (quality control ``CRITICAL``), that the table marks as not existing
-    or that are not in the bucket are left out and counted on stderr. The digest is the table's MD5; where it has none,
-    the object's ETag.
+    was fetched. Datasets that ONE does not offer (quality control ``CRITICAL``) are left out; those that the table
+    marks as not existing or that are not in the bucket too, and these are counted on stderr. The digest is the table's
+    MD5; where it has none, the object's ETag.
 
     Raises
     ------

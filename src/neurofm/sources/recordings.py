@@ -57,6 +57,7 @@ def recordings_of(
     """
     found = _main_files(paths, rule, where=where)
     known = frozenset(paths)
+    side_files = _SideFiles(paths, rule.extra)
     recordings = []
     for main in found:
         files = {"main": main.path} | {
@@ -65,12 +66,12 @@ def recordings_of(
         recordings.append(
             ManifestRecording(
                 id=main.id,
-                subject=f"{namespace}:{main.labels['subject']}",
+                subject=f"{namespace}:{_respelt(main.labels['subject'], rule)}",
                 session=main.labels.get("session", ""),
                 run=main.labels.get("run", ""),
                 task=main.labels.get("task", ""),
                 files=files,
-                extra=_extra_files(paths, rule.extra, main.labels, but=frozenset(files.values())),
+                extra=side_files.of(main.labels, but=frozenset(files.values())),
             )
         )
     return tuple(recordings)
@@ -97,6 +98,12 @@ def _main_files(paths: Sequence[str], rule: RecordingRule, *, where: str) -> lis
             mend="correct the pattern: it must match a main file's whole path, relative to the dataset's root",
         )
     return [by_id[name] for name in sorted(by_id)]
+
+
+def _respelt(label: str, rule: RecordingRule) -> str:
+    for text, instead in rule.respell.items():
+        label = label.replace(text, instead)
+    return label
 
 
 def _labels(match: re.Match[str], rule: RecordingRule, *, path: str, where: str) -> dict[str, str]:
@@ -136,17 +143,24 @@ def _role_file(role: str, template: str, main: _Found, *, known: frozenset[str],
     return path
 
 
-def _extra_files(
-    paths: Sequence[str], pattern: str, labels: Mapping[str, str], *, but: frozenset[str]
-) -> tuple[str, ...]:
-    """Return the side files of one recording: those whose named groups, where they match, agree with its labels."""
-    if not pattern:
-        return ()
-    extra = []
-    for path in sorted(paths):
-        match = re.fullmatch(pattern, path)
-        if match is None or path in but:
-            continue
-        if all(value is None or labels.get(name) == value for name, value in match.groupdict().items()):
-            extra.append(path)
-    return tuple(extra)
+class _SideFiles:
+    """Side files by the labels that their paths carry: each path is matched once, however many recordings there are."""
+
+    def __init__(self, paths: Sequence[str], pattern: str) -> None:
+        self._by_labels: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+        compiled = re.compile(pattern)
+        for path in paths if pattern else ():
+            match = compiled.fullmatch(path)
+            if match is not None:
+                labels = {name: value for name, value in match.groupdict().items() if value is not None}
+                with_names = self._by_labels.setdefault(tuple(labels), {})
+                with_names.setdefault(tuple(labels.values()), []).append(path)
+
+    def of(self, labels: Mapping[str, str], *, but: frozenset[str]) -> tuple[str, ...]:
+        """Return the side files of one recording: those whose named groups, where they match, agree with its labels."""
+        found = {
+            path
+            for names, with_names in self._by_labels.items()
+            for path in with_names.get(tuple(labels.get(name, "") for name in names), ())
+        }
+        return tuple(sorted(found - but))

@@ -16,7 +16,8 @@ from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.fetch import FetchSite, fetch_some, open_ledger
 from neurofm.fetch.waiting import alone
-from neurofm.ingest import IngestTask, UnitPlan, digests_taken
+from neurofm.ingest.plan import UnitPlan, digests_taken
+from neurofm.ingest.recording import IngestTask
 from neurofm.preprocess import Common
 from neurofm.recording import Manifest
 from neurofm.settings import Settings

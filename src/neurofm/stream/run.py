@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from neurofm.errors import UserError
 from neurofm.fetch import FetchSummary
-from neurofm.ingest import IngestTask, UnitPlan, inputs_of
+from neurofm.ingest.plan import UnitPlan, inputs_of
+from neurofm.ingest.recording import IngestTask
 from neurofm.progress import Progressing
 from neurofm.recording import ManifestFile, UnitStatus
 from neurofm.stream.raw_files import Item, RawFiles, amount

@@ -1,0 +1,223 @@
+"""Profiles are merged into params.yaml whole or not at all, with every comment kept that still has its line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from neurofm.catalog import load_entry, read_yaml
+from neurofm.errors import UserError
+from neurofm.operations.group_text import with_group
+from neurofm.operations.profiles import (
+    Budget,
+    Profile,
+    load_profile,
+    plan_profile,
+    profile_names,
+    write_profile,
+)
+from neurofm.params import GROUPS, load_params
+from neurofm.recording import Modality
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAMES = profile_names(PROJECT)
+EACH = [(name, budget) for name in NAMES for budget in Budget]
+
+
+def used(root: Path, name: str, budget: Budget) -> None:
+    write_profile(plan_profile(name, budget, root=root), root=root)
+
+
+def groups_of(root: Path) -> dict[str, dict[str, Any]]:
+    content = read_yaml(root / "params.yaml")
+    return {group: content[group] for group in GROUPS}
+
+
+def leaves(settings: Any, name: str = "") -> set[str]:
+    if not isinstance(settings, dict):
+        return {name}
+    return set().union(*(leaves(value, f"{name}.{key}") for key, value in settings.items()), set())
+
+
+def test_the_mixes_that_are_promised_are_there() -> None:
+    assert {"training-plan", "resting-eeg-fmri", "hbn", "sample"} <= set(NAMES)
+
+
+def test_the_default_is_the_sample() -> None:
+    assert plan_profile("sample", Budget.BALANCED, root=PROJECT).diff == ""
+
+
+def test_shares_of_the_training_plan() -> None:
+    shares = load_profile("training-plan", root=PROJECT).datasets
+    assert math.fsum(share for share in shares.values() if share) == pytest.approx(1.0)
+    of_archive: dict[str, float] = {}
+    for dataset, share in shares.items():
+        assert share is not None
+        entry = load_entry(dataset, root=PROJECT)
+        lab = "calcium" if entry.modality is Modality.CALCIUM else entry.subject_namespace
+        lab = "miniscope" if entry.modality is Modality.MINISCOPE else lab
+        of_archive[lab] = of_archive.get(lab, 0) + share
+    assert of_archive["allen"] == pytest.approx(0.40)
+    assert 0.20 <= of_archive["calcium"] <= 0.25
+    assert of_archive["ibl"] == pytest.approx(0.20)
+    assert of_archive["buzsaki-hc-11"] == pytest.approx(0.10)
+    assert 0.05 <= of_archive["miniscope"] <= 0.10
+
+
+@pytest.mark.parametrize(("name", "budget"), EACH)
+def test_each_profile_and_budget_makes_settings_that_hold(project: Path, name: str, budget: Budget) -> None:
+    used(project, name, budget)
+    params = load_params(project)
+    assert set(params.all_datasets) == set(load_profile(name, root=project).taken(budget))
+    shared_out = {modality for modality, share in params.pretrain.shares.of().items() if share}
+    assert {chosen.modality for chosen in params.all_datasets.values()} <= shared_out
+    for dataset in params.datasets:
+        assert load_entry(dataset, root=project).redistribute
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_larger_budget_takes_no_less(name: str) -> None:
+    profile = load_profile(name, root=PROJECT)
+    for smaller, larger in ((Budget.QUICK, Budget.BALANCED), (Budget.BALANCED, Budget.MAXIMUM)):
+        for dataset in profile.datasets:
+            few, many = (profile.budgets[budget].max_subjects.get(dataset, math.inf) for budget in (smaller, larger))
+            assert few <= many, (dataset, smaller)
+
+
+def test_one_profile_leaves_nothing_of_another_behind(project: Path) -> None:
+    sets = {
+        name: leaves(load_profile(name, root=project).settings) | leaves(budget.settings)
+        for name in NAMES
+        for budget in load_profile(name, root=project).budgets.values()
+    }
+    # Modalities' shares follow from the datasets' where these have shares.
+    sets = {name: {key for key in keys if ".shares" not in key} for name, keys in sets.items()}
+    assert len({frozenset(keys) for keys in sets.values()}) == 1, sets
+    before = read_yaml(project / "params.yaml")
+    for name in [*NAMES, "sample"]:
+        used(project, name, Budget.BALANCED)
+    assert read_yaml(project / "params.yaml") == before
+
+
+def test_comments_blank_lines_and_folders_of_ones_own_stay(project: Path) -> None:
+    path = project / "params.yaml"
+    own = "  mine: {modality: fmri, reader: tables, path: /data/mine}   # of our lab\n"
+    text = path.read_text().replace("local: {}  ", f"local:  # ours\n{own}#", 1)
+    path.write_text(text)
+    (project / "data" / "catalog" / "mine.yaml").write_text(
+        (project / "data" / "catalog" / "adni.yaml").read_text().replace("adni", "mine").replace("../data", "/data")
+    )
+    load_params(project)
+    comments = [line.partition("#")[2] for line in text.splitlines() if "#" in line and " hcp-rest:" not in line]
+    used(project, "training-plan", Budget.QUICK)
+    after = path.read_text()
+    assert own in after
+    for comment in comments:
+        assert comment in after
+    assert after.count("\n\n") == text.count("\n\n")
+    assert load_params(project).all_datasets["mine"]
+
+
+def test_a_file_that_changed_meanwhile_is_not_overwritten(project: Path) -> None:
+    plan = plan_profile("training-plan", Budget.QUICK, root=project)
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("seed: 1", "seed: 2"))
+    with pytest.raises(UserError, match="changed in the meantime"):
+        write_profile(plan, root=project)
+
+
+GOOD: dict[str, Any] = {
+    "title": "test",
+    "datasets": {"gw-rest": 0.5, "a2929-hd": 0.5},
+    "keep_raw_below_gb": 1.0,
+    "budgets": {name: {} for name in ("maximum", "balanced", "quick")},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"datasets": {"nobody": 1.0}}, r"nobody\.yaml: no such file"),
+        ({"datasets": {"gw-rest": 0.5, "a2929-hd": 0.4}}, r"the shares sum to 0\.9, not to 1"),
+        ({"datasets": {"gw-rest": 0.5, "a2929-hd": None}}, r"give every dataset a share, or none"),
+        ({"datasets": {"gw-rest": 1.5, "a2929-hd": -0.5}}, r"a share must be greater than 0"),
+        ({"settings": {"pretrian": {"steps": 1}}}, r"`pretrian`: there is no such setting in params\.yaml"),
+        ({"settings": {"pretrain": {"stepps": 1}}}, r"`pretrain\.stepps`: there is no such setting"),
+        ({"settings": {"pretrain": {"steps": "many"}}}, r"`pretrain\.steps`: .*got 'many'"),
+        ({"settings": {"split": 3}}, r"`split`: .*"),
+        ({"budgets": {"maximum": {}, "balanced": {}}}, r"quick is missing"),
+        ({"budgets": GOOD["budgets"] | {"huge": {}}}, r"`budgets\.huge"),
+        ({"budgets": GOOD["budgets"] | {"quick": {"max_subjects": {"hcp-rest": 1}}}}, r"hcp-rest is not one of"),
+        ({"budgets": GOOD["budgets"] | {"quick": {"settings": {"split": {"folds": 1}}}}}, r"set the same keys"),
+        (
+            {"budgets": GOOD["budgets"] | {"quick": {"max_subjects": {"gw-rest": 0, "a2929-hd": 0}}}},
+            r"every dataset out",
+        ),
+        ({"extra": 1}, r"`extra`: unknown key"),
+    ],
+)
+def test_a_broken_profile_is_refused_before_anything_is_written(
+    project: Path, change: dict[str, Any], told: str
+) -> None:
+    with (project / "data" / "profiles" / "broken.yaml").open("w") as file:
+        YAML().dump(GOOD | change, file)
+    before = (project / "params.yaml").read_bytes()
+    with pytest.raises(UserError, match=told):
+        used(project, "broken", Budget.QUICK)
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_an_unknown_profile_names_the_known_ones(project: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.yaml: no such profile\. Mend: choose one of .*sample"):
+        plan_profile("nothing", Budget.QUICK, root=project)
+
+
+def test_shares_and_group_of_a_dataset(project: Path) -> None:
+    facts = GOOD | {
+        "datasets": {"gw-rest": 0.2, "hcp-rest": 0.3, "a2929-hd": 0.4, "adni": 0.1},
+        "keep_raw_below_gb": 0.005,
+        "budgets": GOOD["budgets"] | {"quick": {"max_subjects": {"gw-rest": 2, "a2929-hd": 0}}},
+    }
+    Profile.parse(facts, where="test", mend="")
+    with (project / "data" / "profiles" / "mix.yaml").open("w") as file:
+        YAML().dump(facts, file)
+    used(project, "mix", Budget.MAXIMUM)
+    groups = groups_of(project)
+    assert groups["datasets"] == {"gw-rest": {"modality": "fmri", "reader": "tables"}}
+    assert set(groups["streamed"]) == {"hcp-rest", "a2929-hd"}  # not to be handed on; larger than 5 MB
+    assert groups["local"] == {"adni": {"modality": "fmri", "reader": "tables", "path": "../data/adni"}}
+    pretrain = load_params(project).pretrain
+    assert pretrain.shares.of() == {"spikes": 0.4, "calcium": 0, "miniscope": 0, "fmri": 0.6, "eeg": 0}
+    assert pretrain.dataset_shares == facts["datasets"]
+    used(project, "mix", Budget.QUICK)
+    assert groups_of(project)["datasets"]["gw-rest"]["max_subjects"] == 2
+    assert set(load_params(project).pretrain.dataset_shares) == {"gw-rest", "hcp-rest", "adni"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "datasets: {b: {modality: eeg, reader: bids}, c: {modality: eeg, reader: bids}}\nsplit: {folds: 3}\n",
+        "datasets:\n  # about a\n  a:\n    modality: eeg   # x\n    reader: bids\n\n  # about b\n  b: {modality: eeg, reader: bids}\n\n"
+        "# about the split\nsplit:\n  folds: 3\n",
+        "split:\n  folds: 3\ndatasets:\n    b:\n        modality: eeg\n        reader: bids\n",
+        "split:\n  folds: 3\n",
+        "datasets:   # none yet\nsplit: {folds: 3}\n",
+    ],
+)
+def test_groups_are_rewritten_in_whatever_form_they_stand(text: str) -> None:
+    wanted = {"b": {"modality": "eeg", "reader": "bids"}, "new-1": {"modality": "fmri", "path": "../a b's"}}
+    yaml = YAML(typ="safe", pure=True)
+    before = yaml.load(text)
+    after = with_group(text, "datasets", wanted)
+    assert yaml.load(after) == before | {"datasets": wanted}
+    for comment in ("# about b", "# about the split", "# none yet"):
+        assert (comment in text) == (comment in after)
+    assert "# about a" not in after
+    emptied = with_group(after, "datasets", {})
+    assert yaml.load(emptied) == before | {"datasets": {}}
+    assert with_group(emptied, "datasets", {}) == emptied
