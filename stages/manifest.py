@@ -12,7 +12,7 @@ from neurofm.sources import build_manifest, write_manifest
 
 def main(dataset: str) -> None:
     """Write ``data/manifests/<dataset>.json``."""
-    max_subjects = load_params().all_datasets[dataset].max_subjects
+    max_subjects = load_params(dataset=dataset).all_datasets[dataset].max_subjects
     entry = load_entry(dataset)
     require_terms(entry)
     manifest = build_manifest(entry, root=Path(), site=load_site().fetch, max_subjects=max_subjects)

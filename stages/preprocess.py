@@ -15,7 +15,7 @@ from neurofm.units import LocalExecutor
 
 def main(dataset: str) -> None:
     """Fill ``data/shards/<dataset>/`` and say how each recording ended."""
-    settings = load_params().preprocess
+    settings = load_params(dataset=dataset, groups=("datasets", "local")).preprocess
     entry, manifest = load_entry(dataset), read_manifest(Path(f"data/manifests/{dataset}.json"))
     raw = Path(entry.source.path) if isinstance(entry.source, LocalSource) else Path(f"data/raw/{dataset}")
     summary = ingest_dataset(

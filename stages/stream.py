@@ -4,20 +4,22 @@ import sys
 from pathlib import Path
 
 from neurofm.catalog import load_entry
+from neurofm.catalog.terms import require_terms
 from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
-from neurofm.ingest.dataset import quality_report, refuse_too_many_failures
+from neurofm.ingest.dataset import quality_report
 from neurofm.ingest.recording import ingest
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
-from neurofm.stream import refuse_unfetched, stream_dataset
+from neurofm.stream import refuse_failures, stream_dataset
 from neurofm.units import LocalExecutor
 
 
 def main(dataset: str) -> None:
     """Fill ``data/shards/<dataset>/`` and say how each recording ended."""
-    settings, site = load_params().preprocess, load_site()
+    settings, site = load_params(dataset=dataset, groups=("streamed",)).preprocess, load_site()
     entry, manifest = load_entry(dataset), read_manifest(Path(f"data/manifests/{dataset}.json"))
+    require_terms(entry)
     summary = stream_dataset(
         entry,
         manifest,
@@ -33,8 +35,7 @@ def main(dataset: str) -> None:
     report = quality_report(dataset, manifest, summary.units, shards=Path(f"data/shards/{dataset}"))
     write_json(Path(f"metrics/quality/{dataset}.json"), report)
     print(f"{dataset}: {summary.units.ran} recordings to do, {summary.fetched_files} files fetched and removed again")
-    refuse_unfetched(dataset, summary)
-    refuse_too_many_failures(dataset, summary.units, max_failed_fraction=settings.max_failed_fraction)
+    refuse_failures(dataset, summary, max_failed_fraction=settings.max_failed_fraction)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,20 @@ def test_a_wrong_catalogue_entry_is_named(root: Path, change: Change, told: str)
         load_params(root)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "groups", "told"),
+    [
+        ("hcp-rest", ("datasets", "local"), "stands under `streamed`; this stage is for `datasets` and `local`"),
+        ("gw-rest", ("streamed",), "stands under `datasets`; this stage is for `streamed`"),
+        ("nobody", ("streamed",), "stands in no group"),
+    ],
+)
+def test_a_stage_by_hand_refuses_a_dataset_of_another_group(dataset: str, groups: tuple[str, ...], told: str) -> None:
+    assert load_params(PROJECT, dataset="hcp-rest", groups=("streamed",))
+    with pytest.raises(UserError, match=f"`{dataset}` {told}"):
+        load_params(PROJECT, dataset=dataset, groups=groups)
+
+
 @pytest.mark.parametrize("group", ["datasets", "streamed"])
 def test_a_folder_of_ones_own_is_local_and_nothing_else(root: Path, group: str) -> None:
     path = root / "data" / "catalog" / "gw-rest.yaml"

@@ -14,13 +14,12 @@ import pytest
 from neurofm.catalog import load_entry
 from neurofm.errors import UserError
 from neurofm.fetch.ledger import FileState
-from neurofm.ingest.dataset import refuse_too_many_failures
 from neurofm.ingest.recording import IngestTask, ingest
 from neurofm.params import load_params
 from neurofm.recording import UnitStatus
 from neurofm.shards import read_shard
 from neurofm.sources import build_manifest
-from neurofm.stream import refuse_unfetched, stream_dataset
+from neurofm.stream import refuse_failures, stream_dataset
 from neurofm.units import Outcome, Receipt, Unit
 from tests.servers.http_files import Fault, FileServer
 from tests.streamed import PATIENT, PROJECT, SIDE, Streamed, Threads, Watch, bytes_in, real_files
@@ -179,10 +178,9 @@ def test_a_refused_file_costs_its_recording_only_and_is_not_asked_for_again(
     assert "404" in summary.units.reasons[left_out]
     assert not summary.not_come
     assert len(lab.shards()) == SUBJECTS - 1
-    refuse_unfetched("pixar", summary)
-    refuse_too_many_failures("pixar", summary.units, max_failed_fraction=0.25)
-    with pytest.raises(UserError, match="1 of 4 recordings failed"):
-        refuse_too_many_failures("pixar", summary.units, max_failed_fraction=0.2)
+    refuse_failures("pixar", summary, max_failed_fraction=0.25)
+    with pytest.raises(UserError, match=r"1 of 4 recordings failed .*only with NEUROFM_RETRY=pixar"):
+        refuse_failures("pixar", summary, max_failed_fraction=0.2)
     assert lab.ledger()[first].state is FileState.QUARANTINED
     server.forget()
     again = lab.stream()
@@ -207,9 +205,9 @@ def test_what_did_not_come_for_now_fails_the_stage_at_its_end(lab: Streamed, ser
     server.always[f"/{first}"] = Fault(status=503)
     summary = lab.stream()
     assert len(lab.shards()) == SUBJECTS - 1
-    refuse_too_many_failures("pixar", summary.units, max_failed_fraction=0.5)
+    # However many may fail: what may still come has to be asked for again.
     with pytest.raises(UserError, match=rf"1 files did not come for now: {first}: .*503.*`dvc repro` again"):
-        refuse_unfetched("pixar", summary)
+        refuse_failures("pixar", summary, max_failed_fraction=1.0)
     server.always.clear()
     server.forget()
     assert not lab.stream().units.failed
@@ -337,6 +335,11 @@ def test_an_unreadable_recording_is_fetched_again_only_when_something_changed(
     again = damaged.stream()
     assert again.units.reasons == summary.units.reasons
     assert asked(server) == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEUROFM_RETRY", "pixar")
+        assert damaged.stream().units.failed == (failed,)
+    assert sorted(asked(server)) == [SIDE, first]
+    server.forget()
     damaged.changed(highpass_hz=0.01).stream()
     assert first in asked(server)
 

@@ -106,16 +106,30 @@ class Site(Settings):
     """Of the storage that artefacts are kept on, for what preflight foretells."""
 
 
-def load_params(root: Path = Path()) -> Params:
+def load_params(root: Path = Path(), *, dataset: str = "", groups: tuple[str, ...] = GROUPS) -> Params:
     """Read and validate ``params.yaml`` and every catalogue entry that it names.
+
+    Parameters
+    ----------
+    root
+        The project's root.
+    dataset, groups
+        For a stage that does one dataset: which, and the groups that the stage is for.
 
     Raises
     ------
     UserError
-        In one line that names the key.
+        In one line that names the key; or if `dataset` stands in none of `groups`, for a stage that is run by hand.
     """
     path = root / PARAMS
-    return check_params(read_yaml(path), root=root, where=str(path))
+    params = check_params(read_yaml(path), root=root, where=str(path))
+    if dataset and not any(dataset in getattr(params, group) for group in groups):
+        there = next((f"under `{group}`" for group in GROUPS if dataset in getattr(params, group)), "in no group")
+        raise UserError(
+            f"{path}: `{dataset}` stands {there}; this stage is for {' and '.join(f'`{group}`' for group in groups)}.",
+            mend="run the stage of its group (`stream` for `streamed`, `preprocess` for the others), or correct the id",
+        )
+    return params
 
 
 def check_params(content: Any, *, root: Path, where: str) -> Params:

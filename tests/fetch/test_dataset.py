@@ -51,7 +51,7 @@ def test_wanted_members_only_and_second_run_asks_nobody(
     index: Index, entry: CatalogEntry, wanted: dict[str, bytes], tmp_path: Path
 ) -> None:
     size = len(index.files[SDIST])
-    assert fetched(entry, tmp_path) == FetchSummary(fetched_files=len(wanted), fetched_bytes=size, kept_files=0)
+    assert fetched(entry, tmp_path) == FetchSummary(fetched_files=len(wanted), fetched_bytes=size, requests=2)
     assert there(tmp_path / "raw" / "tiny") == expected(wanted)
     index.asked.clear()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "raw").rglob("*")}
@@ -179,7 +179,10 @@ def test_damaged_raw_file_is_replaced_and_strangers_go(
 
 
 def test_manifest_of_another_state_is_refused(entry: CatalogEntry, tmp_path: Path) -> None:
-    stale = manifest_of(entry).model_copy(update={"files": manifest_of(entry).files[1:]})
+    first, *others = manifest_of(entry).files
+    stale = manifest_of(entry).model_copy(
+        update={"files": (first.model_copy(update={"size": first.size + 1}), *others)}
+    )
     with pytest.raises(UserError, match="neurofm run manifest --dataset tiny"):
         fetch_dataset(entry, stale, raw=tmp_path / "raw", work=tmp_path / "work")
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from neurofm.fetch import FileState
-from tests.servers.http_files import FileServer, Request
+from neurofm.recording import UnitStatus
+from tests.servers.http_files import Fault, FileServer, Request
 from tests.streamed import PROJECT, SIDE, Streamed, Watch, digests_in, real_files
 
 SUBJECTS = 10
@@ -33,7 +34,7 @@ if __name__ == "__main__":
     told = json.loads(sys.argv[1])
     files = real_files(Path(told["data"]), subjects=told["subjects"])
     lab = Streamed(Path(told["root"]), told["url"], files)
-    summary = lab.stream(executor=LocalExecutor(ingest, workers=2), budget_bytes=told["budget"])
+    summary = lab.stream(executor=LocalExecutor(ingest, workers=1), budget_bytes=told["budget"])
     print(json.dumps({"failed": summary.units.reasons, "fetched": summary.fetched_files}))
 """
 
@@ -126,6 +127,20 @@ def test_a_small_disk_and_kills_cost_nothing_twice(small_disk: Path, tmp_path: P
         assert digests_in(lab.root / "shards") == shards
     assert one < watch.most <= budget
     assert watch.looks > 1000
+
+
+def test_wrong_bytes_are_set_aside_on_another_disk(small_disk: Path, shared_data: Path) -> None:
+    files = real_files(shared_data, subjects=3)
+    first = max(files)
+    with FileServer({f"/{path}": content for path, content in files.items()}) as server:
+        server.always[f"/{first}"] = Fault(flip=1000)
+        lab = Streamed(small_disk.parents[1], server.url, files)
+        summary = lab.stream(budget_bytes=200_000)
+    (left_out,) = summary.units.failed
+    assert summary.units.statuses[left_out] is UnitStatus.UNAVAILABLE
+    assert lab.ledger()[first].state is FileState.QUARANTINED
+    assert lab.raw_files() == []
+    assert len(lab.shards()) == 2
 
 
 def _start(tmp_path: Path, lab: Streamed, *, data: Path, budget: int) -> subprocess.Popen[str]:

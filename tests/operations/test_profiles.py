@@ -198,12 +198,27 @@ def test_shares_and_group_of_a_dataset(project: Path) -> None:
     assert set(load_params(project).pretrain.dataset_shares) == {"gw-rest", "hcp-rest", "adni"}
 
 
+COMMENTED = """\
+datasets:
+  # about a
+  a:
+    modality: eeg   # x
+    reader: bids
+
+  # about b
+  b: {modality: eeg, reader: bids}
+
+# about the split
+split:
+  folds: 3
+"""
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "datasets: {b: {modality: eeg, reader: bids}, c: {modality: eeg, reader: bids}}\nsplit: {folds: 3}\n",
-        "datasets:\n  # about a\n  a:\n    modality: eeg   # x\n    reader: bids\n\n  # about b\n  b: {modality: eeg, reader: bids}\n\n"
-        "# about the split\nsplit:\n  folds: 3\n",
+        COMMENTED,
         "split:\n  folds: 3\ndatasets:\n    b:\n        modality: eeg\n        reader: bids\n",
         "split:\n  folds: 3\n",
         "datasets:   # none yet\nsplit: {folds: 3}\n",

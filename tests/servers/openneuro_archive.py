@@ -97,6 +97,8 @@ def _hbn_files(shared_data: Path) -> dict[str, bytes]:
     recorded = (eeg / "eeglab_sample" / "eeglab_data.set").read_bytes()
     # Two subjects with the same bytes have one key, and its log names two objects.
     files |= {REST[0]: recorded, REST[1]: recorded, REST[2]: recorded[: len(recorded) // 2]}
+    # A small file with spaces in its name, and with the bytes of another.
+    files["code/all participants.tsv"] = files["participants.tsv"]
     files[FILM] = (eeg / "eegmat" / "Subject00_2.edf").read_bytes()
     return files
 

@@ -1,4 +1,4 @@
-"""Trees and logs that nobody writes by accident, and those that people do write: keys, remotes, links, hostile names."""
+"""Trees and logs of every kind that people write, and those that nobody writes by accident."""
 
 from __future__ import annotations
 
@@ -108,8 +108,11 @@ BASE64 = base64.b64encode(f"v#{NAME}".encode()).decode()
         # The newest of several, whatever the lines' order; one that was withdrawn is none.
         ([version_line("new", NAME, seconds=20), version_line("old", NAME, seconds=10)], NAME, "new"),
         (
-            [version_line("kept", NAME, seconds=10), version_line("gone", NAME, seconds=20)]
-            + [f"30s {UUID}:V -gone#{NAME}\n".encode()],
+            [
+                version_line("kept", NAME, seconds=10),
+                version_line("gone", NAME, seconds=20),
+                f"30s {UUID}:V -gone#{NAME}\n".encode(),
+            ],
             NAME,
             "kept",
         ),
@@ -248,7 +251,7 @@ def test_a_key_without_size_is_refused_where_it_is_wanted(tmp_path: Path, reposi
 @pytest.mark.parametrize("version", ["9.9.9", "1.0.0^{/x}", "--upload-pack=x", "main"])
 def test_a_version_that_is_not_there(tmp_path: Path, repository: BareRepository, version: str) -> None:
     repository.commit({"README": b"fine\n"}, tag="1.0.0")
-    with pytest.raises(UserError, match="9.9.9|not a tag|main"):
+    with pytest.raises(UserError, match=r"9\.9\.9|not a tag|main"):
         listed(tmp_path, version=version)
 
 

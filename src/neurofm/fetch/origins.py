@@ -97,6 +97,9 @@ class Origins:
         host = urlsplit(file.origin).hostname
         if not host:
             raise NoRequest(f"{rest!r} names no host")
+        key = os.environ.get("DANDI_API_KEY", "")
+        if key and file.origin.startswith(self._site.hosts.dandi_api.rstrip("/") + "/"):
+            return Request(url=file.origin, headers={"Authorization": f"token {key}"})
         login = self.surroundings.login(host)
         if login is None:
             return Request(url=file.origin)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import botocore.session
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-
 from neurofm.errors import UserError
 
 
@@ -18,6 +14,8 @@ class Signer:
     """
 
     def __init__(self) -> None:
+        import botocore.session  # noqa: PLC0415  # half a second, for private buckets only
+
         # At level DEBUG botocore writes what it signs into the log, the session's token with it.
         logging.getLogger("botocore.auth").setLevel(logging.INFO)
         self._credentials = botocore.session.get_session().get_credentials()
@@ -35,6 +33,9 @@ class Signer:
                 f"no credentials for {url.partition('?')[0]}.",
                 mend="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)",
             )
+        from botocore.auth import S3SigV4Auth  # noqa: PLC0415
+        from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+
         request = AWSRequest(method=method, url=url)
         S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", region).add_auth(request)
         return dict(request.headers.items())

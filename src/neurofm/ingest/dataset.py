@@ -111,7 +111,13 @@ def quality_report(dataset: str, manifest: Manifest, summary: UnitSummary, *, sh
     return {"dataset": dataset, "recordings": recordings}
 
 
-def refuse_too_many_failures(dataset: str, summary: UnitSummary, *, max_failed_fraction: float) -> None:
+def refuse_too_many_failures(
+    dataset: str,
+    summary: UnitSummary,
+    *,
+    max_failed_fraction: float,
+    mend: str = "replace or leave out the files named (the other recordings are done and kept), then `dvc repro` again",
+) -> None:
     """Fail a stage in which too many recordings failed.
 
     Raises
@@ -125,7 +131,7 @@ def refuse_too_many_failures(dataset: str, summary: UnitSummary, *, max_failed_f
     shown = "; ".join(f"{unit}: {summary.reasons.get(unit, 'no reason')}" for unit in failed[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     raise UserError(
-        f"preprocess {dataset}: {len(failed)} of {len(summary.statuses)} recordings failed "
+        f"{dataset}: {len(failed)} of {len(summary.statuses)} recordings failed "
         f"(`preprocess.max_failed_fraction` allows {max_failed_fraction:g}): {shown}{more}.",
-        mend="replace or leave out the files named (the other recordings are done and kept), then `dvc repro` again",
+        mend=mend,
     )

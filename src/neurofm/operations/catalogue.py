@@ -18,7 +18,7 @@ from neurofm.sources import is_pinned
 
 NOT_CHECKED = "not checked"
 _SHOWN_FILES = 3
-_ARCHIVE_WIDTH = 14
+_ARCHIVE_WIDTH = 13
 _BASIS = {
     "manifest": "counted in its manifest",
     "pins": "counted in the list that it is pinned to",
@@ -77,7 +77,7 @@ def list_table(summaries: Sequence[dict[str, Any]], *, width: int) -> Table:
         if line["pinned"]:
             pinned = Text("hashed here" if line["archive"] == "local" else "pinned")
         unchecked = len(line["not_checked"])
-        facts = Text(f"{unchecked} {NOT_CHECKED}", style="yellow") if unchecked else Text("checked")
+        facts = Text(f"{unchecked} unchecked", style="yellow") if unchecked else Text("checked")
         counts = (line["modality"], count_text(line["subjects"]), size_text(line["bytes"]))
         archive, version = line["archive"], _short(line["version"])
         if is_wide(width):
@@ -85,7 +85,7 @@ def list_table(summaries: Sequence[dict[str, Any]], *, width: int) -> Table:
         else:
             name = name_cell(line["id"], line["licence"], width=width)
             # The longest name of an archive is broken at its hyphen.
-            where = "\n".join([*textwrap.wrap(archive, _ARCHIVE_WIDTH), version[:_ARCHIVE_WIDTH]])
+            where = "\n".join([*textwrap.wrap(archive, _ARCHIVE_WIDTH), *textwrap.wrap(version, _ARCHIVE_WIDTH)])
             made.add_row(name, where, *counts, pinned.append("\n").append(facts))
     return made
 
@@ -98,7 +98,7 @@ def show_table(entry: CatalogEntry, *, root: Path) -> Table:
     unchecked = {name for name, checked in entry.verified.items() if not checked}
     for name, value in facts_of(entry):
         text = Text(value)
-        if name in unchecked:
+        if any(name == mark or name.startswith(f"{mark}.") for mark in unchecked):
             text.append(f"  ({NOT_CHECKED})", style="yellow")
         made.add_row(Text(name, style="bold"), text)
     extent = extent_of(entry, root=root)
@@ -118,9 +118,9 @@ def facts_of(entry: CatalogEntry) -> Iterator[tuple[str, str]]:
 
 
 def fact_names(entry: CatalogEntry) -> frozenset[str]:
-    """Return the dotted names that `CatalogEntry.verified` may use: those of facts that the entry states."""
-    names = {name for name, _ in facts_of(entry)}
-    return frozenset(names | {name.rpartition(".")[0] for name in names if "." in name})
+    """Return the dotted names that `CatalogEntry.verified` may use: facts that the entry states, and their sections."""
+    parts = [name.split(".") for name, _ in facts_of(entry)]
+    return frozenset(".".join(part[:length]) for part in parts for length in range(1, len(part) + 1))
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:

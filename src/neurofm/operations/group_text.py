@@ -82,7 +82,8 @@ def _written(group: str, old: Mapping[str, tuple[Any, str]], datasets: Mapping[s
         if name in old and old[name][0] == dict(facts):
             lines.append(old[name][1])
         else:
-            lines.append(f"{indent}{name}: {{{', '.join(f'{key}: {_scalar(value)}' for key, value in facts.items())}}}\n")
+            written = ", ".join(f"{key}: {_scalar(value)}" for key, value in facts.items())
+            lines.append(f"{indent}{name}: {{{written}}}\n")
     return lines
 
 

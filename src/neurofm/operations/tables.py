@@ -14,7 +14,7 @@ from rich.text import Text
 _LOG_WIDTH = 200
 """Columns where nobody looks at a terminal: nothing is cut."""
 _WIDE = 140
-_NAME_WIDTH = 26
+_NAME_WIDTH = 28
 
 
 def console() -> Console:

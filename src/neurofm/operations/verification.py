@@ -145,16 +145,9 @@ def _told(entry: CatalogEntry, listing: Listing | None, *, root: Path) -> dict[s
             raise UserError(f"{folder} is not a folder.", mend=f"neurofm catalog show {entry.id} says how to get it")
         paths = scan(folder)
     recordings = recordings_of(paths, entry.recordings, namespace=entry.subject_namespace, where=where)
-    counted = {
-        "expect.recordings": len(recordings),
-        "expect.subjects": len({recording.subject for recording in recordings}),
-    }
-    return counted | facts if _takes_all(source) else facts | counted
-
-
-def _takes_all(source: Any) -> bool:
-    """Whether nothing is left out by globs, so that the archive's own count of subjects is that of the files."""
-    return isinstance(source, ArchiveSource) and source.include == ("**",) and not source.exclude
+    facts["expect.recordings"] = len(recordings)
+    facts["expect.subjects"] = len({recording.subject for recording in recordings})
+    return facts
 
 
 def _stated(entry: CatalogEntry) -> dict[str, Any]:

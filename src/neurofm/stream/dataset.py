@@ -16,6 +16,7 @@ from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.fetch import FetchSite, fetch_some, open_ledger
 from neurofm.fetch.waiting import alone
+from neurofm.ingest.dataset import refuse_too_many_failures
 from neurofm.ingest.plan import UnitPlan, digests_taken
 from neurofm.ingest.recording import IngestTask
 from neurofm.preprocess import Common
@@ -42,7 +43,7 @@ def stream_dataset(
     """Turn every recording of a dataset into a shard without keeping its raw files.
 
     A recording whose receipt holds (same key, shard with the right digest) is not fetched. One that could not be
-    preprocessed is fetched again only when its key changes.
+    preprocessed is fetched again only when its key changes, or where ``NEUROFM_RETRY`` names the dataset.
 
     Parameters
     ----------
@@ -75,13 +76,13 @@ def stream_dataset(
     book = ReceiptBook(receipts, running=work / "receipts" / entry.id)
     # One stream at a time, or each would keep to the budget and both would break it.
     with alone(work / "locks" / "stream"), open_ledger(work) as ledger:
-        if entry.id in os.environ.get("NEUROFM_RETRY", "").split(","):
+        retry = entry.id in os.environ.get("NEUROFM_RETRY", "").split(",")
+        if retry:
             ledger.retry(entry.id)
         files = RawFiles(entry, manifest, folder=raw, ledger=ledger, budget_bytes=budget_bytes)
         files.remember(digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger))
-        stream = StreamRun(
-            plan, book=book, files=files, fetch=partial(fetch_some, entry, raw=raw, work=work, site=site)
-        )
+        fetch = partial(fetch_some, entry, raw=raw, work=work, site=site, ledger=ledger)
+        stream = StreamRun(plan, book=book, files=files, fetch=fetch, retry=retry)
         plan.remove_strangers()
         with executor:
             stream.run(executor)
@@ -89,19 +90,25 @@ def stream_dataset(
     return stream.summary()
 
 
-def refuse_unfetched(dataset: str, summary: StreamSummary) -> None:
-    """Fail a stage in which files did not come that may come next time, so that it is run again.
+def refuse_failures(dataset: str, summary: StreamSummary, *, max_failed_fraction: float) -> None:
+    """Fail a stage in which files did not come that may come next time, or too many recordings failed.
 
     Raises
     ------
     UserError
-        Naming up to three files with their reasons.
+        Naming up to three of them with their reasons.
     """
-    if not summary.not_come:
-        return
-    shown = "; ".join(f"{path}: {reason}" for path, reason in sorted(summary.not_come.items())[:3])
-    more = f"; and {len(summary.not_come) - 3} more" if len(summary.not_come) > 3 else ""
-    raise UserError(
-        f"stream {dataset}: {len(summary.not_come)} files did not come for now: {shown}{more}.",
-        mend="check the network, then `dvc repro` again (the other recordings are done and kept)",
+    if summary.not_come:
+        shown = "; ".join(f"{path}: {reason}" for path, reason in sorted(summary.not_come.items())[:3])
+        more = f"; and {len(summary.not_come) - 3} more" if len(summary.not_come) > 3 else ""
+        raise UserError(
+            f"{dataset}: {len(summary.not_come)} files did not come for now: {shown}{more}.",
+            mend="check the network, then `dvc repro` again (the other recordings are done and kept)",
+        )
+    refuse_too_many_failures(
+        dataset,
+        summary.units,
+        max_failed_fraction=max_failed_fraction,
+        mend="mend what the reasons say, then `dvc repro` again; what was refused or unreadable is asked for again "
+        f"only with NEUROFM_RETRY={dataset} (the other recordings are done and kept)",
     )

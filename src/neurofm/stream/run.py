@@ -44,11 +44,13 @@ class StreamRun:
         book: ReceiptBook,
         files: RawFiles,
         fetch: Callable[[list[ManifestFile]], FetchSummary],
+        retry: bool,
     ) -> None:
         self._plan = plan
         self._book = book
         self._files = files
         self._fetch = fetch
+        self._retry = retry
         self._done: dict[str, Receipt] = {}
         self._not_come: dict[str, str] = {}
         self._fetched_files = 0
@@ -84,9 +86,11 @@ class StreamRun:
             item = Item(recording=recording, paths=tuple(inputs_of(recording)))
             unit = self._unit(item)
             receipt = self._book.known.get(unit.id)
-            failed = receipt is not None and receipt.status is UnitStatus.FAILED and receipt.key == unit.key
-            if receipt is not None and (failed or receipt.whole(unit.outputs, key=unit.key)):
-                # Run again from the same bytes with the same settings, a recording that failed would fail again.
+            if receipt is not None and (
+                receipt.whole(unit.outputs, key=unit.key)
+                # Run again from the same bytes with the same settings, it would fail again.
+                or (receipt.status is UnitStatus.FAILED and receipt.key == unit.key and not self._retry)
+            ):
                 self._done[unit.id] = receipt
                 ended.append((item, receipt))
             elif reason := self._files.quarantined(item.paths) or self._files.too_large(item.paths):
