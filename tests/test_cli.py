@@ -17,9 +17,9 @@ from neurofm.cli import STAGES, app
 from neurofm.errors import UserError
 from neurofm.operations.catalogue import dataset_ids
 from neurofm.params import load_params
-from tests.operations.conftest import Archive, archive, project, s3_fixture, s3_site_fixture
+from tests.operations.conftest import Archive, archive, bucket, project, s3_fixture, s3_site_fixture
 
-__all__ = ["archive", "project", "s3_fixture", "s3_site_fixture"]
+__all__ = ["archive", "bucket", "project", "s3_fixture", "s3_site_fixture"]
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -144,10 +144,18 @@ def test_the_commands_of_the_readme_run(built: Project) -> None:
     by_ci = {"make repro", "make test"}
     by_this_module = {command for command in shown if command.startswith("neurofm dataset add")} | {"dvc repro"}
     rest = shown - by_ci - by_this_module
-    assert rest == {"neurofm preflight", "neurofm run preprocess --dataset hcp-rest", "dvc repro pretrain"}
+    assert rest == {
+        "neurofm catalog list",
+        "neurofm catalog show hbn-r1",
+        "neurofm profile list",
+        "neurofm preflight",
+        "neurofm run preprocess --dataset gw-rest",
+        "neurofm status",
+        "dvc repro pretrain",
+    }
     for command in sorted(rest):
         # The sample's dataset is not in this project; one of its own stands for it.
-        done = built.run(*shlex.split(command.replace("hcp-rest", "rest")))
+        done = built.run(*shlex.split(command.replace("gw-rest", "rest").replace("hbn-r1", "rest")))
         assert done.returncode == 0, done.stdout + done.stderr
         if command.startswith("neurofm run"):
             assert f"0 recordings preprocessed, {SUBJECTS} whole already" in done.stdout

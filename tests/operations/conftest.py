@@ -29,7 +29,7 @@ source:
   archive: s3
   version: latest   # what the lab has now
   bucket: BUCKET
-  prefix: pixar
+  prefix: PREFIX
 
 # one recording per subject
 recordings:
@@ -53,10 +53,11 @@ verified:
 
 @dataclass(frozen=True)
 class Archive:
-    """A bucket with three real subjects, and a project whose catalogue has it."""
+    """A folder of a bucket with three real subjects, and a project whose catalogue has it."""
 
     server: SeaweedServer
     bucket: str
+    prefix: str
     root: Path
     site: FetchSite
 
@@ -66,11 +67,19 @@ class Archive:
         return load_entry("movie", root=self.root)
 
     @property
+    def entry_text(self) -> str:
+        """As its file said at first."""
+        return ENTRY.replace("BUCKET", self.bucket).replace("PREFIX", self.prefix)
+
+    @property
     def path(self) -> Path:
         return self.root / "data" / "catalog" / "movie.yaml"
 
     def put(self, name: str, content: bytes) -> None:
-        self.server.put(self.bucket, f"pixar/{name}", content)
+        self.server.put(self.bucket, f"{self.prefix}{name}", content)
+
+    def remove(self, name: str) -> None:
+        self.server._client.delete_object(Bucket=self.bucket, Key=f"{self.prefix}{name}")
 
 
 @pytest.fixture
@@ -83,14 +92,19 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def bucket(s3: SeaweedServer) -> str:
+    """A bucket that keeps versions; one for all tests, since each reserves space of its own."""
+    s3.make_bucket("lab", versioned=True)
+    return "lab"
+
+
 @pytest.fixture
-def archive(project: Path, s3: SeaweedServer, s3_site: FetchSite, shared_data: Path) -> Archive:
-    """Three subjects of ds000228 in a bucket that keeps versions."""
-    bucket = f"lab-{uuid4().hex[:12]}"
-    s3.make_bucket(bucket, versioned=True)
+def archive(project: Path, s3: SeaweedServer, bucket: str, s3_site: FetchSite, shared_data: Path) -> Archive:
+    """Three subjects of ds000228 in a folder of the bucket."""
     folder = shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries"
-    made = Archive(s3, bucket, project, s3_site)
-    made.path.write_text(ENTRY.replace("BUCKET", bucket))
+    made = Archive(s3, bucket, f"{uuid4().hex[:8]}/", project, s3_site)
+    made.path.write_text(made.entry_text)
     for path in sorted(folder.glob("*AAL*.npy"))[:3]:
         made.put(path.name, path.read_bytes())
     with (project / "site.yaml").open("w") as file:

@@ -9,7 +9,7 @@ from neurofm.errors import UserError
 from neurofm.fetch.hosts import FetchSite
 from neurofm.operations.pinning import PinPlan, plan_pin, write_pin
 from neurofm.sources import build_manifest
-from tests.operations.conftest import ENTRY, Archive
+from tests.operations.conftest import Archive
 
 
 def planned(archive: Archive, **more: str) -> PinPlan:
@@ -29,7 +29,7 @@ def test_unpinned_and_latest_are_refused_elsewhere(archive: Archive) -> None:
 
 def test_a_plan_writes_nothing(archive: Archive) -> None:
     plan = planned(archive)
-    assert archive.path.read_text() == plan.before == ENTRY.replace("BUCKET", archive.bucket)
+    assert archive.path.read_text() == plan.before == archive.entry_text
     assert not (archive.root / "data" / "catalog" / "pins").exists()
     assert (plan.recordings, plan.subjects, plan.changes) == (3, 3, None)
 
@@ -54,7 +54,7 @@ def test_a_pinned_dataset_asks_nobody(archive: Archive) -> None:
     pinned(archive)
     manifest = build_manifest(archive.entry, root=archive.root, site=FetchSite(offline=True))
     assert len(manifest.files) == len(manifest.recordings) == 3
-    assert all(file.origin.startswith(f"s3://{archive.bucket}/pixar/sub-") for file in manifest.files)
+    assert all(file.origin.startswith(f"s3://{archive.bucket}/{archive.prefix}sub-") for file in manifest.files)
 
 
 def test_pinning_again_changes_nothing_until_the_archive_does(archive: Archive) -> None:
@@ -65,7 +65,7 @@ def test_pinning_again_changes_nothing_until_the_archive_does(archive: Archive) 
     first, second, _ = (file.path for file in build_manifest(archive.entry, root=archive.root).files)
     archive.put(first, b"corrected upstream")
     archive.put("sub-new_task-pixar_AAL.npy", b"new")
-    archive.server._client.delete_object(Bucket=archive.bucket, Key=f"pixar/{second}")
+    archive.remove(second)
     now = planned(archive)
     assert now.changes is not None
     assert not now.is_done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
@@ -20,8 +21,9 @@ from neurofm.fetch.survey import Missing
 from neurofm.fetch.transfer import Refused, Tally, Transfer, Unreachable
 from neurofm.progress import Progressing
 
-_SETTLED_FILES, _SETTLED_BYTES, _SETTLED_S = 64, 32 << 20, 0.5
+_SETTLED_FILES, _SETTLED_BYTES, _SETTLED_S = 128, 32 << 20, 0.5
 """When verified files are given their names: many at once make `fsync` cheap, and waiting long would lose much."""
+_SETTLING = 2
 _LARGE_BYTES = 1 << 20
 """From here on a file's validator is written down as soon as it begins, so that a later run can go on with it."""
 _CONNECTIONS = {"crcns": 1}
@@ -78,7 +80,7 @@ async def bring_from_hosts(
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             tally.requests += origins.requests
-            endings.verify(crew.landed())
+            await crew.finish()
 
 
 @dataclass(kw_only=True)
@@ -96,6 +98,7 @@ class _Crew:
     waiting: list[Part] = field(default_factory=list)
     """Verified, and not yet under their names."""
     waiting_since: float = 0.0
+    settling: deque[asyncio.Future[None]] = field(default_factory=deque)
     unreachable: int = 0
     """Files in a row that did not come after all tries."""
 
@@ -128,7 +131,20 @@ class _Crew:
             self.waiting_since = self.waiting_since if self.waiting else time.monotonic()
             self.waiting.append(part)
             if self._is_due():
-                await asyncio.get_running_loop().run_in_executor(self.pool, self.endings.verify, self.landed())
+                await self._settle()
+
+    async def _settle(self) -> None:
+        """Start to make verified files durable; waits only if that has fallen behind, since `fsync` is mostly waiting."""
+        loop = asyncio.get_running_loop()
+        self.settling.append(loop.run_in_executor(self.pool, self.endings.verify, self.landed()))
+        while len(self.settling) > _SETTLING:
+            await self.settling.popleft()
+
+    async def finish(self) -> None:
+        """Make what is verified durable."""
+        await self._settle()
+        while self.settling:
+            await self.settling.popleft()
 
     def _is_due(self) -> bool:
         return (
