@@ -1,8 +1,8 @@
 """How fast files come, side by side with s5cmd, from a real S3 server (SeaweedFS) on loopback; and what is not fetched.
 
 `make bench-fetch` writes ``benchmarks/fetch.json``. neurofm verifies a SHA-256 per file and makes each durable on disk;
-s5cmd does neither. Both fetch in the same run, in turns, into the same folder; the median of the rounds counts. s5cmd is
-timed as a process, neurofm as a call (the interpreter's start is not in it).
+s5cmd does neither. Both fetch in the same run, in turns, into the same folder; the median of the rounds counts. s5cmd
+is timed as a process, neurofm as a call (the interpreter's start is not in it).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _CONNECTIONS = {"crcns": 1}
 """Archives that bear fewer connections than `FetchSite.connections_per_host`, by the origin's scheme."""
 _GIVEN_UP_FILES = 32
 """After so many files in a row that did not come, the rest is not asked for: the network or the archive is down."""
-_READ_BUFFER_BYTES = 1 << 18
+_READ_BUFFER_BYTES = 1 << 20
 
 
 async def bring_from_hosts(
@@ -134,7 +134,7 @@ class _Crew:
                 await self._settle()
 
     async def _settle(self) -> None:
-        """Start to make verified files durable; waits only if that has fallen behind, since `fsync` is mostly waiting."""
+        """Start to make verified files durable; waits only if that falls behind, since `fsync` is mostly waiting."""
         loop = asyncio.get_running_loop()
         self.settling.append(loop.run_in_executor(self.pool, self.endings.verify, self.landed()))
         while len(self.settling) > _SETTLING:

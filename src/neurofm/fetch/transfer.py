@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 _BUFFER_BYTES = 1 << 20
 """What is gathered before it is handed to a thread for hashing and writing."""
+_MOST_BUFFER_BYTES = 4 << 20
+"""What is gathered at most while the thread is busy; then the line waits."""
 _BUFFER_S = 1.0
 """On a slow line it is handed over sooner, so that a crash loses a second's worth."""
 _BEYOND_BYTES = 1 << 16
@@ -238,24 +240,26 @@ class Transfer:
 
     async def _body(self, response: aiohttp.ClientResponse, part: Part) -> None:
         """Receive, while a thread hashes and writes what came before; what came is kept also if the line breaks."""
-        most = part.file.size + _BEYOND_BYTES
-        expected = part.size
+        left = part.file.size + _BEYOND_BYTES - part.size
         gathered: list[bytes] = []
+        count = 0
         since = time.monotonic()
         job: Future[None] | None = None
         content = response.content
         try:
-            async for chunk in content.iter_any():
+            async for chunk, _ in content.iter_chunks():
                 gathered.append(chunk)
-                expected += self._count(chunk)
-                if expected > most:
+                count += self._count(chunk)
+                left -= len(chunk)
+                if left < 0:
                     break
-                now = time.monotonic()
-                if sum(map(len, gathered)) < _BUFFER_BYTES and now - since < _BUFFER_S:
+                is_due = count >= _BUFFER_BYTES or time.monotonic() - since >= _BUFFER_S
+                is_behind = job is not None and not job.done()
+                if not is_due or (is_behind and count < _MOST_BUFFER_BYTES):
                     continue
                 await _done(job)
                 job = self.pool.submit(part.take, gathered)
-                gathered, since = [], now
+                gathered, count, since = [], 0, time.monotonic()
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
             # aiohttp holds back what had come when the line broke; it is as good as the rest.
             content.set_exception(None)  # type: ignore[arg-type]
