@@ -76,11 +76,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_
     root = tmp_path_factory.mktemp("lab") / "neurofm"
     for name in ("src", "stages"):
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / "data" / "profiles", root / "data" / "profiles")
     for name in ("dvc.yaml", ".dvcignore", "params.yaml"):
         shutil.copy(PROJECT / name, root / name)
     project = Project(root)
     assert project.dvc("init", "--no-scm").returncode == 0
     project.set(["datasets"], {})
+    project.set(["streamed"], {})
     project.set(["pretrain", "steps"], 6)
     project.set(["pretrain", "validate_every_steps"], 3)
     project.set(["pretrain", "validation_windows"], 2)
