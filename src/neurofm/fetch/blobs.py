@@ -71,9 +71,7 @@ def _whole(blob: bytes | None) -> Iterator[bytes]:
 def _take(contents: Iterable[tuple[Missing, Iterable[bytes]]], *, endings: Endings, progress: Progressing) -> None:
     right: list[Part] = []
     for one, content in contents:
-        part = endings.part(one)
-        if part is None:
-            continue
+        part = one.part()
         try:
             if part.size:
                 part.restart()

@@ -97,6 +97,7 @@ class _Crew:
     )
     waiting: list[Part] = field(default_factory=list)
     """Verified, and not yet under their names."""
+    waiting_bytes: int = 0
     waiting_since: float = 0.0
     settling: deque[asyncio.Future[None]] = field(default_factory=deque)
     unreachable: int = 0
@@ -105,12 +106,11 @@ class _Crew:
     async def work(self) -> None:
         for missing in self.queue:
             scheme = missing.file.origin.partition("://")[0]
-            part = self.endings.part(missing)
-            if self.unreachable >= _GIVEN_UP_FILES:
-                self.endings.fail(missing.file, f"not asked for: the last {_GIVEN_UP_FILES} files did not come")
-            elif part is not None:
-                async with self.gates.get(scheme) or nullcontext():
-                    await self._bring(part)
+            async with self.gates.get(scheme) or nullcontext():
+                if self.unreachable >= _GIVEN_UP_FILES:
+                    self.endings.fail(missing.file, f"not asked for: the last {_GIVEN_UP_FILES} files did not come")
+                else:
+                    await self._bring(missing.part())
 
     async def _bring(self, part: Part) -> None:
         try:
@@ -130,6 +130,7 @@ class _Crew:
             self.unreachable = 0
             self.waiting_since = self.waiting_since if self.waiting else time.monotonic()
             self.waiting.append(part)
+            self.waiting_bytes += part.size
             if self._is_due():
                 await self._settle()
 
@@ -149,10 +150,10 @@ class _Crew:
     def _is_due(self) -> bool:
         return (
             len(self.waiting) >= _SETTLED_FILES
-            or sum(part.size for part in self.waiting) >= _SETTLED_BYTES
+            or self.waiting_bytes >= _SETTLED_BYTES
             or time.monotonic() - self.waiting_since >= _SETTLED_S
         )
 
     def landed(self) -> list[Part]:
-        landed, self.waiting = self.waiting, []
+        landed, self.waiting, self.waiting_bytes = self.waiting, [], 0
         return landed

@@ -11,7 +11,7 @@ from pathlib import Path
 from neurofm.errors import UserError
 from neurofm.fetch.landing import Landing, Part, Unsafe, settle
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
-from neurofm.fetch.survey import Missing, in_words, sha256_in
+from neurofm.fetch.survey import in_words, sha256_in
 from neurofm.recording import ManifestFile
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -28,16 +28,6 @@ class Endings:
     failed: dict[str, str] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def part(self, missing: Missing) -> Part | None:
-        """Return where a file comes down; None (and it has failed) if its place cannot be used."""
-        file = missing.file
-        try:
-            target = self.landing.target(file.path)
-        except (Unsafe, OSError) as error:
-            self.fail(file, in_words(error))
-            return None
-        return Part(target, file, digest=missing.digest, there=missing.there, validator=missing.validator)
 
     def verify(self, parts: Collection[Part]) -> None:
         """Make right files durable, give them their names, and only then call them verified.

@@ -19,6 +19,7 @@ _LONGEST_NAME = 255
 _HASHED = re.compile(r"[0-9a-f]{64}")
 SMALL_BYTES = 1 << 18
 """Files up to here are held in memory until many of them are written at once."""
+_FLUSH_BYTES = 8 << 20
 _HEAD_BYTES = 4096
 
 
@@ -172,6 +173,7 @@ class Part:
         """Its methods do not touch the disk: no thread is needed for them."""
         self._held: list[bytes] = []
         self._out: int | None = None
+        self._unflushed = 0
         self._hashers: list[tuple[str, Hasher]] | None = None
 
     def take(self, chunks: Iterable[bytes]) -> None:
@@ -234,6 +236,12 @@ class Part:
         out = self._open() if self._out is None else self._out
         while view:
             view = view[os.write(out, view) :]
+        self._unflushed += len(chunk)
+        if self._unflushed >= _FLUSH_BYTES:
+            # Lets the kernel begin to write these pages out now, so that `fsync` finds little left to wait for.
+            end = os.lseek(out, 0, os.SEEK_CUR)
+            os.posix_fadvise(out, end - self._unflushed, self._unflushed, os.POSIX_FADV_DONTNEED)
+            self._unflushed = 0
 
     def _begin(self) -> list[tuple[str, Hasher]]:
         """Return what bytes are hashed by; what an earlier run left is hashed first."""

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from neurofm.errors import UserError
 from neurofm.fetch.waiting import alone
@@ -104,6 +104,7 @@ ON CONFLICT DO UPDATE SET state = excluded.state, bytes = excluded.bytes, reason
     receipt = excluded.receipt, validator = excluded.validator,
     sha256 = CASE WHEN excluded.sha256 = '' THEN files.sha256 ELSE excluded.sha256 END
 """  # noqa: S608  # names of columns only
+_ONE = f"SELECT {_FACTS} FROM files WHERE " + " AND ".join(f"{name} = ?" for name in _KEY.split(", "))  # noqa: S608
 _PAGE = 1000
 _BUSY_S = 60.0
 _PENDING_ROWS, _PENDING_S = 500, 1.0
@@ -206,13 +207,14 @@ class Ledger:
 
     def row(self, who: DatasetKey, file: ManifestFile) -> LedgerRow | None:
         """Return what is known of one file; None if it was never entered."""
+        return self.rows_of(who, [file])[0]
+
+    def rows_of(self, who: DatasetKey, files: Iterable[ManifestFile]) -> list[LedgerRow | None]:
+        """Return what is known of each of some files; None for one that was never entered."""
         with self._working() as connection:
             self._flush()
-            line = connection.execute(
-                f"SELECT {_FACTS} FROM files WHERE ({_KEY}) = (?, ?, ?, ?, ?, ?)",  # noqa: S608
-                _key(who, file),
-            ).fetchone()
-        return None if line is None else _row(line)
+            lines = [connection.execute(_ONE, _key(who, file)).fetchone() for file in files]
+        return [None if line is None else _row(line) for line in lines]
 
     def record(
         self,
@@ -306,9 +308,20 @@ def _key(who: DatasetKey, file: ManifestFile) -> tuple[str, ...]:
     return (who.dataset, who.archive, who.version, file.path, file.digest, file.version_id)
 
 
-def _row(line: tuple[str | int, ...]) -> LedgerRow:
-    facts = dict(zip(_FACTS.split(", "), line, strict=True))
-    return LedgerRow(**facts | {"state": FileState(facts["state"])})  # type: ignore[arg-type]  # SQLite gives as declared
+def _row(line: tuple[Any, ...]) -> LedgerRow:
+    path, digest, version_id, size, state, count, reason, receipt, sha256, validator = line
+    return LedgerRow(
+        path=path,
+        digest=digest,
+        version_id=version_id,
+        size=size,
+        state=FileState(state),
+        bytes=count,
+        reason=reason,
+        receipt=receipt,
+        sha256=sha256,
+        validator=validator,
+    )
 
 
 def _unusable(path: Path) -> str:

@@ -8,16 +8,17 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from neurofm.fetch.digests import digests_of
-from neurofm.fetch.landing import Landing, Unsafe, part_of, size_of
+from neurofm.fetch.landing import Landing, Part, Unsafe, part_of, size_of
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
 from neurofm.progress import Progressing
 from neurofm.recording import ManifestFile
 from neurofm.recording.manifest import FIRST_USE
 
-_GROUP_FILES = 16
+_GROUP_FILES = 32
 _WINDOW_GROUPS = 8 * (os.cpu_count() or 1)
 """How many groups are under way at once, so that neither files nor results pile up."""
 
@@ -27,12 +28,18 @@ class Missing:
     """A file that is not there, and what is known of it."""
 
     file: ManifestFile
+    target: Path
+    """Where it belongs."""
     digest: str
     """What it is held to: the manifest's digest, or the SHA-256 that was taken at first use."""
     there: int
     """Bytes in its `.part`."""
     validator: str
     """What is known of the answer that these stem from."""
+
+    def part(self) -> Part:
+        """Return what it comes down as."""
+        return Part(self.target, self.file, digest=self.digest, there=self.there, validator=self.validator)
 
 
 @dataclass(kw_only=True)
@@ -84,8 +91,7 @@ def survey(
 
 def _look_at(files: list[ManifestFile], *, who: DatasetKey, landing: Landing, ledger: Ledger) -> Survey:
     found = Survey()
-    for file in files:
-        row = ledger.row(who, file)
+    for file, row in zip(files, ledger.rows_of(who, files), strict=True):
         state = row.state if row else FileState.PLANNED
         digest = f"sha256:{row.sha256}" if row and row.sha256 and file.digest == FIRST_USE else file.digest
         try:
@@ -106,7 +112,7 @@ def _look_at(files: list[ManifestFile], *, who: DatasetKey, landing: Landing, le
             found.quarantined[file.path] = row.reason
         else:
             validator = row.validator if row else ""
-            found.missing.append(Missing(file=file, digest=digest, there=there, validator=validator))
+            found.missing.append(Missing(file=file, target=target, digest=digest, there=there, validator=validator))
     return found
 
 
