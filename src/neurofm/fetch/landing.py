@@ -19,7 +19,7 @@ _LONGEST_NAME = 255
 _HASHED = re.compile(r"[0-9a-f]{64}")
 SMALL_BYTES = 1 << 18
 """Files up to here are held in memory until many of them are written at once."""
-_FLUSH_BYTES = 1 << 40
+_FLUSH_BYTES = 8 << 20
 _HEAD_BYTES = 4096
 
 
