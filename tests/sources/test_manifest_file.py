@@ -47,7 +47,7 @@ def test_layout_is_that_of_json_and_both_ways_read_the_same(manifest: Manifest, 
         (' "dataset": "d",\n', ' "dataset": "d",\n "more": 1,\n', "more"),
         ("\n}\n", "\n}\n{", "(whole file)"),
         ("\n}\n", "\n", "(whole file)"),
-        ("]\n}\n", "", "(whole file)"),
+        (" ],\n", "", "(whole file)"),
         ('"id": "sub-02"', '"id": "../sub-02"', "recordings.1.id"),
     ],
 )
