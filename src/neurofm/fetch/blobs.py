@@ -75,7 +75,8 @@ def _take(contents: Iterable[tuple[Missing, Iterable[bytes]]], *, endings: Endin
         try:
             if part.size:
                 part.restart()
-            part.take(content)
+            for chunk in content:
+                part.take([chunk])
             if part.is_right():
                 right.append(part)
             else:

@@ -30,7 +30,7 @@ _CONNECTIONS = {"crcns": 1}
 """Archives that bear fewer connections than `FetchSite.connections_per_host`, by the origin's scheme."""
 _GIVEN_UP_FILES = 32
 """After so many files in a row that did not come, the rest is not asked for: the network or the archive is down."""
-_READ_BUFFER_BYTES = 1 << 20
+_READ_BUFFER_BYTES = 4 << 20
 
 
 async def bring_from_hosts(

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Collection, Container, Iterable
 from pathlib import Path
 
+from neurofm.fetch.appending import BLOCK_BYTES, Appender
 from neurofm.fetch.digests import Hasher, hasher
 from neurofm.files import sync_folder
 from neurofm.recording import ManifestFile
@@ -19,7 +20,6 @@ _LONGEST_NAME = 255
 _HASHED = re.compile(r"[0-9a-f]{64}")
 SMALL_BYTES = 1 << 18
 """Files up to here are held in memory until many of them are written at once."""
-_FLUSH_BYTES = 8 << 20
 _HEAD_BYTES = 4096
 
 
@@ -172,23 +172,37 @@ class Part:
         self.is_small = file.size <= SMALL_BYTES and not there
         """Its methods do not touch the disk: no thread is needed for them."""
         self._held: list[bytes] = []
-        self._out: int | None = None
-        self._unflushed = 0
+        self._out: Appender | None = None
         self._hashers: list[tuple[str, Hasher]] | None = None
 
-    def take(self, chunks: Iterable[bytes]) -> None:
+    def take(self, chunks: Collection[bytes]) -> None:
         """Append bytes. The first call hashes what is there already."""
+        self.hash(chunks)
+        self.write(chunks)
+
+    def hash(self, chunks: Iterable[bytes]) -> None:
+        """Do one half of `take`; the other, `write`, may run in another thread."""
         hashers = self._begin()
         for chunk in chunks:
-            if len(self.head) < _HEAD_BYTES and not self.prefix_is_old:
-                self.head += chunk[:_HEAD_BYTES]
-            if self.is_small:
-                self._held.append(chunk)
-            else:
-                self._write(chunk)
             for _, one in hashers:
                 one.update(chunk)
-            self.size += len(chunk)
+
+    def write(self, chunks: Collection[bytes]) -> None:
+        """Do the other half of `take`."""
+        for chunk in chunks:
+            if len(self.head) >= _HEAD_BYTES or self.prefix_is_old:
+                break
+            self.head += chunk[:_HEAD_BYTES]
+        taken = sum(len(chunk) for chunk in chunks)
+        if self.is_small:
+            self._held += chunks
+        else:
+            out = self._open()
+            out.append(chunks)
+            if taken < BLOCK_BYTES:
+                # They come slowly: a crash is not to lose what took long.
+                out.flush()
+        self.size += taken
 
     def begin(self) -> None:
         """Hash what an earlier run left, before a request is sent: no connection is to wait. `size` is exact then."""
@@ -212,36 +226,24 @@ class Part:
 
     def spill(self) -> None:
         """Write what is held to disk."""
-        if self._held or self._out is None:
-            held, self._held = self._held, []
-            self.is_small = False
-            for chunk in held or (b"",):
-                self._write(chunk)
+        held, self._held = self._held, []
+        self.is_small = False
+        out = self._open()
+        out.flush()
+        for chunk in held:
+            out.write(chunk)
 
     def sync(self) -> None:
         """Make what is there durable, and let go of the file."""
         self.spill()
-        assert self._out is not None
-        os.fsync(self._out)
+        os.fsync(self._open().fileno())
         self.close()
 
     def close(self) -> None:
         """Let go of the file."""
         if self._out is not None:
-            os.close(self._out)
+            self._out.close()
         self._out = None
-
-    def _write(self, chunk: bytes) -> None:
-        view = memoryview(chunk)
-        out = self._open() if self._out is None else self._out
-        while view:
-            view = view[os.write(out, view) :]
-        self._unflushed += len(chunk)
-        if self._unflushed >= _FLUSH_BYTES:
-            # Lets the kernel begin to write these pages out now, so that `fsync` finds little left to wait for.
-            end = os.lseek(out, 0, os.SEEK_CUR)
-            os.posix_fadvise(out, end - self._unflushed, self._unflushed, os.POSIX_FADV_DONTNEED)
-            self._unflushed = 0
 
     def _begin(self) -> list[tuple[str, Hasher]]:
         """Return what bytes are hashed by; what an earlier run left is hashed first."""
@@ -254,18 +256,13 @@ class Part:
     def _hash_prefix(self, hashers: list[tuple[str, Hasher]]) -> None:
         out = self._open()
         self.size = 0
-        while chunk := os.read(out, _CHUNK_BYTES):
+        while chunk := os.pread(out.fileno(), _CHUNK_BYTES, self.size):
             for _, one in hashers:
                 one.update(chunk)
             self.size += len(chunk)
 
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            self._out = os.open(self.path, flags, 0o666)
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._out = os.open(self.path, flags, 0o666)
+    def _open(self) -> Appender:
+        self._out = self._out or Appender(self.path)
         return self._out
 
 

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from neurofm.errors import UserError
+from neurofm.fetch.appending import BLOCK_BYTES
 from neurofm.fetch.hosts import FetchSite
 from neurofm.fetch.landing import Part
 from neurofm.fetch.origins import Origins
@@ -25,9 +26,9 @@ from neurofm.recording.manifest import FIRST_USE
 
 Result = TypeVar("Result")
 
-_BUFFER_BYTES = 1 << 20
+_BUFFER_BYTES = BLOCK_BYTES
 """What is gathered before it is handed to a thread for hashing and writing."""
-_MOST_BUFFER_BYTES = 4 << 20
+_MOST_BUFFER_BYTES = 2 * BLOCK_BYTES
 """What is gathered at most while the thread is busy; then the line waits."""
 _BUFFER_S = 1.0
 """On a slow line it is handed over sooner, so that a crash loses a second's worth."""
@@ -244,7 +245,7 @@ class Transfer:
         gathered: list[bytes] = []
         count = 0
         since = time.monotonic()
-        job: Future[None] | None = None
+        jobs: tuple[Future[None], ...] = ()
         content = response.content
         try:
             async for chunk, _ in content.iter_chunks():
@@ -254,11 +255,11 @@ class Transfer:
                 if left < 0:
                     break
                 is_due = count >= _BUFFER_BYTES or time.monotonic() - since >= _BUFFER_S
-                is_behind = job is not None and not job.done()
+                is_behind = not all(job.done() for job in jobs)
                 if not is_due or (is_behind and count < _MOST_BUFFER_BYTES):
                     continue
-                await _done(job)
-                job = self.pool.submit(part.take, gathered)
+                await _done(*jobs)
+                jobs = self._take(part, gathered)
                 gathered, count, since = [], 0, time.monotonic()
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
             # aiohttp holds back what had come when the line broke; it is as good as the rest.
@@ -268,11 +269,15 @@ class Transfer:
                 self._count(chunk)
             raise
         finally:
-            await _done(job)
+            await _done(*jobs)
             if gathered and part.is_small:
                 part.take(gathered)
             elif gathered:
-                await _done(self.pool.submit(part.take, gathered))
+                await _done(*self._take(part, gathered))
+
+    def _take(self, part: Part, gathered: list[bytes]) -> tuple[Future[None], ...]:
+        """Hash and write side by side."""
+        return self.pool.submit(part.hash, gathered), self.pool.submit(part.write, gathered)
 
     def _count(self, chunk: bytes) -> int:
         self.tally.bytes += len(chunk)
@@ -333,10 +338,10 @@ class _Patience:
         return pause_s(self.tries, site=self.site, asked_s=asked_s)
 
 
-async def _done(job: Future[None] | None) -> None:
-    """Wait for a write; one that has begun is not given up when the fetch is cancelled."""
-    if job is not None:
-        await asyncio.shield(asyncio.wrap_future(job))
+async def _done(*jobs: Future[None]) -> None:
+    """Wait for hashing and writing; what has begun is not given up when the fetch is cancelled."""
+    if jobs:
+        await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, jobs)))
 
 
 def _check_status(response: aiohttp.ClientResponse, state: _State) -> None:
