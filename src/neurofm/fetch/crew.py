@@ -21,7 +21,7 @@ from neurofm.fetch.survey import Missing
 from neurofm.fetch.transfer import Refused, Tally, Transfer, Unreachable
 from neurofm.progress import Progressing
 
-_SETTLED_FILES, _SETTLED_BYTES, _SETTLED_S = 128, 32 << 20, 0.5
+_SETTLED_FILES, _SETTLED_BYTES, _SETTLED_S = 512, 32 << 20, 0.5
 """When verified files are given their names: many at once make `fsync` cheap, and waiting long would lose much."""
 _SETTLING = 2
 _LARGE_BYTES = 1 << 20
