@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro bench-fetch soak
+.PHONY: env lock check test repro bench-fetch bench-units soak
 
 env: .venv/.ready
 
@@ -38,6 +38,10 @@ repro: env
 # Side by side with s5cmd, from a real S3 server (SeaweedFS) on loopback; writes benchmarks/fetch.json.
 bench-fetch: env
 	$(BIN)/python -m benchmarks.fetch
+
+# Ten thousand units that do nothing, and 300 beside 300 stages of DVC; writes benchmarks/units.json.
+bench-units: env
+	$(BIN)/python -m benchmarks.units
 
 # 200 times `kill -9` in the middle of a fetch; writes benchmarks/soak.json.
 soak: env

@@ -6,22 +6,25 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.syntax import Syntax
 from rich.text import Text
 
 from neurofm.catalog import load_entry
 from neurofm.catalog.terms import accept, are_accepted
 from neurofm.errors import EXIT_USER_ERROR, UserError, exit_on_user_error
-from neurofm.operations import catalogue, pinning, preflight, profiles, status, verification
+from neurofm.operations import catalogue, pinning, preflight, profiles, status, unit_status, verification
 from neurofm.operations.dataset import add_dataset, found_lines
 from neurofm.operations.tables import console, count_text, size_text, table
-from neurofm.params import load_params, load_site
+from neurofm.params import Params, load_params, load_site
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
 
@@ -45,6 +48,8 @@ FACT_IS_WRONG = 1
 
 _VERIFY_ATTEMPTS = 2
 """Without a network, the whole catalogue should take minutes and not an hour."""
+
+_WATCH_S = 2.0
 
 DatasetId = Annotated[str, typer.Argument(help="Id in the catalogue.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -82,27 +87,68 @@ def status_command(
     dataset: Annotated[str | None, typer.Argument(help="One dataset; default: all of params.yaml.")] = None,
     as_json: AsJson = False,
     files: Annotated[bool, typer.Option("--files", help="List every file that is not here whole.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every two seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Say per dataset which files are planned, verified, consumed, failed and quarantined, why, and what mends it."""
-    root = Path()
-    statuses = status.fetch_status(load_params(), root=root, dataset=dataset)
+    """Say per dataset how its files and its recordings stand, why some failed, and what mends it."""
+    root, params = Path(), load_params()
+    statuses = status.fetch_status(params, root=root, dataset=dataset)
     if as_json:
         facts = [status.status_facts(item) for item in statuses]
-        if files:
-            for fact in facts:
+        units = {item.dataset: item for item in unit_status.units_status(params, root=root, dataset=dataset)}
+        for fact in facts:
+            found = units.get(fact["dataset"])
+            fact["recordings"] = unit_status.units_facts(found) if found else None
+            if files:
                 fact["not_good"] = [status.row_facts(row) for row in status.files_not_good(fact["dataset"], root=root)]
         print(json.dumps(facts, indent=1))
         return
     out = console()
-    if not (root / status.LEDGER).is_file():
-        print("There is no ledger yet: nothing was fetched here (or .neurofm/ was removed; then it is made anew).")
+    if not watch:
+        out.print(_status_page(params, statuses, dataset=dataset, files=files, width=out.width))
         return
-    out.print(status.status_table(statuses, width=out.width))
-    for item in statuses:
-        for line in status.status_lines(item):
-            out.print(Text(line, overflow="fold"))
-        for row in status.files_not_good(item.dataset, root=root) if files else ():
-            out.print(Text(f"  {row.state}: {row.path} ({size_text(row.size)}) {row.reason}".rstrip(), overflow="fold"))
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        while True:
+            statuses = status.fetch_status(params, root=root, dataset=dataset)
+            page = _status_page(params, statuses, dataset=dataset, files=files, width=out.width)
+            live.update(page, refresh=True)
+            time.sleep(_WATCH_S)
+
+
+def _status_page(
+    params: Params, statuses: list[status.DatasetStatus], *, dataset: str | None, files: bool, width: int
+) -> Group:
+    """Put together what `neurofm status` shows: files first, then recordings."""
+    root = Path()
+    page: list[RenderableType] = []
+    if (root / status.LEDGER).is_file():
+        page.append(status.status_table(statuses, width=width))
+        for item in statuses:
+            page += [Text(line, overflow="fold") for line in status.status_lines(item)]
+            page += [
+                Text(f"  {row.state}: {row.path} ({size_text(row.size)}) {row.reason}".rstrip(), overflow="fold")
+                for row in (status.files_not_good(item.dataset, root=root) if files else ())
+            ]
+    else:
+        page.append(
+            "There is no ledger yet: nothing was fetched here (or .neurofm/ was removed; then it is made anew)."
+        )
+    units = unit_status.units_status(params, root=root, dataset=dataset)
+    page += ["", unit_status.units_table(units, width=width)]
+    page += [Text(line, overflow="fold") for item in units for line in unit_status.units_lines(item)]
+    return Group(*page)
+
+
+@app.command("retry")
+def retry_command(
+    dataset: DatasetId,
+    unit: Annotated[str, typer.Option(help="Only this recording, also if it succeeded.")] = "",
+) -> None:
+    """Let recordings that did not succeed be tried again by the next run."""
+    units = unit_status.retry_units(dataset, root=Path(), unit=unit)
+    if not units:
+        print(f"{dataset}: every recording that was run succeeded; nothing to try again.")
+        return
+    print(f"{dataset}: {len(units)} recordings will be tried again. Next: dvc repro")
 
 
 @app.command()

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from neurofm.recording import UnitStatus, Unreadable
 from neurofm.units import (
     LocalExecutor,
     Outcome,
+    Receipt,
     ReceiptBook,
     Unit,
     UnitSummary,
@@ -26,6 +29,7 @@ from neurofm.units import (
     run_units,
     unit_key,
 )
+from neurofm.units.memory import Room, free_memory_mb
 
 
 @dataclass(frozen=True)
@@ -204,15 +208,94 @@ def test_missing_input_is_unavailable_and_leaves_no_old_result(stage: Stage) -> 
 def test_interrupted_stage_goes_on_from_its_running_receipts(stage: Stage) -> None:
     stage.run({"a": "one", "b": "two"})
     stage.ran()
-    # As if the stage had been killed before it gathered: receipts lie one by one, one of them half-written.
+    # As if the stage had been killed before it gathered: receipts lie in a journal, the last half-written.
     receipts = read_receipts(stage.folder / "receipts.jsonl")
     (stage.folder / "receipts.jsonl").unlink()
     (stage.folder / "running").mkdir(exist_ok=True)
-    (stage.folder / "running" / "a.json").write_text(receipts["a"].model_dump_json())
-    (stage.folder / "running" / "b.json").write_text(receipts["b"].model_dump_json()[:40])
+    (stage.folder / "running" / "000001.jsonl").write_text(
+        f"{receipts['a'].model_dump_json()}\n{receipts['b'].model_dump_json()[:40]}"
+    )
     stage.run({"a": "one", "b": "two"})
     assert stage.ran() == ["b"]
     assert not list((stage.folder / "running").iterdir())
+
+
+def test_of_two_journals_the_later_one_counts(stage: Stage) -> None:
+    stage.run({"a": "one"})
+    stage.ran()
+    good = (stage.folder / "receipts.jsonl").read_text()
+    (stage.folder / "receipts.jsonl").unlink()
+    bad = read_receipts_of(good)["a"].model_copy(update={"status": UnitStatus.FAILED}).model_dump_json()
+    # Written in the other order, as clocks of two hosts may have it.
+    (stage.folder / "running" / "000010.jsonl").write_text(good)
+    (stage.folder / "running" / "000009.jsonl").write_text(f"{bad}\n")
+    assert stage.run({"a": "one"}).ran == 0
+    assert not list((stage.folder / "running").iterdir())
+
+
+def read_receipts_of(text: str) -> dict[str, Receipt]:
+    return {receipt.unit: receipt for receipt in map(Receipt.model_validate_json, text.splitlines())}
+
+
+def test_a_second_run_waits_says_for_whom_and_repeats_nothing(stage: Stage) -> None:
+    texts = {f"n{number}": "neighbour" for number in range(4)}
+    script = stage.folder / "second.py"
+    script.write_text(
+        f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent)]!r}
+from pathlib import Path
+from test_units import Stage
+if __name__ == "__main__":
+    print(Stage(Path({str(stage.folder)!r})).run({texts!r}).ran)
+"""
+    )
+    command = [sys.executable, str(script)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert sorted(int(out) for out, _ in told) == [0, 4]
+    assert stage.ran() == sorted(texts)
+    waiting = " ".join(error for _, error in told)
+    assert "running: its units are run by process" in waiting
+    assert f"process {both[0].pid} on" in waiting or f"process {both[1].pid} on" in waiting
+
+
+def test_no_more_at_once_than_the_memory_holds() -> None:
+    room = Room(4, memory_mb=250.0)
+    inside: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def unit(_number: int) -> None:
+        with room.entered():
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+            time.sleep(0.02)
+            with lock:
+                inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(unit, range(8)))
+        assert max(most) == 4
+        for peak, fit in ((100.0, 2), (1000.0, 1)):
+            room.learn(peak)
+            most.clear()
+            list(pool.map(unit, range(8)))
+            assert max(most) == fit
+
+
+def test_free_memory_is_what_a_container_allows(tmp_path: Path) -> None:
+    meminfo, cgroup = tmp_path / "meminfo", tmp_path / "cgroup"
+    cgroup.mkdir()
+    meminfo.write_text("MemTotal: 8192 kB\nMemAvailable:    4096 kB\nHugePages_Total:       0\n")
+    assert free_memory_mb(meminfo=meminfo, cgroup=cgroup) == 4.0
+    (cgroup / "memory.max").write_text("max\n")
+    (cgroup / "memory.current").write_text(f"{1 << 20}\n")
+    assert free_memory_mb(meminfo=meminfo, cgroup=cgroup) == 4.0
+    (cgroup / "memory.max").write_text(f"{3 << 20}\n")
+    assert free_memory_mb(meminfo=meminfo, cgroup=cgroup) == 2.0
+    assert 0 < free_memory_mb() < float("inf")
 
 
 def test_receipts_keep_cost_apart_from_results(stage: Stage) -> None:

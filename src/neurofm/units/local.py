@@ -9,17 +9,25 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Generic, Self
 
 from neurofm.files import sha256_of
 from neurofm.recording import UnitStatus, Unreadable
+from neurofm.units.memory import Room
 from neurofm.units.receipt import Cost, Receipt
 from neurofm.units.unit import Outcome, Payload, Unit
 
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""How numerical libraries are told how many threads to start."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -33,15 +41,20 @@ class LocalExecutor(Generic[Payload]):
         exception) ends that unit as failed. A process that dies (out of memory, a signal) is replaced, and its unit is
         tried once more with nothing else at work.
     workers
-        Number of processes. They start with the first units.
+        Most processes at once. They start with the first units; fewer work where the memory does not hold as many of
+        the largest unit so far.
+    memory_mb
+        What all units may take together, MiB; by default most of what is free.
     """
 
-    def __init__(self, work: Callable[[Payload], Outcome], *, workers: int) -> None:
+    def __init__(self, work: Callable[[Payload], Outcome], *, workers: int, memory_mb: float | None = None) -> None:
+        for name in THREADS:
+            # The workers inherit it: units run side by side, and two OpenMP threads under load ran six times slower.
+            os.environ.setdefault(name, "1")
         self.at_once = workers
         self._work = work
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="unit")
-        self._slots = threading.Semaphore(workers)
-        self._taking_all = threading.Lock()
+        self._room = Room(workers, memory_mb=memory_mb)
         self._idle: list[ProcessPoolExecutor] = []
 
     def submit(self, unit: Unit[Payload]) -> Future[Receipt]:
@@ -57,12 +70,14 @@ class LocalExecutor(Generic[Payload]):
             pool.shutdown()
 
     def _run(self, unit: Unit[Payload]) -> Receipt:
-        with self._slots:
+        with self._room.entered():
             receipt = self._in_process(unit)
         if receipt is None:
             # Perhaps its neighbours took the memory that it needed.
-            with self._nothing_else():
+            with self._room.alone():
                 receipt = self._in_process(unit)
+        if receipt is not None and receipt.cost is not None:
+            self._room.learn(receipt.cost.peak_mb)
         return receipt or _receipt(unit, UnitStatus.INCOMPLETE, "its process was killed (out of memory?)", Outcome())
 
     def _in_process(self, unit: Unit[Payload]) -> Receipt | None:
@@ -71,9 +86,7 @@ class LocalExecutor(Generic[Payload]):
             pool = self._idle.pop()
         except IndexError:
             # Fresh processes: a forked child would inherit the locks of whatever threads are running here.
-            pool = ProcessPoolExecutor(
-                1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_the_parent
-            )
+            pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
         try:
             receipt = pool.submit(_attempt, unit, self._work).result()
         except BrokenProcessPool:
@@ -85,19 +98,9 @@ class LocalExecutor(Generic[Payload]):
         self._idle.append(pool)
         return receipt
 
-    @contextmanager
-    def _nothing_else(self) -> Iterator[None]:
-        with self._taking_all:  # Two that took slots in turn would wait for each other.
-            for _ in range(self.at_once):
-                self._slots.acquire()
-        try:
-            yield
-        finally:
-            self._slots.release(self.at_once)
 
-
-def _end_with_the_parent() -> None:
-    """End this worker when the stage's process is killed: nobody would collect what it makes."""
+def _begin() -> None:
+    """Let this worker end when the stage's process is killed: nobody would collect what it makes."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from pydantic import Field, ValidationError
 
@@ -57,36 +63,124 @@ class Receipt(Settings):
         )
 
 
+class Run(Settings):
+    """A run that is at work on a dataset's units."""
+
+    process: int
+    host: str
+    began: float
+    """Seconds since 1970, by its host's clock."""
+    units: int
+    """How many it has to run; 0 before it knows."""
+    ended: int = 0
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it still takes at its pace so far; None before a unit ended."""
+        if not self.ended or not self.units:
+            return None
+        return max(0.0, time.time() - self.began) / self.ended * max(0, self.units - self.ended)
+
+
 class ReceiptBook:
-    """The receipts of one dataset: gathered in one file, and one by one while its stage runs.
+    """The receipts of one dataset: gathered in one file, and in a journal while its stage runs.
 
     Parameters
     ----------
     path
         ``data/receipts/<dataset>.jsonl``.
     running
-        Folder under ``.neurofm/`` for receipts of units that ended since they were gathered.
+        Folder under ``.neurofm/`` for journals: receipts of units that ended since they were gathered, one line each.
+        A journal is only ever appended to, so that whoever is killed leaves one broken line at most.
     """
 
     def __init__(self, path: Path, *, running: Path) -> None:
         self._path = path
         self._running = running
-        self.known = read_receipts(path)
+        self._lock = running.with_name(f"{running.name}.lock")
+        self._journal: BinaryIO | None = None
+        self.known: dict[str, Receipt] = {}
         """The latest receipt of every unit."""
-        for single in sorted(running.glob("*.json")):
-            self.known |= read_receipts(single)
+        self.read()
 
-    def record(self, receipt: Receipt) -> None:
-        """Make a receipt durable."""
-        write_atomic(self._running / f"{receipt.unit}.json", receipt.model_dump_json().encode())
+    def read(self) -> None:
+        """Read what is known anew: another run may have ended since."""
+        self.known = read_receipts(self._path)
+        for journal in self._journals():
+            self.known |= read_receipts(journal)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs of this dataset's units waiting; one that waits says for whom."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = self.at_work() or "another process"
+                sys.stderr.write(f"{self._running.name}: its units are run by {holder}; waiting for it to end\n")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            self.announce(0)
+            self.read()
+            try:
+                yield
+            finally:
+                self._lock.write_text("")
+
+    def announce(self, units: int) -> None:
+        """Tell others who runs how many units, beginning now."""
+        run = Run(process=os.getpid(), host=socket.gethostname(), began=time.time(), units=units)
+        self._lock.write_text(run.model_dump_json())
+
+    def at_work(self) -> Run | None:
+        """Return the run that holds the units now, or None."""
+        try:
+            with self._lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return None
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            try:
+                run = Run.model_validate_json(self._lock.read_bytes())
+            except ValidationError:
+                return None
+        ended = sum(journal.read_bytes().count(b"\n") for journal in self._journals()[-1:])
+        return run.model_copy(update={"ended": ended})
+
+    def record(self, receipt: Receipt, *, durable: bool = True) -> None:
+        """Write a receipt down: a `kill -9` does not undo it, and if `durable` a power cut does not either."""
+        if self._journal is None:
+            self._running.mkdir(parents=True, exist_ok=True)
+            last = max((int(journal.stem) for journal in self._journals()), default=0)
+            self._journal = (self._running / f"{last + 1:06d}.jsonl").open("ab")
+        self._journal.write(receipt.model_dump_json().encode() + b"\n")
+        self._journal.flush()
+        if durable:
+            self.sync()
         self.known[receipt.unit] = receipt
+
+    def sync(self) -> None:
+        """Make what was recorded durable."""
+        if self._journal is not None:
+            os.fsync(self._journal.fileno())
 
     def gather(self, receipts: Iterable[Receipt]) -> None:
         """Let the dataset's file hold these receipts and no others."""
         self.known = {receipt.unit: receipt for receipt in receipts}
         write_receipts(self._path, self.known.values())
-        for single in self._running.glob("*.json"):
-            single.unlink()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        for journal in self._journals():
+            journal.unlink()
+
+    def _journals(self) -> list[Path]:
+        """Return the journals, oldest first; numbered, since clocks of several hosts differ."""
+        return sorted(path for path in self._running.glob("*.jsonl") if path.stem.isdigit())
 
 
 def read_receipts(path: Path) -> dict[str, Receipt]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 
@@ -9,6 +10,9 @@ from neurofm.progress import Progressing
 from neurofm.units.executor import Executor
 from neurofm.units.receipt import Receipt, ReceiptBook
 from neurofm.units.unit import Payload, Unit, UnitSummary
+
+_DURABLE_S = 0.5
+"""How often receipts are made durable: ten thousand short units must not wait for the disk ten thousand times."""
 
 
 def run_units(
@@ -18,8 +22,8 @@ def run_units(
 
     A unit is skipped if its receipt says that it succeeded with the same key and its outputs still have the
     digests written down, so a shard that was deleted or changed by one byte is built again and a failed unit
-    is tried again. Each receipt is durable before the next unit counts, so an interrupted stage goes on
-    where it stopped.
+    is tried again. Each receipt is written down as its unit ends, so an interrupted stage goes on where it
+    stopped. A second run on the same units waits, and then finds them done.
 
     Parameters
     ----------
@@ -32,6 +36,11 @@ def run_units(
     title
         For the progress display.
     """
+    with book.held():
+        return _run(units, executor=executor, book=book, title=title)
+
+
+def _run(units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str) -> UnitSummary:
     done: dict[str, Receipt] = {}
     todo: list[Unit[Payload]] = []
     for unit in units:
@@ -43,10 +52,15 @@ def run_units(
             unit.remove_outputs()
         else:
             todo.append(unit)
+    book.announce(len(todo))
+    synced = time.monotonic()
     with Progressing(title, total=len(todo), unit="recordings") as progress, executor:
         for future in as_completed([executor.submit(unit) for unit in todo]):
             receipt = future.result()
-            book.record(receipt)
+            now = time.monotonic()
+            due = now - synced >= _DURABLE_S
+            synced = now if due else synced
+            book.record(receipt, durable=due)
             done[receipt.unit] = receipt
             progress.advance(note=receipt.unit)
     book.gather(done.values())

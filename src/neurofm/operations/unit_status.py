@@ -1,0 +1,176 @@
+"""How far the units of each dataset have come, why some failed, and which command runs only what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from neurofm.errors import UserError
+from neurofm.operations.tables import count_text, name_cell, table
+from neurofm.params import Params
+from neurofm.recording import UnitStatus
+from neurofm.sources import read_manifest
+from neurofm.units import ReceiptBook
+
+_SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsStatus:
+    """What manifest and receipts say of one dataset's units. Nothing is hashed: its stage does that."""
+
+    dataset: str
+    stage: str
+    """`preprocess` or `stream`."""
+    units: int | None
+    """Recordings of the manifest; None before there is one."""
+    counts: dict[UnitStatus, int]
+    reasons: tuple[tuple[str, int], ...]
+    """Why units did not succeed, the commonest first, with how many."""
+    running: str
+    """Who runs them now; empty if nobody."""
+    seconds_left: float | None
+    """Of a run that is at work; None before its first unit ended."""
+
+    @property
+    def left(self) -> int:
+        """Units of the manifest that have no success."""
+        return max(0, (self.units or 0) - self.counts[UnitStatus.SUCCEEDED])
+
+    @property
+    def mend(self) -> str:
+        """The command that runs only what is left; empty if nothing is, or somebody runs it already."""
+        if self.running or not self.left:
+            return ""
+        if not any(self.counts.values()):
+            return f"neurofm run {self.stage} --dataset {self.dataset}"
+        return f"neurofm retry {self.dataset} && dvc repro"
+
+
+def units_status(params: Params, *, root: Path, dataset: str | None = None) -> list[UnitsStatus]:
+    """Return how the units of the datasets of params.yaml (or of one) stand, in their order."""
+    groups = ((params.datasets, "preprocess"), (params.streamed, "stream"), (params.local, "preprocess"))
+    return [
+        _status(name, stage, root=root)
+        for group, stage in groups
+        for name in group
+        if dataset is None or name == dataset
+    ]
+
+
+def retry_units(dataset: str, *, root: Path, unit: str = "") -> tuple[str, ...]:
+    """Forget how units ended that did not succeed (or how `unit` did), so that the next run runs them again.
+
+    DVC sees that the receipts changed; without this it would take a stage for done that succeeded within
+    `max_failed_fraction`.
+
+    Returns
+    -------
+    tuple of str
+        The units, sorted.
+
+    Raises
+    ------
+    UserError
+        If there is no receipt of `unit`, or none of the dataset.
+    """
+    path = root / "data" / "receipts" / f"{dataset}.jsonl"
+    book = _book(dataset, root=root)
+    if not book.known:
+        raise UserError(f"{dataset}: no unit of it was run here.", mend="choose one of `neurofm status`, or run it")
+    if unit and unit not in book.known:
+        raise UserError(f"{dataset}: there is no receipt of a unit {unit!r}.", mend=f"read the names in {path}")
+    with book.held():
+        again = {
+            name
+            for name, receipt in book.known.items()
+            if name == unit or (not unit and receipt.status is not UnitStatus.SUCCEEDED)
+        }
+        if again:
+            book.gather([receipt for name, receipt in book.known.items() if name not in again])
+    return tuple(sorted(again))
+
+
+def units_table(statuses: Sequence[UnitsStatus], *, width: int) -> Table:
+    """Render units per status."""
+    made = table(
+        "dataset",
+        "stage",
+        ("recordings", "right"),
+        *((status.value, "right") for status in UnitStatus),
+        ("left", "right"),
+        "running",
+        width=width,
+    )
+    for item in statuses:
+        cells = [
+            Text(count_text(count), style="" if count and good else "red" if count else "dim", justify="right")
+            for status in UnitStatus
+            for count, good in [(item.counts[status], status is UnitStatus.SUCCEEDED)]
+        ]
+        left = "" if item.units is None else count_text(item.left)
+        made.add_row(
+            name_cell(item.dataset, width=width), item.stage, count_text(item.units), *cells, left, _running(item)
+        )
+    return made
+
+
+def units_lines(item: UnitsStatus) -> list[str]:
+    """Say why a dataset's units did not succeed, and the command that runs what is left."""
+    lines = [f"{item.dataset}: {count} x {reason}" for reason, count in item.reasons]
+    if item.mend:
+        lines.append(f"{item.dataset}: {count_text(item.left)} left: {item.mend}")
+    return lines
+
+
+def units_facts(item: UnitsStatus) -> dict[str, Any]:
+    """Return a status as plain data, for machines."""
+    return {
+        "stage": item.stage,
+        "units": item.units,
+        "counts": {status.value: item.counts[status] for status in UnitStatus},
+        "left": item.left,
+        "running": item.running,
+        "seconds_left": item.seconds_left,
+        "reasons": [{"reason": reason, "units": count} for reason, count in item.reasons],
+        "mend": item.mend,
+    }
+
+
+def _running(item: UnitsStatus) -> str:
+    if not item.running or item.seconds_left is None:
+        return item.running
+    return f"{item.running}, {item.seconds_left:.0f} s left"
+
+
+def _book(dataset: str, *, root: Path) -> ReceiptBook:
+    return ReceiptBook(
+        root / "data" / "receipts" / f"{dataset}.jsonl", running=root / ".neurofm" / "receipts" / dataset
+    )
+
+
+def _status(dataset: str, stage: str, *, root: Path) -> UnitsStatus:
+    path = root / "data" / "manifests" / f"{dataset}.json"
+    wanted = {recording.id for recording in read_manifest(path).recordings} if path.is_file() else None
+    book = _book(dataset, root=root)
+    known = [receipt for unit, receipt in book.known.items() if wanted is None or unit in wanted]
+    counts = Counter(receipt.status for receipt in known)
+    reasons = Counter(
+        f"{receipt.status}: {receipt.reason.replace(receipt.unit, '..')}" for receipt in known if receipt.reason
+    )
+    run = book.at_work()
+    return UnitsStatus(
+        dataset=dataset,
+        stage=stage,
+        units=None if wanted is None else len(wanted),
+        counts={status: counts[status] for status in UnitStatus},
+        reasons=tuple(reasons.most_common(_SHOWN_REASONS)),
+        running=str(run) if run else "",
+        seconds_left=run.seconds_left if run else None,
+    )
