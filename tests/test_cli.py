@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,6 +18,9 @@ from neurofm.cli import STAGES, app
 from neurofm.errors import UserError
 from neurofm.operations.catalogue import dataset_ids
 from neurofm.params import load_params
+from neurofm.recording import UnitStatus
+from neurofm.units import Receipt, read_receipts
+from neurofm.units.receipt import write_receipts
 from tests.operations.conftest import Archive, archive, bucket, project, s3_fixture, s3_site_fixture
 
 __all__ = ["archive", "bucket", "project", "s3_fixture", "s3_site_fixture"]
@@ -181,6 +185,38 @@ def test_preflight_fits_the_terminal(width: int, profile: str, monkeypatch: pyte
     assert max(len(line) for line in table) <= width
     for dataset in load_params().all_datasets:
         assert any(line.startswith(f"{dataset} ") for line in table)
+
+
+def test_retry_lets_failed_recordings_run_again() -> None:
+    assert "no unit of it was run here" in refused("retry", "gw-rest")
+    receipts = Path("data/receipts/gw-rest.jsonl")
+    good = Receipt(unit="gw-rest_sub-1", key="k", status=UnitStatus.SUCCEEDED)
+    bad = Receipt(unit="gw-rest_sub-2", key="k", status=UnitStatus.FAILED, reason="gw-rest_sub-2: not a table")
+    write_receipts(receipts, [good, bad])
+    shown = typed("status", "gw-rest").output
+    assert "gw-rest: 1 x failed: ..: not a table" in shown
+    (fact,) = json.loads(typed("status", "gw-rest", "--json").output)
+    assert fact["recordings"]["counts"]["failed"] == 1
+    assert "1 recordings will be tried again" in typed("retry", "gw-rest").output
+    assert set(read_receipts(receipts)) == {good.unit}
+    assert "nothing to try again" in typed("retry", "gw-rest").output
+    assert "no receipt of a unit 'nobody'" in refused("retry", "gw-rest", "--unit", "nobody")
+    assert "1 recordings will be tried again" in typed("retry", "gw-rest", "--unit", good.unit).output
+
+
+def test_status_is_watched_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("neurofm.cli.time", SimpleNamespace(sleep=pause))
+    shown = typed("status", "--watch")
+    assert shown.exit_code == 0
+    assert "gw-rest" in shown.output
+    assert len(pauses) == 3
 
 
 def test_status_without_a_ledger_says_so() -> None:

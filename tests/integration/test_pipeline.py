@@ -151,6 +151,7 @@ def test_the_commands_of_the_readme_run(built: Project) -> None:
         "neurofm catalog show hbn-r1",
         "neurofm profile list",
         "neurofm preflight",
+        "neurofm retry gw-rest",
         "neurofm run preprocess --dataset gw-rest",
         "neurofm status",
         "dvc repro pretrain",
