@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -20,7 +21,8 @@ from neurofm.recording import UnitStatus
 from neurofm.shards import read_shard
 from neurofm.sources import build_manifest
 from neurofm.stream import refuse_failures, stream_dataset
-from neurofm.units import Outcome, Receipt, Unit
+from neurofm.units import Outcome, Receipt, ReceiptBook, Unit
+from neurofm.units.receipt import Run
 from tests.servers.http_files import Fault, FileServer
 from tests.streamed import PATIENT, PROJECT, SIDE, Streamed, Threads, Watch, bytes_in, real_files
 
@@ -82,6 +84,23 @@ def test_a_second_run_asks_nobody(lab: Streamed, server: FileServer) -> None:
     summary = lab.stream()
     assert (summary.units.ran, summary.fetched_files, asked(server)) == (0, 0, [])
     assert lab.shards() == before
+
+
+def test_whoever_asks_meanwhile_sees_who_is_at_work(lab: Streamed, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = ReceiptBook(lab.receipts, running=lab.work / "receipts" / "pixar")
+    runs: list[Run | None] = []
+    record = ReceiptBook.record
+
+    def recorded(self: ReceiptBook, receipt: Receipt) -> None:
+        record(self, receipt)
+        runs.append(book.at_work())
+
+    monkeypatch.setattr(ReceiptBook, "record", recorded)
+    lab.stream()
+    assert [run and (run.process, run.units, run.ended) for run in runs] == [
+        (os.getpid(), SUBJECTS, ended) for ended in range(1, SUBJECTS + 1)
+    ]
+    assert book.at_work() is None
 
 
 def test_a_lost_shard_alone_is_fetched_again(lab: Streamed, server: FileServer) -> None:

@@ -75,7 +75,7 @@ def stream_dataset(
     plan = UnitPlan(entry=entry, manifest=manifest, raw=raw, shards=shards, settings=settings, common=common)
     book = ReceiptBook(receipts, running=work / "receipts" / entry.id)
     # One stream at a time, or each would keep to the budget and both would break it.
-    with alone(work / "locks" / "stream"), open_ledger(work) as ledger:
+    with alone(work / "locks" / "stream"), book.held(), open_ledger(work) as ledger:
         retry = entry.id in os.environ.get("NEUROFM_RETRY", "").split(",")
         if retry:
             ledger.retry(entry.id)

@@ -61,6 +61,7 @@ class StreamRun:
         """Do all that is to be done."""
         left = self._start()
         self._ran = len(left)
+        self._book.announce(self._ran)
         title = f"stream {self._plan.entry.id}"
         self._progress = Progressing(title, total=len(left), unit="recordings", lines=True)
         with self._progress:
