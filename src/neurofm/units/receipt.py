@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 
 from pydantic import Field, ValidationError
 
-from neurofm.files import sha256_of, write_atomic
+from neurofm.files import sha256_of, sync_folder, write_atomic
 from neurofm.recording import UnitStatus
 from neurofm.settings import Settings
 
@@ -134,6 +134,8 @@ class ReceiptBook:
         """Tell others who runs how many units, beginning now."""
         run = Run(process=os.getpid(), host=socket.gethostname(), began=time.time(), units=units)
         self._lock.write_text(run.model_dump_json())
+        if units:
+            self._open()  # The last journal is this run's, then: what lies in it has ended now.
 
     def at_work(self) -> Run | None:
         """Return the run that holds the units now, or None."""
@@ -153,12 +155,9 @@ class ReceiptBook:
 
     def record(self, receipt: Receipt, *, durable: bool = True) -> None:
         """Write a receipt down: a `kill -9` does not undo it, and if `durable` a power cut does not either."""
-        if self._journal is None:
-            self._running.mkdir(parents=True, exist_ok=True)
-            last = max((int(journal.stem) for journal in self._journals()), default=0)
-            self._journal = (self._running / f"{last + 1:06d}.jsonl").open("ab")
-        self._journal.write(receipt.model_dump_json().encode() + b"\n")
-        self._journal.flush()
+        journal = self._open()
+        journal.write(receipt.model_dump_json().encode() + b"\n")
+        journal.flush()
         if durable:
             self.sync()
         self.known[receipt.unit] = receipt
@@ -177,6 +176,17 @@ class ReceiptBook:
             self._journal = None
         for journal in self._journals():
             journal.unlink()
+
+    def _open(self) -> BinaryIO:
+        """Return this run's journal; made if it is not there."""
+        if self._journal is None:
+            self._running.mkdir(parents=True, exist_ok=True)
+            last = max((int(journal.stem) for journal in self._journals()), default=0)
+            self._journal = (self._running / f"{last + 1:06d}.jsonl").open("ab")
+            # Its name is to be durable too, not only what will be in it.
+            sync_folder(self._running)
+            sync_folder(self._running.parent)
+        return self._journal
 
     def _journals(self) -> list[Path]:
         """Return the journals, oldest first; numbered, since clocks of several hosts differ."""
