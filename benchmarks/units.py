@@ -1,7 +1,7 @@
 """What it costs to run units of work: ten thousand that do nothing, and the same work as stages of DVC.
 
 `make bench-units` writes ``benchmarks/units.json``. Ten thousand units go through `run_units` in a process of its own,
-so that its memory is theirs; each leaves one small output that is hashed for its receipt. The same in DVC is one stage
+so that its memory is theirs; each leaves one empty output that is hashed for its receipt. The same in DVC is one stage
 per unit: 300 of a matrix, whose command writes the same file.
 """
 

@@ -84,7 +84,8 @@ def test_counts_reasons_and_the_command(stopped: Path) -> None:
     assert status.reasons[0] == ("failed: ..: not a NIfTI image", 2)
     lines = units_lines(status)
     assert lines[0] == f"{DATASET}: 2 x failed: ..: not a NIfTI image"
-    assert lines[-1] == f"{DATASET}: 6 left: neurofm retry {DATASET} && dvc repro"
+    assert lines[-2] == f"{DATASET}: 1 wait for their files; what mends these stands above"
+    assert lines[-1] == f"{DATASET}: 5 to run: neurofm retry {DATASET} && dvc repro"
     assert units_facts(status)["counts"] == {"succeeded": 2, "failed": 2, "incomplete": 1, "unavailable": 1}
 
 
@@ -93,6 +94,15 @@ def test_a_dataset_that_was_never_run_names_its_stage(project: Path) -> None:
     assert set(statuses) == set(load_params(project).all_datasets)
     assert statuses[DATASET].units is None
     assert units_lines(statuses[DATASET]) == []
+
+
+def test_no_retry_is_promised_where_only_files_are_lacking(stopped: Path) -> None:
+    book_of(stopped).gather(
+        Receipt(unit=unit, key="k", status=UnitStatus.UNAVAILABLE, reason="quarantined") for unit in UNITS
+    )
+    (status,) = units_status(load_params(stopped), root=stopped, dataset=DATASET)
+    assert (status.left, status.mend) == (8, "")
+    assert not any("retry" in line for line in units_lines(status))
 
 
 def test_of_five_and_more_reasons_the_commonest_are_told(stopped: Path) -> None:

@@ -44,9 +44,14 @@ class UnitsStatus:
         return max(0, (self.units or 0) - self.counts[UnitStatus.SUCCEEDED])
 
     @property
+    def runnable(self) -> int:
+        """Units that are left and whose files are not known to be lacking: those wait for what mends the files."""
+        return max(0, self.left - self.counts[UnitStatus.UNAVAILABLE])
+
+    @property
     def mend(self) -> str:
-        """The command that runs only what is left; empty if nothing is, or somebody runs it already."""
-        if self.running or not self.left:
+        """The command that runs only what is left and can be run; empty if there is none, or somebody runs it."""
+        if self.running or not self.runnable:
             return ""
         if not any(self.counts.values()):
             return f"neurofm run {self.stage} --dataset {self.dataset}"
@@ -124,8 +129,10 @@ def units_table(statuses: Sequence[UnitsStatus], *, width: int) -> Table:
 def units_lines(item: UnitsStatus) -> list[str]:
     """Say why a dataset's units did not succeed, and the command that runs what is left."""
     lines = [f"{item.dataset}: {count} x {reason}" for reason, count in item.reasons]
+    if waiting := item.counts[UnitStatus.UNAVAILABLE]:
+        lines.append(f"{item.dataset}: {count_text(waiting)} wait for their files; what mends these stands above")
     if item.mend:
-        lines.append(f"{item.dataset}: {count_text(item.left)} left: {item.mend}")
+        lines.append(f"{item.dataset}: {count_text(item.runnable)} to run: {item.mend}")
     return lines
 
 
