@@ -10,12 +10,12 @@ from neurofm.ingest.dataset import ingest_dataset, quality_report, refuse_too_ma
 from neurofm.ingest.recording import ingest
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
-from neurofm.units import LocalExecutor
+from neurofm.units import open_executor
 
 
 def main(dataset: str) -> None:
     """Fill ``data/shards/<dataset>/`` and say how each recording ended."""
-    settings = load_params(dataset=dataset, groups=("datasets", "local")).preprocess
+    settings, site = load_params(dataset=dataset, groups=("datasets", "local")).preprocess, load_site()
     entry, manifest = load_entry(dataset), read_manifest(Path(f"data/manifests/{dataset}.json"))
     raw = Path(entry.source.path) if isinstance(entry.source, LocalSource) else Path(f"data/raw/{dataset}")
     summary = ingest_dataset(
@@ -27,7 +27,14 @@ def main(dataset: str) -> None:
         work=Path(".neurofm"),
         settings=settings.of(entry.modality),
         common=settings.common,
-        executor=LocalExecutor(ingest, workers=load_site().workers),
+        executor=open_executor(
+            ingest,
+            name=site.executor,
+            workers=site.workers,
+            slurm=site.slurm,
+            resources=site.slurm.of(entry.modality),
+            running=Path(f".neurofm/receipts/{dataset}"),
+        ),
     )
     report = quality_report(dataset, manifest, summary, shards=Path(f"data/shards/{dataset}"))
     write_json(Path(f"metrics/quality/{dataset}.json"), report)

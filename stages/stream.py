@@ -12,7 +12,7 @@ from neurofm.ingest.recording import ingest
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
 from neurofm.stream import refuse_failures, stream_dataset
-from neurofm.units import LocalExecutor
+from neurofm.units import open_executor
 
 
 def main(dataset: str) -> None:
@@ -28,7 +28,14 @@ def main(dataset: str) -> None:
         work=Path(".neurofm"),
         settings=settings.of(entry.modality),
         common=settings.common,
-        executor=LocalExecutor(ingest, workers=site.workers),
+        executor=open_executor(
+            ingest,
+            name=site.executor,
+            workers=site.workers,
+            slurm=site.slurm,
+            resources=site.slurm.of(entry.modality),
+            running=Path(f".neurofm/receipts/{dataset}"),
+        ),
         budget_bytes=round(site.disk_budget_gb * 1e9),
         site=site.fetch,
     )

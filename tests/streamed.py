@@ -20,7 +20,7 @@ from neurofm.recording import Manifest, Modality
 from neurofm.sources import build_manifest
 from neurofm.stream import StreamSummary, stream_dataset
 from neurofm.units import Executor, Outcome, Receipt, ReceiptBook, Unit, UnitSummary, read_receipts
-from neurofm.units.local import _attempt
+from neurofm.units.attempt import attempt
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREPROCESS = load_params(PROJECT).preprocess
@@ -43,7 +43,7 @@ class Threads:
         self._threads = ThreadPoolExecutor(at_once)
 
     def submit(self, unit: Unit[IngestTask]) -> Future[Receipt]:
-        return self._threads.submit(_attempt, unit, self.work)
+        return self._threads.submit(attempt, unit, self.work)
 
     def work(self, task: IngestTask) -> Outcome:
         return ingest(task)

@@ -19,10 +19,13 @@ from neurofm.report.settings import ReportSettings
 from neurofm.settings import Settings
 from neurofm.splits import SplitSettings
 from neurofm.training.settings import PretrainSettings
+from neurofm.units import ExecutorName, SlurmSite
 from neurofm.windows import WindowsSettings
 
 PARAMS = Path("params.yaml")
 SITE = Path("site.yaml")
+EXECUTOR = "NEUROFM_EXECUTOR"
+"""Variable of the environment: `executor` of site.yaml, for once."""
 GROUPS = ("datasets", "streamed", "local")
 """Sections of params.yaml that name datasets: kept raw, never kept, read where they lie."""
 
@@ -96,6 +99,10 @@ class Site(Settings):
 
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processes that run side by side."""
+    executor: ExecutorName = ExecutorName.LOCAL
+    """Where recordings are worked on; `neurofm run --executor` says otherwise for once."""
+    slurm: SlurmSite = Field(default_factory=SlurmSite)
+    """How the cluster is used, where the executor is `slurm`."""
     fetch: FetchSite = Field(default_factory=FetchSite)
     """How archives are reached: hosts, connections, patience."""
     disk_budget_gb: float = Field(default=50.0, gt=0)
@@ -195,8 +202,10 @@ def _refuse_wrong_group(params: Params, entry: CatalogEntry, *, where: str) -> N
 
 
 def load_site(root: Path = Path()) -> Site:
-    """Read ``site.yaml``; without one the defaults hold."""
+    """Read ``site.yaml``; without one the defaults hold. NEUROFM_EXECUTOR in the environment stands above it."""
     path = root / SITE
-    if not path.is_file():
-        return Site()
-    return Site.parse(read_yaml(path) or {}, where=str(path), mend="correct that key; see site.example.yaml")
+    content = (read_yaml(path) or {}) if path.is_file() else {}
+    where = str(path)
+    if executor := os.environ.get(EXECUTOR):
+        content, where = {**content, "executor": executor}, f"{where} and ${EXECUTOR}"
+    return Site.parse(content, where=where, mend="correct that key; see site.example.yaml")

@@ -79,12 +79,13 @@ def stream_dataset(
         retry = entry.id in os.environ.get("NEUROFM_RETRY", "").split(",")
         if retry:
             ledger.retry(entry.id)
-        files = RawFiles(entry, manifest, folder=raw, ledger=ledger, budget_bytes=budget_bytes)
-        files.remember(digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger))
-        fetch = partial(fetch_some, entry, raw=raw, work=work, site=site, ledger=ledger)
-        stream = StreamRun(plan, book=book, files=files, fetch=fetch, retry=retry)
-        plan.remove_strangers()
         with executor:
+            book.read()  # Entering may have stopped what an earlier run had left at work.
+            files = RawFiles(entry, manifest, folder=raw, ledger=ledger, budget_bytes=budget_bytes)
+            files.remember(digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger))
+            fetch = partial(fetch_some, entry, raw=raw, work=work, site=site, ledger=ledger)
+            stream = StreamRun(plan, book=book, files=files, fetch=fetch, retry=retry)
+            plan.remove_strangers()
             stream.run(executor)
         plan.remove_strangers()  # A worker that was killed leaves what it was writing.
     return stream.summary()

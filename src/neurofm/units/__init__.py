@@ -1,21 +1,29 @@
 """Units of work: keys, receipts, executors."""
 
+from neurofm.units.choice import ExecutorName, open_executor
 from neurofm.units.executor import Executor
 from neurofm.units.key import code_digest, unit_key
 from neurofm.units.local import LocalExecutor
 from neurofm.units.receipt import Receipt, ReceiptBook, read_receipts, write_receipts
+from neurofm.units.resources import Resources, SlurmSite
 from neurofm.units.run import run_units
+from neurofm.units.slurm import SlurmExecutor
 from neurofm.units.unit import Outcome, Unit, UnitSummary
 
 __all__ = [
     "Executor",
+    "ExecutorName",
     "LocalExecutor",
     "Outcome",
     "Receipt",
     "ReceiptBook",
+    "Resources",
+    "SlurmExecutor",
+    "SlurmSite",
     "Unit",
     "UnitSummary",
     "code_digest",
+    "open_executor",
     "read_receipts",
     "run_units",
     "unit_key",

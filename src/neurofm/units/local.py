@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
-import resource
-import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Generic, Self
 
-from neurofm.files import sha256_of
-from neurofm.recording import UnitStatus, Unreadable
+from neurofm.recording import UnitStatus
+from neurofm.units.attempt import KILLED, attempt, pin_threads, receipt_of
 from neurofm.units.memory import Room
-from neurofm.units.receipt import Cost, Receipt
+from neurofm.units.receipt import Receipt
+from neurofm.units.slurm_queue import stop_leftovers
 from neurofm.units.unit import Outcome, Payload, Unit
-
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-"""How numerical libraries are told how many threads to start."""
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class LocalExecutor(Generic[Payload]):
@@ -45,14 +33,22 @@ class LocalExecutor(Generic[Payload]):
         the largest unit so far.
     memory_mb
         What all units may take together, MiB; by default most of what is free.
+    leftovers
+        Folder of submissions to a cluster: what is still at work on these units is stopped first.
     """
 
-    def __init__(self, work: Callable[[Payload], Outcome], *, workers: int, memory_mb: float | None = None) -> None:
-        for name in THREADS:
-            # The workers inherit it: units run side by side, and two OpenMP threads under load ran six times slower.
-            os.environ.setdefault(name, "1")
+    def __init__(
+        self,
+        work: Callable[[Payload], Outcome],
+        *,
+        workers: int,
+        memory_mb: float | None = None,
+        leftovers: Path | None = None,
+    ) -> None:
+        pin_threads()  # The workers inherit it: two OpenMP threads under load ran six times slower.
         self.at_once = workers
         self._work = work
+        self._leftovers = leftovers
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="unit")
         self._room = Room(workers, memory_mb=memory_mb)
         self._idle: list[ProcessPoolExecutor] = []
@@ -62,6 +58,8 @@ class LocalExecutor(Generic[Payload]):
         return self._threads.submit(self._run, unit)
 
     def __enter__(self) -> Self:
+        if self._leftovers is not None:
+            stop_leftovers(self._leftovers)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -78,7 +76,7 @@ class LocalExecutor(Generic[Payload]):
                 receipt = self._in_process(unit)
         if receipt is not None and receipt.cost is not None:
             self._room.learn(receipt.cost.peak_mb)
-        return receipt or _receipt(unit, UnitStatus.INCOMPLETE, "its process was killed (out of memory?)", Outcome())
+        return receipt or receipt_of(unit, UnitStatus.INCOMPLETE, KILLED)
 
     def _in_process(self, unit: Unit[Payload]) -> Receipt | None:
         """Return how the unit ended, or None if its process died."""
@@ -88,7 +86,7 @@ class LocalExecutor(Generic[Payload]):
             # Fresh processes: a forked child would inherit the locks of whatever threads are running here.
             pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
         try:
-            receipt = pool.submit(_attempt, unit, self._work).result()
+            receipt = pool.submit(attempt, unit, self._work).result()
         except BrokenProcessPool:
             pool.shutdown()
             return None
@@ -109,45 +107,3 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _attempt(unit: Unit[Payload], work: Callable[[Payload], Outcome]) -> Receipt:
-    """Run one unit in a worker process."""
-    started, cpu = time.monotonic(), time.process_time()
-    try:
-        outcome = work(unit.payload)
-        status, reason = UnitStatus.SUCCEEDED, ""
-    except Unreadable as error:
-        outcome, status, reason = Outcome(), UnitStatus.FAILED, str(error)
-    except Exception as error:  # noqa: BLE001  # whatever one recording raises must not end the others
-        outcome, status, reason = Outcome(), _status_of(error), f"{type(error).__name__}: {error}"
-    cost = Cost(
-        seconds=round(time.monotonic() - started, 3),
-        cpu_s=round(time.process_time() - cpu, 3),
-        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        host=socket.gethostname(),
-    )
-    return _receipt(unit, status, reason, outcome, cost=cost)
-
-
-def _status_of(error: Exception) -> UnitStatus:
-    """Tell what this machine lacked, which another run may have, from what is wrong with the recording."""
-    lacking = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _DISK_FULL)
-    return UnitStatus.INCOMPLETE if lacking else UnitStatus.FAILED
-
-
-def _receipt(
-    unit: Unit[Payload], status: UnitStatus, reason: str, outcome: Outcome, *, cost: Cost | None = None
-) -> Receipt:
-    if status is not UnitStatus.SUCCEEDED:
-        unit.remove_outputs()
-    return Receipt(
-        unit=unit.id,
-        key=unit.key,
-        status=status,
-        reason=" ".join(reason.split()),
-        inputs=dict(unit.inputs),
-        outputs={path.name: sha256_of(path) for path in unit.outputs if path.is_file()},
-        facts=dict(outcome.facts),
-        cost=cost,
-    )

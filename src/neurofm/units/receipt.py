@@ -43,11 +43,19 @@ class Receipt(Settings):
     """SHA-256 per output file name."""
     facts: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     cost: Cost | None = None
+    """None if its process did not live to say."""
+    log: str = ""
+    """File into which its process wrote; empty where that was the stage's own output. Like `cost`, of its host."""
 
     @classmethod
     def unavailable(cls, unit: str, reason: str, *, key: str = "") -> Self:
         """Make the receipt of a unit whose inputs could not be had."""
         return cls(unit=unit, key=key, status=UnitStatus.UNAVAILABLE, reason=" ".join(reason.split()))
+
+    @property
+    def killed(self) -> bool:
+        """Whether its process was killed: for want of memory, or by somebody."""
+        return self.status is UnitStatus.INCOMPLETE and self.cost is None
 
     @property
     def id(self) -> str:
@@ -94,7 +102,8 @@ class ReceiptBook:
         ``data/receipts/<dataset>.jsonl``.
     running
         Folder under ``.neurofm/`` for journals: receipts of units that ended since they were gathered, one line each.
-        A journal is only ever appended to, so that whoever is killed leaves one broken line at most.
+        A journal is only ever appended to, so that whoever is killed leaves one broken line at most. Jobs of a cluster
+        keep theirs below it (`submission`), and these count too: whoever submitted the jobs may have been killed.
     """
 
     def __init__(self, path: Path, *, running: Path) -> None:
@@ -109,7 +118,7 @@ class ReceiptBook:
     def read(self) -> None:
         """Read what is known anew: another run may have ended since."""
         self.known = read_receipts(self._path)
-        for journal in self._journals():
+        for journal in (*journals_of_jobs(self._running), *self._journals()):
             self.known |= read_receipts(journal)
 
     @contextmanager
@@ -174,7 +183,7 @@ class ReceiptBook:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        for journal in self._journals():
+        for journal in (*journals_of_jobs(self._running), *self._journals()):
             journal.unlink()
 
     def _open(self) -> BinaryIO:
@@ -191,6 +200,11 @@ class ReceiptBook:
     def _journals(self) -> list[Path]:
         """Return the journals, oldest first; numbered, since clocks of several hosts differ."""
         return sorted(path for path in self._running.glob("*.jsonl") if path.stem.isdigit())
+
+
+def journals_of_jobs(running: Path) -> list[Path]:
+    """Return the journals that jobs of a cluster keep, oldest first."""
+    return sorted(running.glob("slurm/*/receipts/*.jsonl"))
 
 
 def read_receipts(path: Path) -> dict[str, Receipt]:

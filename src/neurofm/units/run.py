@@ -36,7 +36,8 @@ def run_units(
     title
         For the progress display.
     """
-    with book.held():
+    with book.held(), executor:
+        book.read()  # Entering may have stopped what an earlier run had left at work.
         return _run(units, executor=executor, book=book, title=title)
 
 
@@ -54,7 +55,7 @@ def _run(units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: R
             todo.append(unit)
     book.announce(len(todo))
     synced = time.monotonic()
-    with Progressing(title, total=len(todo), unit="recordings") as progress, executor:
+    with Progressing(title, total=len(todo), unit="recordings") as progress:
         for future in as_completed([executor.submit(unit) for unit in todo]):
             receipt = future.result()
             now = time.monotonic()

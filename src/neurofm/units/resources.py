@@ -1,0 +1,42 @@
+"""What units are given where they run: cores, memory, time. Nothing here changes a byte of any result."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neurofm.recording import Modality
+from neurofm.settings import Settings
+
+
+class Resources(Settings):
+    """What one recording is given on a cluster."""
+
+    minutes: float = Field(default=60.0, gt=0)
+    """Longest that it may take; it is stopped then, and the next one of its task begins."""
+    memory_gb: float = Field(default=4.0, gt=0)
+    """What it gets at first; twice as much each time that it was not enough. 2^30 bytes, as Slurm counts."""
+    cpus: int = Field(default=1, ge=1)
+
+
+class SlurmSite(Settings):
+    """`slurm` in site.yaml: how the cluster is to be used."""
+
+    at_once: int = Field(default=64, ge=1)
+    """Most tasks of an array that run side by side."""
+    longest_hours: float = Field(default=24.0, gt=0)
+    """Longest walltime of one task, which runs several recordings one after the other."""
+    most_memory_gb: float = Field(default=64.0, gt=0)
+    """Where doubling the memory of a recording ends."""
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    options: dict[str, str] = Field(default_factory=dict)
+    """Further options of sbatch, by their long names: ``{constraint: avx512}``."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before each task: ``module load ...``."""
+    resources: dict[Modality, Resources] = Field(default_factory=dict)
+    """Per modality; one that is not named gets the defaults."""
+
+    def of(self, modality: Modality) -> Resources:
+        """Return what a recording of this modality is given."""
+        return self.resources.get(modality, Resources())

@@ -1,0 +1,177 @@
+"""What Slurm says of our jobs, and how they are stopped.
+
+Jobs are asked for by their names, which no two submissions share, and not by the numbers that Slurm gives them: who was
+killed between submitting and writing a number down would not know it. `squeue` alone is asked: accounting (`sacct`) is
+not there on every cluster, and lags where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurofm.errors import UserError
+from neurofm.units.submission import Submission
+
+_ENDED = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    }
+)
+_USUAL_ARRAY = 1000
+_TIMEOUT_S = 60.0
+_STOP_S = 120.0
+_FORMAT = "%F|%K|%j|%T|%r"
+
+
+class SlurmSilentError(Exception):
+    """Slurm's controller does not answer now."""
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """What Slurm says of one task."""
+
+    job: str
+    """As `scancel` and `scontrol` know it."""
+    state: str
+    """Slurm's word: ``PENDING``, ``RUNNING``, ``OUT_OF_MEMORY``..."""
+    why: str
+    """Slurm's reason."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over; Slurm remembers that for some minutes (MinJobAge)."""
+        return self.state in _ENDED
+
+
+def task_states() -> dict[tuple[str, int], TaskState]:
+    """Ask Slurm for all tasks of this user that are ours.
+
+    Returns
+    -------
+    dict
+        By name of the submission and index of the task. A task that is not in it has ended, or is forgotten.
+
+    Raises
+    ------
+    SlurmSilentError
+        If Slurm does not answer.
+    """
+    said = _ask(["squeue", "--me", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"])
+    states: dict[tuple[str, int], TaskState] = {}
+    for line in said.splitlines():
+        job, index, rest = line.split("|", 2)
+        name, state, why = rest.rsplit("|", 2)
+        if name.startswith("neurofm-"):
+            is_array = index.isdigit()
+            task = TaskState(job=f"{job}_{index}" if is_array else job, state=state, why=why)
+            states[name, int(index) if is_array else 0] = task
+    return states
+
+
+def longest_array() -> int:
+    """Ask Slurm how many tasks an array may have.
+
+    Raises
+    ------
+    SlurmSilentError
+        If Slurm does not answer.
+    """
+    for line in _ask(["scontrol", "show", "config"]).splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize" and value.strip().isdigit():
+            return max(1, int(value) - 1)
+    return _USUAL_ARRAY
+
+
+def stop_tasks(tasks: Iterable[tuple[Submission, int]]) -> None:
+    """Stop tasks, and wait until they are gone: what they were writing is not to meet what comes next.
+
+    Raises
+    ------
+    SlurmSilentError
+        If Slurm does not answer, or has not stopped them within two minutes. They begin no further unit even so.
+    """
+    wanted = {(submission.name, index): submission for submission, index in tasks}
+    for (_, index), submission in wanted.items():
+        submission.revoke([index])
+    until = time.monotonic() + _STOP_S
+    told: set[str] = set()
+    while alive := {state.job for key, state in task_states().items() if key in wanted and not state.ended}:
+        if time.monotonic() > until:
+            raise SlurmSilentError(f"Slurm has not stopped {', '.join(sorted(alive))}")
+        if new := sorted(alive - told):
+            with suppress(SlurmSilentError):  # One that has just ended cannot be stopped.
+                _ask(["scancel", *new])
+            told |= alive
+        time.sleep(0.5)
+
+
+def stop_leftovers(folder: Path) -> None:
+    """Stop what an earlier run has left at work on a cluster, before its units are run elsewhere.
+
+    Its receipts count all the same: what had ended is not run again.
+
+    Raises
+    ------
+    UserError
+        If Slurm cannot be asked while tasks of ours may be at work in it.
+    """
+    left = Submission.all_open(folder)
+    if not left:
+        return
+    try:
+        require_slurm()
+        stop_tasks((submission, index) for submission in left for index in range(len(submission.plan.tasks)))
+    except SlurmSilentError as error:
+        raise UserError(
+            f"{folder.parent.name}: its units are at work in Slurm, which does not answer: {error}.",
+            mend="run again when `squeue --me` answers",
+        ) from None
+    for submission in left:
+        submission.close()
+
+
+def require_slurm() -> None:
+    """Make sure that there is a Slurm here.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    for program in ("sbatch", "squeue", "scancel", "srun"):
+        if shutil.which(program) is None:
+            raise UserError(
+                f"there is no Slurm on this machine: `{program}` is not on the PATH.",
+                mend="run on a login node of the cluster (`module load slurm` on some), or with `--executor local`",
+            )
+
+
+def _ask(command: list[str]) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SCANCEL_"))}
+    try:
+        done = subprocess.run(  # noqa: S603  # Slurm's own commands
+            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SlurmSilentError(f"{command[0]}: {error}") from error
+    if done.returncode:
+        raise SlurmSilentError(" ".join(done.stderr.split()) or f"{command[0]}: exit code {done.returncode}")
+    return done.stdout

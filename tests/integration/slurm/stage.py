@@ -1,0 +1,105 @@
+"""A stage of its own process, for tests that kill it: ``python -m tests.integration.slurm.stage FOLDER SPEC``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from neurofm.units import (
+    ExecutorName,
+    Outcome,
+    ReceiptBook,
+    Resources,
+    SlurmSite,
+    Unit,
+    UnitSummary,
+    open_executor,
+    run_units,
+    unit_key,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the working function below is told: what to do, and where to leave it."""
+
+    output: Path
+    text: str
+    did: Path
+    """Gets a line each time that this unit has been worked on to its end."""
+
+
+def work(job: Job) -> Outcome:
+    """Do what the words of the text say, one after the other, then leave the text as the output."""
+    name = job.output.name
+    for word in job.text.split():
+        deed, _, value = word.partition("=")
+        once = job.did.with_name(f"{deed}-{name}")
+        if deed == "sleep":
+            time.sleep(float(value))
+        elif deed == "take":  # so many MiB, and keep them a while
+            taken = bytearray(int(value) << 20)
+            taken[:: 1 << 12] = b"x" * len(taken[:: 1 << 12])
+            time.sleep(4)
+        elif deed == "wait":  # until the file of that name is there
+            while not (job.did.parent / value).exists():
+                time.sleep(0.05)
+        elif deed in {"die", "freeze"} and not once.exists():
+            once.touch()
+            if deed == "freeze":  # also the process that watches this one
+                os.kill(os.getppid(), signal.SIGSTOP)
+                time.sleep(600)
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif deed == "tell":
+            (job.did.parent / f"pid-{name}").write_text(f"{os.getpid()} {os.getppid()}")
+    with job.did.open("a") as did:
+        did.write(f"{name} {job.text}\n")
+    job.output.write_text(job.text)
+    return Outcome(facts={"at": time.time(), "job": os.environ.get("SLURM_JOB_ID", "")})
+
+
+@dataclass
+class Spec:
+    """What a run is to do."""
+
+    texts: dict[str, str]
+    executor: ExecutorName = ExecutorName.SLURM
+    site: SlurmSite = field(default_factory=lambda: SlurmSite(at_once=2))
+    resources: Resources = field(default_factory=lambda: Resources(minutes=5, memory_gb=0.5))
+
+
+SPEC = TypeAdapter(Spec)
+
+
+def run(folder: Path, spec: Spec) -> UnitSummary:
+    """Run the units of `spec` in `folder`."""
+    (folder / "out").mkdir(exist_ok=True, parents=True)
+    units = [
+        Unit(
+            id=name,
+            key=unit_key(inputs={"text": text}, params={}, code={}, libraries={}),
+            outputs=(folder / "out" / name,),
+            payload=Job(output=folder / "out" / name, text=text, did=folder / "did"),
+        )
+        for name, text in spec.texts.items()
+    ]
+    running = folder / "running" / "trial"
+    executor = open_executor(
+        work, name=spec.executor, workers=2, slurm=spec.site, resources=spec.resources, running=running
+    )
+    return run_units(
+        units, executor=executor, book=ReceiptBook(folder / "receipts.jsonl", running=running), title="trial"
+    )
+
+
+if __name__ == "__main__":
+    import tests.integration.slurm.stage as module  # by its name, so that what is pickled is found on a node
+
+    summary = module.run(Path(sys.argv[1]), module.SPEC.validate_json(sys.argv[2]))
+    sys.stdout.write(f"{summary.ran} ran, failed: {list(summary.failed)}\n")
