@@ -24,9 +24,10 @@ from neurofm.errors import EXIT_USER_ERROR, UserError, exit_on_user_error
 from neurofm.operations import catalogue, pinning, preflight, profiles, status, unit_status, verification
 from neurofm.operations.dataset import add_dataset, found_lines
 from neurofm.operations.tables import console, count_text, size_text, table
-from neurofm.params import Params, load_params, load_site
+from neurofm.params import EXECUTOR, Params, load_params, load_site
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
+from neurofm.units import ExecutorName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 dataset_app = typer.Typer(no_args_is_help=True, help="Datasets of your own.")
@@ -43,6 +44,7 @@ for name, sub_app in (
 
 STAGES = ("manifest", "download", "preprocess", "stream", "split", "pretrain", "evaluate", "report")
 PER_DATASET = ("manifest", "download", "preprocess", "stream")
+WITH_UNITS = ("preprocess", "stream")
 FACT_IS_WRONG = 1
 """Exit code of `catalog verify` where a fact of an entry is not what the archive says."""
 
@@ -155,6 +157,9 @@ def retry_command(
 def run(
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
     dataset: Annotated[str | None, typer.Option(help="For the stages that run per dataset.")] = None,
+    executor: Annotated[
+        ExecutorName | None, typer.Option(help="Where recordings are worked on; default: `executor` of site.yaml.")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nobody; say what is missing.")] = False,
 ) -> None:
     """Run one stage by hand: the same script that DVC runs, without DVC's bookkeeping."""
@@ -164,11 +169,19 @@ def run(
         needs = "runs per dataset" if stage in PER_DATASET else "covers all datasets"
         mend = "add --dataset" if stage in PER_DATASET else "leave --dataset out"
         raise UserError(f"stage {stage!r} {needs}.", mend=mend)
+    if executor is not None and stage not in WITH_UNITS:
+        raise UserError(
+            f"stage {stage!r} does not work on recordings one by one.",
+            mend=f"leave --executor out; it is for {' and '.join(WITH_UNITS)}",
+        )
     script = Path("stages") / f"{stage}.py"
     if not script.is_file():
         raise UserError(f"{script} is not here.", mend="run neurofm in the project's folder")
     command = [sys.executable, str(script), *([dataset] if dataset else [])]
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | ({"NEUROFM_OFFLINE": "1"} if offline else {})
+    chosen = {"NEUROFM_OFFLINE": "1"} if offline else {}
+    if executor is not None:
+        chosen[EXECUTOR] = executor.value
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | chosen
     raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)  # noqa: S603  # our own script
 
 

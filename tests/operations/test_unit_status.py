@@ -11,7 +11,7 @@ import pytest
 
 from neurofm.errors import UserError
 from neurofm.operations.tables import console
-from neurofm.operations.unit_status import retry_units, units_facts, units_lines, units_status, units_table
+from neurofm.operations.unit_status import Reason, retry_units, units_facts, units_lines, units_status, units_table
 from neurofm.params import load_params
 from neurofm.recording import Manifest, ManifestFile, ManifestRecording, UnitStatus
 from neurofm.sources import write_manifest
@@ -81,7 +81,7 @@ def test_counts_reasons_and_the_command(stopped: Path) -> None:
     (status,) = units_status(load_params(stopped), root=stopped, dataset=DATASET)
     assert (status.stage, status.units, status.left, status.running) == ("stream", 8, 6, "")
     assert [status.counts[each] for each in UnitStatus] == [2, 2, 1, 1]
-    assert status.reasons[0] == ("failed: ..: not a NIfTI image", 2)
+    assert status.reasons[0] == Reason(text="failed: ..: not a NIfTI image", units=2, log="")
     lines = units_lines(status)
     assert lines[0] == f"{DATASET}: 2 x failed: ..: not a NIfTI image"
     assert lines[-2] == f"{DATASET}: 1 wait for their files; what mends these stands above"
@@ -112,7 +112,18 @@ def test_of_five_and_more_reasons_the_commonest_are_told(stopped: Path) -> None:
         for unit, reason in zip(UNITS, reasons, strict=False)
     )
     (status,) = units_status(load_params(stopped), root=stopped, dataset=DATASET)
-    assert status.reasons == (("failed: reason 0", 7), ("failed: reason 1", 1))
+    assert [(reason.text, reason.units) for reason in status.reasons] == [
+        ("failed: reason 0", 7),
+        ("failed: reason 1", 1),
+    ]
+
+
+def test_the_log_of_a_failure_is_named(stopped: Path) -> None:
+    log = ".neurofm/receipts/hcp-rest/slurm/000001-abc/log/7_0_0_log.out"
+    book_of(stopped).gather([Receipt(unit=UNITS[0], key="k", status=UnitStatus.FAILED, reason="bad", log=log)])
+    (status,) = units_status(load_params(stopped), root=stopped, dataset=DATASET)
+    assert units_lines(status)[:2] == [f"{DATASET}: 1 x failed: bad", f"{DATASET}:   log of one: {log}"]
+    assert units_facts(status)["reasons"] == [{"reason": "failed: bad", "units": 1, "log": log}]
 
 
 def test_while_a_stage_is_at_work(at_work: Path) -> None:

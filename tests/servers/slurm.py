@@ -112,7 +112,7 @@ class SlurmCluster:
             "JobRequeue": 1,
             "SlurmdParameters": "config_overrides",
             "PropagateResourceLimits": "NONE",
-            "MaxArraySize": 101,
+            "MaxArraySize": 11,
         }
         lines = [f"{name}={value}" for name, value in settings.items()]
         lines += [

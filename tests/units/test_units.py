@@ -302,6 +302,7 @@ def test_receipts_keep_cost_apart_from_results(stage: Stage) -> None:
     assert line["facts"] == {"length": 3}
     assert line["inputs"] == {"text": "sha256:a"}
     assert set(line["cost"]) == {"seconds", "cpu_s", "peak_mb", "host"}
+    assert line["log"] == ""
 
 
 def test_key_changes_with_each_ingredient() -> None:

@@ -16,9 +16,20 @@ from neurofm.operations.tables import count_text, name_cell, table
 from neurofm.params import Params
 from neurofm.recording import UnitStatus
 from neurofm.sources import read_manifest
-from neurofm.units import ReceiptBook
+from neurofm.units import Receipt, ReceiptBook
+from neurofm.units.slurm_queue import tasks_at_work
 
 _SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why some units did not succeed."""
+
+    text: str
+    units: int
+    log: str
+    """What the process of one of them wrote; empty where that was the stage's own output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +42,8 @@ class UnitsStatus:
     units: int | None
     """Recordings of the manifest; None before there is one."""
     counts: dict[UnitStatus, int]
-    reasons: tuple[tuple[str, int], ...]
-    """Why units did not succeed, the commonest first, with how many."""
+    reasons: tuple[Reason, ...]
+    """Why units did not succeed, the commonest first."""
     running: str
     """Who runs them now; empty if nobody."""
     seconds_left: float | None
@@ -128,7 +139,11 @@ def units_table(statuses: Sequence[UnitsStatus], *, width: int) -> Table:
 
 def units_lines(item: UnitsStatus) -> list[str]:
     """Say why a dataset's units did not succeed, and the command that runs what is left."""
-    lines = [f"{item.dataset}: {count} x {reason}" for reason, count in item.reasons]
+    lines = []
+    for reason in item.reasons:
+        lines.append(f"{item.dataset}: {reason.units} x {reason.text}")
+        if reason.log:
+            lines.append(f"{item.dataset}:   log of one: {reason.log}")
     if waiting := item.counts[UnitStatus.UNAVAILABLE]:
         lines.append(f"{item.dataset}: {count_text(waiting)} wait for their files; what mends these stands above")
     if item.mend:
@@ -145,7 +160,7 @@ def units_facts(item: UnitsStatus) -> dict[str, Any]:
         "left": item.left,
         "running": item.running,
         "seconds_left": item.seconds_left,
-        "reasons": [{"reason": reason, "units": count} for reason, count in item.reasons],
+        "reasons": [{"reason": reason.text, "units": reason.units, "log": reason.log} for reason in item.reasons],
         "mend": item.mend,
     }
 
@@ -168,16 +183,29 @@ def _status(dataset: str, stage: str, *, root: Path) -> UnitsStatus:
     book = _book(dataset, root=root)
     known = [receipt for unit, receipt in book.known.items() if wanted is None or unit in wanted]
     counts = Counter(receipt.status for receipt in known)
-    reasons = Counter(
-        f"{receipt.status}: {receipt.reason.replace(receipt.unit, '..')}" for receipt in known if receipt.reason
-    )
     run = book.at_work()
+    cluster = tasks_at_work(root / ".neurofm" / "receipts" / dataset / "slurm")
     return UnitsStatus(
         dataset=dataset,
         stage=stage,
         units=None if wanted is None else len(wanted),
         counts={status: counts[status] for status in UnitStatus},
-        reasons=tuple(reasons.most_common(_SHOWN_REASONS)),
-        running=str(run) if run else "",
+        reasons=_reasons(known),
+        running="; ".join(text for text in (str(run) if run else "", cluster) if text),
         seconds_left=run.seconds_left if run else None,
+    )
+
+
+def _reasons(receipts: Sequence[Receipt]) -> tuple[Reason, ...]:
+    """Count why units did not succeed; the unit's own name does not make a reason another one."""
+    counts: Counter[str] = Counter()
+    logs: dict[str, str] = {}
+    for receipt in receipts:
+        if receipt.reason:
+            text = f"{receipt.status}: {receipt.reason.replace(receipt.unit, '..')}"
+            counts[text] += 1
+            if receipt.log:
+                logs[text] = receipt.log
+    return tuple(
+        Reason(text=text, units=count, log=logs.get(text, "")) for text, count in counts.most_common(_SHOWN_REASONS)
     )

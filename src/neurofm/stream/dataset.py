@@ -87,6 +87,7 @@ def stream_dataset(
             stream = StreamRun(plan, book=book, files=files, fetch=fetch, retry=retry)
             plan.remove_strangers()
             stream.run(executor)
+        stream.gather()
         plan.remove_strangers()  # A worker that was killed leaves what it was writing.
     return stream.summary()
 

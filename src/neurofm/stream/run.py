@@ -68,6 +68,9 @@ class StreamRun:
             error = self._go_through(left, executor)
         if error is not None:
             raise error
+
+    def gather(self) -> None:
+        """Gather the receipts of all recordings, once nothing is at work any more."""
         self._book.gather(self._done.values())
 
     def summary(self) -> StreamSummary:

@@ -183,7 +183,9 @@ class ReceiptBook:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        for journal in (*journals_of_jobs(self._running), *self._journals()):
+        # A task that is still at work, though whoever submitted it was killed, goes on writing into its journal.
+        ended = [path for path in journals_of_jobs(self._running) if (path.parent.parent / "closed").exists()]
+        for journal in (*ended, *self._journals()):
             journal.unlink()
 
     def _open(self) -> BinaryIO:

@@ -36,20 +36,26 @@ def run_units(
     title
         For the progress display.
     """
-    with book.held(), executor:
-        book.read()  # Entering may have stopped what an earlier run had left at work.
-        return _run(units, executor=executor, book=book, title=title)
+    with book.held():
+        with executor:
+            book.read()  # Entering may have stopped what an earlier run had left at work.
+            done, ran = _run(units, executor=executor, book=book, title=title)
+        book.gather(done)
+    return UnitSummary.of(done, ran=ran)
 
 
-def _run(units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str) -> UnitSummary:
-    done: dict[str, Receipt] = {}
+def _run(
+    units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str
+) -> tuple[list[Receipt], int]:
+    """Return the receipts of all units, and how many were run now."""
+    done: list[Receipt] = []
     todo: list[Unit[Payload]] = []
     for unit in units:
         receipt = book.known.get(unit.id)
         if receipt is not None and receipt.whole(unit.outputs, key=unit.key):
-            done[unit.id] = receipt
+            done.append(receipt)
         elif unit.missing:
-            done[unit.id] = Receipt.unavailable(unit.id, unit.missing, key=unit.key)
+            done.append(Receipt.unavailable(unit.id, unit.missing, key=unit.key))
             unit.remove_outputs()
         else:
             todo.append(unit)
@@ -62,7 +68,6 @@ def _run(units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: R
             due = now - synced >= _DURABLE_S
             synced = now if due else synced
             book.record(receipt, durable=due)
-            done[receipt.unit] = receipt
+            done.append(receipt)
             progress.advance(note=receipt.unit)
-    book.gather(done.values())
-    return UnitSummary.of(done.values(), ran=len(todo))
+    return done, len(todo)

@@ -64,6 +64,11 @@ _SILENT = (
 """What `sbatch` says when its controller is away for now, rather than refusing."""
 
 
+_OUT_OF_MEMORY = (b"exceeded memory limit", b"exceeded job memory limit", b"oom-kill", b"oom_kill")
+"""What Slurm writes into a task's log when it, or the kernel for it, ends what takes too much memory."""
+_LAST_BYTES = 4096
+
+
 class _StoppedError(Exception):
     """The executor ends while its thread waits for Slurm."""
 
@@ -330,8 +335,10 @@ class SlurmExecutor(Generic[Payload]):
 
     def _lose(self, task: _Task, state: TaskState | None) -> None:
         """See to the units that a task has left behind: the one at work may be why, the others only wait for a task."""
-        how = state.state if state else "forgotten by Slurm"
         log = task.submission.log_of(task.index)
+        how = state.state if state else "forgotten by Slurm"
+        if how == "FAILED" and _ran_out_of_memory(log):
+            how = "OUT_OF_MEMORY"
         left = [self._wishes[unit] for unit in task.left if unit in self._wishes]
         at_work = task.left[0] if task.begun else None
         for wish in left:
@@ -467,3 +474,13 @@ class SlurmExecutor(Generic[Payload]):
         if time.monotonic() - self._said_at >= _TELL_EVERY_S:
             self._said_at = time.monotonic()
             sys.stderr.write(f"{self._folder.parent.name}: {text}\n")
+
+
+def _ran_out_of_memory(log: str) -> bool:
+    """Tell from a task's log whether Slurm ended it for its memory: not every cluster's states say so."""
+    if not log:
+        return False
+    with Path(log).open("rb") as file:
+        file.seek(max(0, Path(log).stat().st_size - _LAST_BYTES))
+        last = file.read().lower()
+    return any(words in last for words in _OUT_OF_MEMORY)

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,6 +147,19 @@ def stop_leftovers(folder: Path) -> None:
         ) from None
     for submission in left:
         submission.close()
+
+
+def tasks_at_work(folder: Path) -> str:
+    """Say how many tasks of the submissions in `folder` run and wait; empty where nothing was left to Slurm."""
+    left = {submission.name for submission in Submission.all_open(folder)}
+    if not left:
+        return ""
+    try:
+        states = Counter(state.state for (name, _), state in task_states().items() if name in left and not state.ended)
+    except SlurmSilentError:
+        return "Slurm, which does not answer"
+    waiting = states.pop("PENDING", 0)
+    return f"Slurm: {states.total()} tasks run, {waiting} wait" if waiting or states else ""
 
 
 def require_slurm() -> None:

@@ -14,7 +14,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import c_long
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,6 +28,8 @@ from neurofm.units.submission import Submission
 from neurofm.units.unit import Outcome, Payload, Unit
 
 _LOOK_EVERY_S = 0.2
+_SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGCONT)
+"""What Slurm sends to every process of a task: a walltime or a preemption is near."""
 _DURABLE_S = 0.5
 """How often receipts are made durable, which is also when other hosts of a network disk see them."""
 
@@ -81,7 +84,8 @@ class SlurmTask(Generic[Payload]):
         context = multiprocessing.get_context("fork")
         at = context.Value("l", 0, lock=False)
         child = context.Process(target=self._work_through, args=(units, journal, log, at))
-        child.start()
+        with _signals_held_back():  # The child is not to take them with submitit's handlers, and requeue the task too.
+            child.start()
         try:
             ran_out_s = self._watch(child, at)
         finally:
@@ -106,6 +110,10 @@ class SlurmTask(Generic[Payload]):
 
     def _work_through(self, units: Sequence[Unit[Payload]], journal: Path, log: str, at: c_long) -> None:
         """Work, in the child; `at` tells which unit is at work."""
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCONT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         _end_with_parent()
         synced = time.monotonic()
         with journal.open("ab") as file:
@@ -156,6 +164,16 @@ def _say(text: str) -> None:
 
 def _line(receipt: Receipt) -> bytes:
     return receipt.model_dump_json().encode() + b"\n"
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let signals of Slurm's wait."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def _end_with_parent() -> None:

@@ -266,11 +266,8 @@ def test_out_of_memory_gets_more(trial: Trial) -> None:
     spec = Spec(texts, resources=Resources(minutes=5, memory_gb=0.25))
     assert trial.run(spec).failed == ()
     trial.assert_each_once(texts)
-    assert "--mem=1GB" in (trial.submissions()[-1] / "log" / next(_scripts(trial))).read_text()
-
-
-def _scripts(trial: Trial) -> list[str]:
-    return [path.name for path in (trial.submissions()[-1] / "log").glob("*_submission.sh")]
+    given = [script.read_text() for script in trial.folder.rglob("*_submission.sh")]
+    assert all(any(f"--mem={amount}" in text for text in given) for amount in ("256MB", "512MB", "1GB"))
 
 
 def test_out_of_memory_ends_at_the_most_there_is(trial: Trial) -> None:
@@ -317,11 +314,7 @@ def test_a_task_that_is_warned_of_its_walltime_goes_on_in_another(trial: Trial) 
     assert run.result().failed == ()
     trial.assert_each_once(SLOW)
     assert len(trial.submissions()) == 1
-    assert "-001.jsonl" in " ".join(path.name for path in trial.folder.rglob("*")) or _restarted(trial)
-
-
-def _restarted(trial: Trial) -> bool:
-    return any("Requeued job" in path.read_text() for path in trial.folder.rglob("*_log.out"))
+    assert any("Requeued job" in path.read_text() for path in trial.folder.rglob("*_log.out"))
 
 
 def test_two_stages_at_once(trial: Trial) -> None:
@@ -408,9 +401,9 @@ def test_a_list_that_was_tampered_with_is_not_run(trial: Trial) -> None:
 
 
 def test_more_tasks_than_an_array_may_have(trial: Trial) -> None:
-    """This cluster's arrays have at most 100 tasks."""
-    texts = {f"u{number:03d}": str(number) for number in range(102)}
-    spec = replace(Spec(texts), site=SlurmSite(at_once=51))
+    """This cluster's arrays have at most ten tasks."""
+    texts = {f"u{number:03d}": str(number) for number in range(24)}
+    spec = replace(Spec(texts), site=SlurmSite(at_once=6))
     assert trial.run(spec).failed == ()
     trial.assert_each_once(texts)
     assert len(trial.submissions()) == 2
