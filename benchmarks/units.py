@@ -1,29 +1,52 @@
-"""What it costs to run units of work: ten thousand that do nothing, and the same work as stages of DVC.
+"""What it costs to run units of work: ten thousand that do nothing, the sample's, and the same as stages of DVC.
 
 `make bench-units` writes ``benchmarks/units.json``. Ten thousand units go through `run_units` in a process of its own,
-so that its memory is theirs; each leaves one empty output that is hashed for its receipt. The same in DVC is one stage
-per unit: 300 of a matrix, whose command writes the same file.
+so that its memory is theirs, on this machine's processes and on a real Slurm of two nodes that this starts (where there
+is one); each leaves one empty output that is hashed for its receipt. The same in DVC is one stage per unit: 300 of a
+matrix, whose command writes the same file. The sample's recordings are preprocessed by one worker and by two.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neurofm.units import LocalExecutor, Outcome, ReceiptBook, Unit, run_units, unit_key
+from neurofm.catalog import LocalSource, load_entry
+from neurofm.fetch import fetch_dataset
+from neurofm.ingest.plan import UnitPlan
+from neurofm.ingest.recording import IngestTask, ingest
+from neurofm.params import load_params
+from neurofm.sources import build_manifest
+from neurofm.units import (
+    ExecutorName,
+    LocalExecutor,
+    Outcome,
+    ReceiptBook,
+    Resources,
+    SlurmSite,
+    Unit,
+    open_executor,
+    run_units,
+    unit_key,
+)
+from tests.servers.slurm import SlurmCluster, missing_program
 
+PROJECT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).with_name("units.json")
 UNITS, STAGES, ROUNDS = 10_000, 300, 3
+CORES = os.cpu_count() or 1
 Row = dict[str, Any]
 
 
@@ -45,30 +68,97 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-units-") as name:
         folder = Path(name)
-        for case, count in ((f"{UNITS} no-op units", UNITS), (f"{STAGES} units", STAGES)):
-            found = [_in_a_process(folder / f"{case}-{number}", count) for number in range(ROUNDS)]
-            seconds, again, peak = (statistics.median(values) for values in zip(*found, strict=True))
-            rows.append(_row(case, "neurofm", seconds, "s"))
-            if count == UNITS:
-                rows.append(_row(f"{case}, memory", "neurofm", peak, "MB peak RSS, workers included"))
-                rows.append(_row(f"{case}, each", "neurofm", 1000 * seconds / count, "ms"))
-                rows.append(_row(f"{case}, nothing left to do", "neurofm", again, "s"))
-        rows.append(_row(f"{STAGES} units", "dvc (matrix stages)", _dvc(folder / "dvc"), "s"))
+        for executor in ExecutorName:
+            if executor is ExecutorName.SLURM and (program := missing_program()):
+                print(f"no cases on Slurm: there is no {program} (apt-get install slurm-wlm munge)", file=sys.stderr)
+                continue
+            where = "" if executor is ExecutorName.LOCAL else f" {executor}"
+            for count in (UNITS, STAGES):
+                case = f"{count} no-op units{where}"
+                found = [_no_ops(folder / f"{case}-{number}", count, executor) for number in range(ROUNDS)]
+                seconds, again, peak = (statistics.median(values) for values in zip(*found, strict=True))
+                rows.append(_row(case, "neurofm", seconds, "s"))
+                if count == UNITS:
+                    rows.append(_row(f"{case}, memory", "neurofm", peak, "MB peak, all processes"))
+                    rows.append(_row(f"{case}, each", "neurofm", 1000 * seconds / count, "ms"))
+                    rows.append(_row(f"{case}, nothing left to do", "neurofm", again, "s"))
+        rows.append(_row(f"{STAGES} no-op units", "dvc (matrix stages)", _dvc(folder / "dvc"), "s"))
+        rows += _sample(folder)
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        print(f"{row['case']:<40}{row['who']:<22}{row['value']:>10.4g} {row['unit']}")
+        print(f"{row['case']:<52}{row['who']:<22}{row['value']:>10.4g} {row['unit']}")
 
 
-def _in_a_process(folder: Path, count: int) -> tuple[float, float, float]:
-    """Return seconds of a first and of a second run, and the peak memory."""
-    command = [sys.executable, "-m", "benchmarks.units", str(folder), str(count)]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+def _no_ops(folder: Path, count: int, executor: ExecutorName) -> tuple[float, float, float]:
+    """Return seconds of a first and of a second run, and the peak memory in MB."""
+    with _surroundings(executor) as environment:
+        command = [sys.executable, "-m", "benchmarks.units", str(folder), str(count), executor.value]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        peak = _Peak(process.pid)
+        told, _ = process.communicate()
+        peak.stop()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
     shutil.rmtree(folder)
-    first, second, peak = json.loads(told)
-    return first, second, peak
+    first, second = json.loads(told.splitlines()[-1])
+    return first, second, peak.mb
 
 
-def run(folder: Path, count: int) -> None:
+@contextmanager
+def _surroundings(executor: ExecutorName) -> Iterator[dict[str, str]]:
+    """Give the environment in which units run; for Slurm, with a cluster of two nodes that share this machine."""
+    paths = {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'src'}"}
+    if executor is ExecutorName.LOCAL:
+        yield os.environ | paths
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-slurm-") as name:
+        cluster = SlurmCluster(Path(name), nodes=2, cpus=max(1, CORES // 2))
+        try:
+            cluster.start()
+            yield cluster.env | paths
+        finally:
+            cluster.stop()
+
+
+class _Peak:
+    """The most memory that a process, and all processes that work for it, have taken together (PSS)."""
+
+    def __init__(self, pid: int) -> None:
+        self.mb = 0.0
+        self._pid = pid
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End watching."""
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.25):
+            self.mb = max(self.mb, sum(_pss(path) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)))
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether it is the process, a worker of it, or a task on the cluster."""
+        try:
+            command = (path / "cmdline").read_bytes()
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            return False
+        return int(path.name) == self._pid or parent == self._pid or b"submitit" in command
+
+
+def _pss(path: Path) -> float:
+    """Return a process's memory in MB, shared pages counted in parts."""
+    try:
+        lines = (path / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("Pss:"))
+
+
+def run(folder: Path, count: int, name: ExecutorName) -> None:
     """Run `count` units twice in this process and print what it took."""
     (folder / "out").mkdir(parents=True)
     units = [
@@ -81,16 +171,23 @@ def run(folder: Path, count: int) -> None:
         for number in range(count)
     ]
     took = []
+    running = folder / "running" / "bench"
     for expected in (count, 0):
         began = time.perf_counter()
-        executor: LocalExecutor[Nothing] = LocalExecutor(do_nothing, workers=os.cpu_count() or 1)
-        book = ReceiptBook(folder / "receipts.jsonl", running=folder / "running")
-        summary = run_units(units, executor=executor, book=book, title="bench")
+        executor = open_executor(
+            do_nothing,
+            name=name,
+            workers=CORES,
+            slurm=SlurmSite(at_once=CORES),
+            resources=Resources(minutes=5.0, memory_gb=0.5),
+            running=running,
+        )
+        summary = run_units(
+            units, executor=executor, book=ReceiptBook(folder / "receipts.jsonl", running=running), title="bench"
+        )
         assert (summary.ran, summary.failed) == (expected, ())
         took.append(time.perf_counter() - began)
-    # The largest worker counts as often as there are workers: an upper bound.
-    own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps([*took, (own + (os.cpu_count() or 1) * workers) * 1024 / 1e6]))
+    print(json.dumps(took))
 
 
 def _dvc(folder: Path) -> float:
@@ -110,12 +207,58 @@ def _dvc(folder: Path) -> float:
     return time.perf_counter() - began
 
 
+def _sample(folder: Path) -> list[Row]:
+    """Preprocess the sample's recordings with one worker and with two, in turns."""
+    took: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(ROUNDS):
+        for workers, seconds in took.items():
+            units = list(_sample_units(folder / f"sample-{number}-{workers}"))
+            executor: LocalExecutor[IngestTask] = LocalExecutor(ingest, workers=workers)
+            running = folder / f"running-{number}-{workers}"
+            book = ReceiptBook(running.with_suffix(".jsonl"), running=running)
+            began = time.perf_counter()
+            summary = run_units(units, executor=executor, book=book, title=f"sample, {workers} workers")
+            seconds.append(time.perf_counter() - began)
+            assert not summary.failed, summary.reasons
+    one, two = statistics.median(took[1]), statistics.median(took[2])
+    case = f"the sample's {len(units)} recordings"
+    return [
+        _row(f"{case}, 1 worker", "neurofm", one, "s"),
+        _row(f"{case}, 2 workers", "neurofm", two, "s"),
+        _row(f"{case}, 2 workers over 1", "neurofm", one / two, "times as fast") | {"higher_is_better": True},
+    ]
+
+
+def _sample_units(shards: Path) -> Iterator[Unit[IngestTask]]:
+    """Yield the units of all datasets of params.yaml; their files are brought first."""
+    params = load_params(PROJECT)
+    for dataset in {**params.datasets, **params.streamed}:
+        entry = load_entry(dataset, root=PROJECT)
+        assert not isinstance(entry.source, LocalSource)
+        manifest = build_manifest(entry, root=PROJECT)
+        raw = PROJECT / ".neurofm" / "test-raw" / dataset
+        fetch_dataset(entry, manifest, raw=raw, work=PROJECT / ".neurofm")
+        plan = UnitPlan(
+            entry=entry,
+            manifest=manifest,
+            raw=raw,
+            shards=shards / dataset,
+            settings=params.preprocess.of(entry.modality),
+            common=params.preprocess.common,
+        )
+        plan.remove_strangers()
+        for recording in manifest.recordings:
+            yield plan.unit(recording, taken={})
+
+
 def _row(case: str, who: str, value: float, unit: str) -> Row:
     return {"case": case, "who": who, "value": round(value, 4), "unit": unit, "higher_is_better": False}
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        run(Path(sys.argv[1]), int(sys.argv[2]))
+        import benchmarks.units as module  # by its name, so that what is pickled is found on a node
+
+        module.run(Path(sys.argv[1]), int(sys.argv[2]), ExecutorName(sys.argv[3]))
     else:
         main()

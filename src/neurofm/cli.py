@@ -81,6 +81,7 @@ def preflight_command() -> None:
     problems = [problem for item in forecasts for problem in item.problems]
     if problem := preflight.disk_problem(forecasts, root=root):
         problems.append(problem)
+    problems += preflight.executor_problems(params, site=site)
     _end_on(problems)
 
 

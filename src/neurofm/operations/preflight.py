@@ -26,6 +26,8 @@ from neurofm.readers import reader_options
 from neurofm.recording import Modality
 from neurofm.sources import is_pinned
 from neurofm.sources.local import how_to_get
+from neurofm.units import ExecutorName
+from neurofm.units.slurm_queue import require_slurm, would_refuse
 
 _KEPT = {"datasets": "raw kept", "streamed": "streamed", "local": "read in place"}
 """What happens to raw files, by group."""
@@ -166,6 +168,26 @@ def disk_problem(forecasts: Sequence[Forecast], *, root: Path) -> str:
         f"disk: {size_text(needed)} will be written here, {size_text(free)} are free. Mend: free some disk, take fewer "
         "subjects (`max_subjects`), move large datasets to `streamed`, or lower `disk_budget_gb` in site.yaml"
     )
+
+
+def executor_problems(params: Params, *, site: Site) -> list[str]:
+    """Say why recordings could not be worked on where site.yaml has it; Slurm is asked, and given nothing."""
+    if site.executor is not ExecutorName.SLURM:
+        return []
+    try:
+        require_slurm()
+    except UserError as error:
+        return [str(error)]
+    reasons = {
+        modality: would_refuse(site.slurm, site.slurm.of(modality))
+        for modality in sorted({chosen.modality for chosen in params.all_datasets.values()})
+    }
+    return [
+        f"site.yaml: Slurm would not take what `slurm` asks for {modality}: {reason}. Mend: correct it; "
+        "`sinfo` and docs/cluster.md tell what it may say"
+        for modality, reason in reasons.items()
+        if reason
+    ]
 
 
 def _together(kept: Sequence[int | None], passing: Sequence[int | None]) -> int:

@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from neurofm.errors import UserError
+from neurofm.units.resources import Resources, SlurmSite
 from neurofm.units.submission import Submission
 
 _ENDED = frozenset(
@@ -147,6 +149,31 @@ def stop_leftovers(folder: Path) -> None:
         ) from None
     for submission in left:
         submission.close()
+
+
+def would_refuse(site: SlurmSite, resources: Resources) -> str:
+    """Ask Slurm whether it would take a task with these resources; nothing is submitted.
+
+    Returns
+    -------
+    str
+        Why not, in Slurm's words; empty if it would.
+    """
+    chosen = {"partition": site.partition, "account": site.account, "qos": site.qos, **site.options}
+    command = [
+        "sbatch",
+        "--test-only",
+        "--wrap=true",
+        f"--mem={ceil(1024 * resources.memory_gb)}M",
+        f"--cpus-per-task={resources.cpus}",
+        f"--time={ceil(resources.minutes)}",
+        *(f"--{name.replace('_', '-')}={value}" for name, value in chosen.items() if value),
+    ]
+    try:
+        _ask(command)
+    except SlurmSilentError as error:
+        return str(error)
+    return ""
 
 
 def tasks_at_work(folder: Path) -> str:
