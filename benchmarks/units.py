@@ -4,7 +4,7 @@
 so that its memory is theirs, on this machine's processes and on a real Slurm of two nodes that this starts (where there
 is one); each leaves one empty output that is hashed for its receipt. The same in DVC is one stage per unit: 300 of a
 matrix, whose command writes the same file. The sample's recordings are preprocessed by one worker and by two: once,
-where importing libraries takes most of the time, and ten times over. Nothing is removed before the end: ext4 passes
+where importing libraries takes most of the time, and forty times over. Nothing is removed before the end: ext4 passes
 slowly over inodes that have just been freed, which would slow down the next round.
 """
 
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neurofm.recording import Modality
 from neurofm.units import (
     ExecutorName,
     Outcome,
@@ -31,6 +32,7 @@ from neurofm.units import (
     Resources,
     SlurmSite,
     Unit,
+    UnitsSite,
     open_executor,
     run_units,
     unit_key,
@@ -167,14 +169,9 @@ def run(folder: Path, count: int, name: ExecutorName) -> None:
     running = folder / "running" / "bench"
     for expected in (count, 0):
         began = time.perf_counter()
-        executor = open_executor(
-            do_nothing,
-            name=name,
-            workers=CORES,
-            slurm=SlurmSite(at_once=CORES),
-            resources=Resources(minutes=5.0, memory_gb=0.5),
-            running=running,
-        )
+        resources = {Modality.EEG: Resources(minutes=5.0, memory_gb=0.5)}
+        site = UnitsSite(workers=CORES, executor=name, slurm=SlurmSite(at_once=CORES, resources=resources))
+        executor = open_executor(do_nothing, site=site, modality=Modality.EEG, running=running)
         summary = run_units(
             units, executor=executor, book=ReceiptBook(folder / "receipts.jsonl", running=running), title="bench"
         )
@@ -201,9 +198,9 @@ def _dvc(folder: Path) -> float:
 
 
 def _sample() -> list[Row]:
-    """Preprocess the sample's recordings with one worker and with two, in turns, once and ten times over."""
+    """Preprocess the sample's recordings with one worker and with two, in turns, once and forty times over."""
     rows = []
-    for times, case in ((1, "the sample's recordings"), (10, "the sample's recordings, 10 times over")):
+    for times, case in ((1, "the sample's recordings"), (40, "the sample's recordings, 40 times over")):
         found: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(ROUNDS):
             for workers, seconds in found.items():

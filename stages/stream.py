@@ -29,12 +29,7 @@ def main(dataset: str) -> None:
         settings=settings.of(entry.modality),
         common=settings.common,
         executor=open_executor(
-            ingest,
-            name=site.executor,
-            workers=site.workers,
-            slurm=site.slurm,
-            resources=site.slurm.of(entry.modality),
-            running=Path(f".neurofm/receipts/{dataset}"),
+            ingest, site=site, modality=entry.modality, running=Path(f".neurofm/receipts/{dataset}")
         ),
         budget_bytes=round(site.disk_budget_gb * 1e9),
         site=site.fetch,

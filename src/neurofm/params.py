@@ -19,7 +19,7 @@ from neurofm.report.settings import ReportSettings
 from neurofm.settings import Settings
 from neurofm.splits import SplitSettings
 from neurofm.training.settings import PretrainSettings
-from neurofm.units import ExecutorName, SlurmSite
+from neurofm.units import UnitsSite
 from neurofm.windows import WindowsSettings
 
 PARAMS = Path("params.yaml")
@@ -94,15 +94,9 @@ class Params(Settings):
         return {**self.datasets, **self.streamed, **self.local}
 
 
-class Site(Settings):
+class Site(UnitsSite):
     """`site.yaml`: where and how things run. Never changes a byte of any result."""
 
-    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Processes that run side by side."""
-    executor: ExecutorName = ExecutorName.LOCAL
-    """Where recordings are worked on; `neurofm run --executor` says otherwise for once."""
-    slurm: SlurmSite = Field(default_factory=SlurmSite)
-    """How the cluster is used, where the executor is `slurm`."""
     fetch: FetchSite = Field(default_factory=FetchSite)
     """How archives are reached: hosts, connections, patience."""
     disk_budget_gb: float = Field(default=50.0, gt=0)

@@ -1,11 +1,11 @@
 """Units of work: keys, receipts, executors."""
 
-from neurofm.units.choice import ExecutorName, open_executor
+from neurofm.units.choice import open_executor
 from neurofm.units.executor import Executor
 from neurofm.units.key import code_digest, unit_key
 from neurofm.units.local import LocalExecutor
 from neurofm.units.receipt import Receipt, ReceiptBook, read_receipts, write_receipts
-from neurofm.units.resources import Resources, SlurmSite
+from neurofm.units.resources import ExecutorName, Resources, SlurmSite, UnitsSite
 from neurofm.units.run import run_units
 from neurofm.units.slurm import SlurmExecutor
 from neurofm.units.unit import Outcome, Unit, UnitSummary
@@ -22,6 +22,7 @@ __all__ = [
     "SlurmSite",
     "Unit",
     "UnitSummary",
+    "UnitsSite",
     "code_digest",
     "open_executor",
     "read_receipts",

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 
+from neurofm.recording import Modality
 from neurofm.units.executor import Executor
 from neurofm.units.local import LocalExecutor
-from neurofm.units.resources import Resources, SlurmSite
+from neurofm.units.resources import ExecutorName, UnitsSite
 from neurofm.units.slurm import SlurmExecutor
 from neurofm.units.unit import Outcome, Payload
 
 
-class ExecutorName(StrEnum):
-    """Where units run."""
-
-    LOCAL = "local"
-    SLURM = "slurm"
-
-
 def open_executor(
-    work: Callable[[Payload], Outcome],
-    *,
-    name: ExecutorName,
-    workers: int,
-    slurm: SlurmSite,
-    resources: Resources,
-    running: Path,
+    work: Callable[[Payload], Outcome], *, site: UnitsSite, modality: Modality, running: Path
 ) -> Executor[Payload]:
-    """Return the executor of that name, not yet entered.
+    """Return the executor that site.yaml asks for, not yet entered.
 
     Parameters
     ----------
     work
-        Called as ``work(unit.payload)``.
-    name
-        Where.
-    workers
-        Processes side by side, on this machine.
-    slurm, resources
-        How the cluster is used, and what one unit is given there.
+        Called as ``work(unit.payload)``; must be importable.
+    site
+        Where units run, and how.
+    modality
+        Of the units: says what each is given on a cluster.
     running
         ``.neurofm/receipts/<dataset>``.
     """
     folder = running / "slurm"
-    if name is ExecutorName.SLURM:
-        return SlurmExecutor(work, folder=folder, site=slurm, resources=resources)
-    return LocalExecutor(work, workers=workers, leftovers=folder)
+    if site.executor is ExecutorName.SLURM:
+        return SlurmExecutor(work, folder=folder, site=site.slurm, resources=site.slurm.of(modality))
+    return LocalExecutor(work, workers=site.workers, leftovers=folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
+
 from pydantic import Field
 
 from neurofm.recording import Modality
@@ -40,3 +43,21 @@ class SlurmSite(Settings):
     def of(self, modality: Modality) -> Resources:
         """Return what a recording of this modality is given."""
         return self.resources.get(modality, Resources())
+
+
+class ExecutorName(StrEnum):
+    """Where units run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
+class UnitsSite(Settings):
+    """What site.yaml says of units of work."""
+
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processes that run side by side."""
+    executor: ExecutorName = ExecutorName.LOCAL
+    """Where recordings are worked on; `neurofm run --executor` says otherwise for once."""
+    slurm: SlurmSite = Field(default_factory=SlurmSite)
+    """How the cluster is used, where the executor is `slurm`."""

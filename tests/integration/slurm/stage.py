@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from neurofm.recording import Modality
 from neurofm.units import (
     ExecutorName,
     Outcome,
@@ -18,6 +19,7 @@ from neurofm.units import (
     Resources,
     SlurmSite,
     Unit,
+    UnitsSite,
     UnitSummary,
     open_executor,
     run_units,
@@ -91,9 +93,9 @@ def run(folder: Path, spec: Spec) -> UnitSummary:
         for name, text in spec.texts.items()
     ]
     running = folder / "running" / "trial"
-    executor = open_executor(
-        work, name=spec.executor, workers=2, slurm=spec.site, resources=spec.resources, running=running
-    )
+    slurm = spec.site.model_copy(update={"resources": {Modality.EEG: spec.resources}})
+    site = UnitsSite(workers=2, executor=spec.executor, slurm=slurm)
+    executor = open_executor(work, site=site, modality=Modality.EEG, running=running)
     return run_units(
         units, executor=executor, book=ReceiptBook(folder / "receipts.jsonl", running=running), title="trial"
     )
