@@ -139,8 +139,12 @@ def stop_leftovers(folder: Path) -> None:
     left = Submission.all_open(folder)
     if not left:
         return
+    if _missing_program():
+        raise UserError(
+            f"{folder.parent.name}: an earlier run left its units to Slurm, and there is none on this machine to ask.",
+            mend=f"run it on a login node of that cluster; or, if nothing is at work there any more: touch {folder}/*/closed",
+        )
     try:
-        require_slurm()
         stop_tasks((submission, index) for submission in left for index in range(len(submission.plan.tasks)))
     except SlurmSilentError as error:
         raise UserError(
@@ -197,12 +201,15 @@ def require_slurm() -> None:
     UserError
         If there is none.
     """
-    for program in ("sbatch", "squeue", "scancel", "srun"):
-        if shutil.which(program) is None:
-            raise UserError(
-                f"there is no Slurm on this machine: `{program}` is not on the PATH.",
-                mend="run on a login node of the cluster (`module load slurm` on some), or with `--executor local`",
-            )
+    if program := _missing_program():
+        raise UserError(
+            f"there is no Slurm on this machine: `{program}` is not on the PATH.",
+            mend="run on a login node of the cluster (`module load slurm` on some), or with `--executor local`",
+        )
+
+
+def _missing_program() -> str:
+    return next((name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None), "")
 
 
 def _ask(command: list[str]) -> str:
