@@ -142,7 +142,8 @@ def stop_leftovers(folder: Path) -> None:
     if _missing_program():
         raise UserError(
             f"{folder.parent.name}: an earlier run left its units to Slurm, and there is none on this machine to ask.",
-            mend=f"run it on a login node of that cluster; or, if nothing is at work there any more: touch {folder}/*/closed",
+            mend="run it on a login node of that cluster; or, if nothing is at work there any more: "
+            f"touch {folder}/*/closed",
         )
     try:
         stop_tasks((submission, index) for submission in left for index in range(len(submission.plan.tasks)))
