@@ -183,7 +183,11 @@ def run(
     if executor is not None:
         chosen[EXECUTOR] = executor.value
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | chosen
-    raise typer.Exit(subprocess.run(command, check=False, env=environment).returncode)  # noqa: S603  # our own script
+    process = subprocess.Popen(command, env=environment)  # noqa: S603  # our own script
+    while True:
+        # Ctrl-C goes to the stage too, which has something to put in order and to say.
+        with suppress(KeyboardInterrupt):
+            raise typer.Exit(process.wait())
 
 
 @catalog_app.command("list")

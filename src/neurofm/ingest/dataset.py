@@ -54,20 +54,21 @@ def ingest_dataset(
         Where `ingest` runs.
     """
     book = ReceiptBook(receipts, running=work / "receipts" / entry.id)
-    with open_ledger(work) as ledger:
-        taken = digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger)
-    for file in manifest.files:
-        # Never fetched here and in no receipt: what lies there is the first use.
-        if file.digest == FIRST_USE and file.path not in taken and (raw / file.path).is_file():
-            taken[file.path] = f"sha256:{sha256_of(raw / file.path)}"
     plan = UnitPlan(entry=entry, manifest=manifest, raw=raw, shards=shards, settings=settings, common=common)
-    units = []
-    for recording in manifest.recordings:
-        unit = plan.unit(recording, taken=taken)
-        units.append(replace(unit, missing=_missing(raw, unit.inputs, manifest)))
-    plan.remove_strangers()
-    summary = run_units(units, executor=executor, book=book, title=f"preprocess {entry.id}")
-    plan.remove_strangers()  # A worker that was killed leaves what it was writing.
+    with book.held():
+        with open_ledger(work) as ledger:
+            taken = digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger)
+        for file in manifest.files:
+            # Never fetched here and in no receipt: what lies there is the first use.
+            if file.digest == FIRST_USE and file.path not in taken and (raw / file.path).is_file():
+                taken[file.path] = f"sha256:{sha256_of(raw / file.path)}"
+        units = []
+        for recording in manifest.recordings:
+            unit = plan.unit(recording, taken=taken)
+            units.append(replace(unit, missing=_missing(raw, unit.inputs, manifest)))
+        shards.mkdir(parents=True, exist_ok=True)
+        summary = run_units(units, executor=executor, book=book, title=f"preprocess {entry.id}")
+        plan.remove_strangers()  # Only now is nothing at work on these shards, not even what an earlier run left.
     return summary
 
 

@@ -10,14 +10,12 @@ from typing import Any
 
 from neurofm.catalog import CatalogEntry
 from neurofm.fetch import Ledger, dataset_key
-from neurofm.ingest.recording import IngestTask, libraries_of
-from neurofm.preprocess import Common, modality_module
-from neurofm.readers import reader_module
+from neurofm.ingest.recording import IngestTask, code_of, libraries_of
+from neurofm.preprocess import Common
 from neurofm.recording import Manifest, ManifestRecording
 from neurofm.recording.manifest import FIRST_USE
 from neurofm.settings import Settings
-from neurofm.shards.write import VERSION as SHARD_VERSION
-from neurofm.units import Receipt, Unit, code_digest, unit_key
+from neurofm.units import Receipt, Unit, unit_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +71,7 @@ class UnitPlan:
                 settings=self.settings,
                 common=self.common,
                 shard=shard,
+                code={**self._code, **self._libraries},
             ),
         )
 
@@ -90,7 +89,7 @@ class UnitPlan:
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        return _code(self.entry)
+        return code_of(self.entry)
 
     @cached_property
     def _libraries(self) -> dict[str, str]:
@@ -128,13 +127,3 @@ def digests_taken(
         if row is not None and row.sha256:
             taken[path] = f"sha256:{row.sha256}"
     return taken
-
-
-def _code(entry: CatalogEntry) -> dict[str, str]:
-    """Return version and digest of every module that a shard's bytes come from."""
-    reader, modality = reader_module(entry.reader), modality_module(entry.modality)
-    return {
-        "reader": f"{reader.VERSION}-{code_digest(f'neurofm.readers.{entry.reader}')}",
-        "preprocess": f"{modality.VERSION}-{code_digest(f'neurofm.preprocess.{entry.modality}')}",
-        "shard": f"{SHARD_VERSION}-{code_digest('neurofm.shards.write')}",
-    }

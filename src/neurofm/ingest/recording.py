@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from neurofm.catalog import CatalogEntry
 from neurofm.preprocess import Common, modality_module, preprocess_recording
 from neurofm.readers import read_recording, reader_module
 from neurofm.readers.input import ReaderInput
-from neurofm.recording import ManifestRecording, Unreadable
+from neurofm.recording import ManifestRecording, Modality, Unreadable
 from neurofm.settings import Settings
 from neurofm.shards import Provenance, read_shard, write_shard
-from neurofm.units import Outcome
+from neurofm.shards.write import VERSION as SHARD_VERSION
+from neurofm.units import Outcome, Superseded, code_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class IngestTask:
     common: Common
     """`preprocess.common` in params.yaml."""
     shard: Path
+    code: Mapping[str, str]
+    """What its key says of code and libraries."""
 
 
 def ingest(task: IngestTask) -> Outcome:
@@ -44,7 +48,12 @@ def ingest(task: IngestTask) -> Outcome:
     ------
     Unreadable
         For a damaged file or a recording that cannot be stored.
+    Superseded
+        If the code or a library here is not the one of the unit's key: it was edited while the unit waited for its
+        turn, and what is made now must not be taken for what was asked for then.
     """
+    if {**code_of(task.entry), **libraries_of(task.entry)} != task.code:
+        raise Superseded("code or libraries have changed since it was submitted; the next run takes the new ones")
     # Two OpenMP threads under load ran six times slower than one; units run side by side instead.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     source = ReaderInput(
@@ -77,6 +86,22 @@ def ingest(task: IngestTask) -> Outcome:
             "duration_s": round(len(shard.stored) / shard.sampling_rate_hz, 3),
         }
     )
+
+
+def code_of(entry: CatalogEntry) -> dict[str, str]:
+    """Return version and digest of every module that a shard's bytes come from."""
+    return dict(_code_of(entry.reader, entry.modality))
+
+
+@cache
+def _code_of(reader: str, modality: Modality) -> dict[str, str]:
+    """Do the same; read once by each process, which goes on with the code that it has imported."""
+    reads, cleans = reader_module(reader), modality_module(modality)
+    return {
+        "reader": f"{reads.VERSION}-{code_digest(f'neurofm.readers.{reader}')}",
+        "preprocess": f"{cleans.VERSION}-{code_digest(f'neurofm.preprocess.{modality}')}",
+        "shard": f"{SHARD_VERSION}-{code_digest('neurofm.shards.write')}",
+    }
 
 
 def libraries_of(entry: CatalogEntry) -> dict[str, str]:

@@ -17,7 +17,7 @@ from neurofm.params import Params
 from neurofm.recording import UnitStatus
 from neurofm.sources import read_manifest
 from neurofm.units import Receipt, ReceiptBook
-from neurofm.units.slurm_queue import tasks_at_work
+from neurofm.units.slurm_queue import close_ended, tasks_at_work
 
 _SHOWN_REASONS = 5
 
@@ -94,7 +94,8 @@ def retry_units(dataset: str, *, root: Path, unit: str = "") -> tuple[str, ...]:
     Raises
     ------
     UserError
-        If there is no receipt of `unit`, or none of the dataset.
+        If there is no receipt of `unit`, or none of the dataset; or if tasks of an interrupted run are still at work on
+        its units in Slurm, or may be.
     """
     path = root / "data" / "receipts" / f"{dataset}.jsonl"
     book = _book(dataset, root=root)
@@ -103,6 +104,7 @@ def retry_units(dataset: str, *, root: Path, unit: str = "") -> tuple[str, ...]:
     if unit and unit not in book.known:
         raise UserError(f"{dataset}: there is no receipt of a unit {unit!r}.", mend=f"read the names in {path}")
     with book.held():
+        close_ended(root / ".neurofm" / "receipts" / dataset / "slurm")
         again = {
             name
             for name, receipt in book.known.items()

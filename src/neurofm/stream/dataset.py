@@ -80,12 +80,12 @@ def stream_dataset(
         if retry:
             ledger.retry(entry.id)
         with executor:
-            book.read()  # Entering may have stopped what an earlier run had left at work.
+            book.take_up()  # After entering, which may have stopped what an earlier run had left at work.
+            shards.mkdir(parents=True, exist_ok=True)
             files = RawFiles(entry, manifest, folder=raw, ledger=ledger, budget_bytes=budget_bytes)
             files.remember(digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger))
             fetch = partial(fetch_some, entry, raw=raw, work=work, site=site, ledger=ledger)
             stream = StreamRun(plan, book=book, files=files, fetch=fetch, retry=retry)
-            plan.remove_strangers()
             stream.run(executor)
         stream.gather()
         plan.remove_strangers()  # A worker that was killed leaves what it was writing.

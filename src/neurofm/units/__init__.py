@@ -8,7 +8,7 @@ from neurofm.units.receipt import Receipt, ReceiptBook, read_receipts, write_rec
 from neurofm.units.resources import ExecutorName, Resources, SlurmSite, UnitsSite
 from neurofm.units.run import run_units
 from neurofm.units.slurm import SlurmExecutor
-from neurofm.units.unit import Outcome, Unit, UnitSummary
+from neurofm.units.unit import Outcome, Superseded, Unit, UnitSummary
 
 __all__ = [
     "Executor",
@@ -20,6 +20,7 @@ __all__ = [
     "Resources",
     "SlurmExecutor",
     "SlurmSite",
+    "Superseded",
     "Unit",
     "UnitSummary",
     "UnitsSite",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from neurofm.files import sha256_of
 from neurofm.recording import UnitStatus, Unreadable
 from neurofm.units.receipt import Cost, Receipt
-from neurofm.units.unit import Outcome, Payload, Unit
+from neurofm.units.unit import Outcome, Payload, Superseded, Unit
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -91,6 +91,6 @@ def receipt_of(
 
 
 def _status_of(error: Exception) -> UnitStatus:
-    """Tell what this machine lacked, which another run may have, from what is wrong with the recording."""
-    lacking = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _DISK_FULL)
+    """Tell what another run may have, such as the memory lacking here, from what is wrong with the recording."""
+    lacking = isinstance(error, MemoryError | Superseded) or (isinstance(error, OSError) and error.errno in _DISK_FULL)
     return UnitStatus.INCOMPLETE if lacking else UnitStatus.FAILED

@@ -111,6 +111,7 @@ class ReceiptBook:
         self._running = running
         self._lock = running.with_name(f"{running.name}.lock")
         self._journal: BinaryIO | None = None
+        self._holding = False
         self.known: dict[str, Receipt] = {}
         """The latest receipt of every unit."""
         self.read()
@@ -123,7 +124,10 @@ class ReceiptBook:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other runs of this dataset's units waiting; one that waits says for whom."""
+        """Keep other runs of this dataset's units waiting; one that waits says for whom. Once is enough."""
+        if self._holding:
+            yield
+            return
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a+") as file:
             try:
@@ -134,9 +138,11 @@ class ReceiptBook:
                 fcntl.flock(file, fcntl.LOCK_EX)
             self.announce(0)
             self.read()
+            self._holding = True
             try:
                 yield
             finally:
+                self._holding = False
                 self._lock.write_text("")
 
     def announce(self, units: int) -> None:
@@ -175,6 +181,15 @@ class ReceiptBook:
         """Make what was recorded durable."""
         if self._journal is not None:
             os.fsync(self._journal.fileno())
+
+    def take_up(self) -> None:
+        """Read what earlier runs have left, and gather it, so that what comes now stands above it.
+
+        Only within one run is it known that what its jobs wrote is older than what it wrote itself.
+        """
+        self.read()
+        if self._journals() or journals_of_jobs(self._running):
+            self.gather(self.known.values())
 
     def gather(self, receipts: Iterable[Receipt]) -> None:
         """Let the dataset's file hold these receipts and no others."""

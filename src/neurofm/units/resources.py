@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neurofm.recording import Modality
 from neurofm.settings import Settings
+
+START_MINUTES = 3
+"""Walltime of a task for starting Python, and for being warned of its end, on top of what its recordings get."""
 
 
 class Resources(Settings):
@@ -39,6 +43,17 @@ class SlurmSite(Settings):
     """Lines of shell before each task: ``module load ...``."""
     resources: dict[Modality, Resources] = Field(default_factory=dict)
     """Per modality; one that is not named gets the defaults."""
+
+    @model_validator(mode="after")
+    def _recordings_fit(self) -> Self:
+        for modality in Modality:
+            minutes = self.of(modality).minutes
+            if minutes + START_MINUTES > 60 * self.longest_hours:
+                raise ValueError(
+                    f"longest_hours ({self.longest_hours:g}) does not hold the {minutes:g} minutes of one recording of "
+                    f"{modality} and {START_MINUTES} for starting"
+                )
+        return self
 
     def of(self, modality: Modality) -> Resources:
         """Return what a recording of this modality is given."""

@@ -38,7 +38,7 @@ def run_units(
     """
     with book.held():
         with executor:
-            book.read()  # Entering may have stopped what an earlier run had left at work.
+            book.take_up()  # After entering, which may have stopped what an earlier run had left at work.
             done, ran = _run(units, executor=executor, book=book, title=title)
         book.gather(done)
     return UnitSummary.of(done, ran=ran)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -27,7 +28,7 @@ from neurofm.errors import UserError
 from neurofm.recording import UnitStatus
 from neurofm.units.attempt import THREADS, receipt_of
 from neurofm.units.receipt import Receipt
-from neurofm.units.resources import Resources, SlurmSite
+from neurofm.units.resources import START_MINUTES, Resources, SlurmSite
 from neurofm.units.slurm_queue import SlurmSilentError, TaskState, longest_array, require_slurm, stop_tasks, task_states
 from neurofm.units.slurm_task import SlurmTask
 from neurofm.units.submission import Submission, TaskPlan, remove_closed
@@ -39,8 +40,6 @@ _SIGNAL = "USR1"
 """What Slurm sends before a walltime ends: the task has itself requeued, and goes on where it was."""
 _WARNED_S = 60
 """How long before."""
-_START_MINUTES = 3
-"""Walltime for starting Python and for being warned, on top of what the units get."""
 _TASKS_PER_PLACE = 2
 """Tasks per place: with one each, all would wait for the slowest; with many, starting Python would cost too much."""
 _TRIES = 2
@@ -52,6 +51,8 @@ _LOOK_EVERY_S = (0.1, 2.0)
 _ASK_EVERY_S = (1.0, 15.0)
 """The same for questions to Slurm, whose controller is shared by everybody."""
 _TELL_EVERY_S = 60.0
+_STUCK = ("Held", "held", "Limit", "Bad", "Never", "Down", "Invalid")
+"""Parts of Slurm's reasons for letting a task wait that do not pass by themselves, or may not."""
 _SILENT = (
     "Unable to contact slurm controller",
     "Socket timed out",
@@ -160,8 +161,9 @@ class SlurmExecutor(Generic[Payload]):
         """
         require_slurm()
         left = Submission.all_open(self._folder)
+        remove_closed(self._folder)
         try:
-            states = task_states() if left else {}
+            states = task_states(left)
         except SlurmSilentError as error:
             raise UserError(
                 f"Slurm does not answer: {error}.", mend="try `squeue --me`, and run again when it answers"
@@ -176,6 +178,9 @@ class SlurmExecutor(Generic[Payload]):
                     alive = True
             if not alive:
                 submission.close()
+        # What is written down already is for whoever keeps the receipts; it answers nothing that is asked from now on.
+        self._look()
+        self._early.clear()
         self._thread.start()
         return self
 
@@ -261,16 +266,19 @@ class SlurmExecutor(Generic[Payload]):
             again = [self._wishes[unit] for unit in task.left if unit in self._wishes]
             self._ready += [wish for wish in again if wish not in ready]
 
-    def _look(self) -> int:
-        """Take what the tasks have written down since the last look; returns how many receipts that were."""
+    def _look(self, *, closely: bool = False) -> int:
+        """Take what the tasks have written down since the last look; returns how many receipts that were.
+
+        A network disk may show sizes and names that are a minute old: to look closely is to make it ask again.
+        """
         count = 0
         for submission in {task.submission.folder: task.submission for task in self._tasks.values()}.values():
-            for index, path, size in submission.journals():
+            for index, path, size in submission.journals(anew=closely):
                 task = self._tasks.get((submission.name, index))
                 if task is None:
                     continue
                 task.begun = True
-                if size > self._read.get(path, 0):
+                if closely or size > self._read.get(path, 0):
                     for receipt in self._lines(path):
                         task.ended.add(receipt.unit)
                         self._end(receipt, task)
@@ -312,7 +320,7 @@ class SlurmExecutor(Generic[Payload]):
     def _ask(self) -> int:
         """Ask Slurm which tasks may still come to their units, and see to the units of those that may not."""
         try:
-            states = task_states()
+            states = task_states(task.submission for task in self._tasks.values())
         except SlurmSilentError as error:
             self._say(f"Slurm does not answer ({error}); waiting for it")
             return 0
@@ -320,17 +328,21 @@ class SlurmExecutor(Generic[Payload]):
         for task in self._tasks.values():
             state = states.get(task.key)
             task.missed = 0 if state is not None and not state.ended else task.missed + 1
-            if state is not None and "held" in state.why.lower():
-                self._say(f"Slurm holds task {state.job} ({state.why}); look why, then: scontrol release {state.job}")
+            if state is not None and state.state == "PENDING" and any(word in state.why for word in _STUCK):
+                self._say(f"Slurm lets task {state.job} wait ({state.why}); ask it: scontrol show job {state.job}")
             # Twice: what a node wrote last may come to this one a moment later.
             if task.missed > 1:
                 gone.append((task, state))
-        self._look()
+        self._look(closely=bool(gone))
         for task, state in gone:
             del self._tasks[task.key]
             if task.left:
                 task.submission.revoke([task.index])
                 self._lose(task, state)
+        at_work = {task.submission.folder for task in self._tasks.values()}
+        for task, _ in gone:
+            if task.submission.folder not in at_work:
+                task.submission.close()
         return len(gone)
 
     def _lose(self, task: _Task, state: TaskState | None) -> None:
@@ -406,15 +418,32 @@ class SlurmExecutor(Generic[Payload]):
         UserError
             If Slurm refuses it.
         """
-        remove_closed(self._folder)
-        submission = Submission.write(self._folder, tasks, memory_gb=memory_gb)
-        self._answer(lambda: self._sbatch(submission, memory_gb))
+        while True:
+            submission = Submission.write(self._folder, tasks, memory_gb=memory_gb)
+            try:
+                self._sbatch(submission, memory_gb)
+                break
+            except SlurmSilentError as error:
+                self._say(f"Slurm does not answer ({error}); waiting for it")
+                # It may have taken the array all the same, without the lists that submitit puts in place afterwards.
+                every = [(submission, index) for index in range(len(tasks))]
+                self._answer(partial(stop_tasks, every))
+                submission.close()
+            except UserError as error:
+                submission.close()
+                if memory_gb <= self._resources.memory_gb and not self._tasks:
+                    raise
+                # The others are served all the same.
+                for units in tasks:
+                    for unit in units:
+                        self._give_up(self._wishes[unit.id], f"with {memory_gb:g} GB: {error.problem}", "")
+                return
         for index, plan in enumerate(submission.plan.tasks):
             task = _Task(submission, index, plan)
             self._tasks[task.key] = task
 
     def _sbatch(self, submission: Submission, memory_gb: float) -> None:
-        """Hand an array to Slurm, if that has not come about already.
+        """Hand an array to Slurm.
 
         Raises
         ------
@@ -423,26 +452,22 @@ class SlurmExecutor(Generic[Payload]):
         UserError
             If Slurm refuses it.
         """
-        if submission.was_handed_over and any(name == submission.name for name, _ in task_states()):
-            return
         os.environ["SUBMITIT_PREEMPT_SIGNAL"] = _SIGNAL  # Read when submitit is imported.
         import submitit  # noqa: PLC0415
         from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: PLC0415
 
         site, minutes = self._site, self._resources.minutes
-        walltime = (
-            min(60 * site.longest_hours, minutes * max(len(plan.units) for plan in submission.plan.tasks))
-            + _START_MINUTES
-        )
+        wanted = minutes * max(len(plan.units) for plan in submission.plan.tasks) + START_MINUTES
         chosen = {"partition": site.partition, "account": site.account, "qos": site.qos}
         executor = submitit.AutoExecutor(folder=submission.log, cluster="slurm", slurm_max_num_timeout=10_000)
         executor.update_parameters(
             name=submission.name,
-            timeout_min=ceil(max(walltime, minutes + _START_MINUTES)),
+            timeout_min=ceil(min(60 * site.longest_hours, wanted)),
             mem_gb=memory_gb,
             cpus_per_task=self._resources.cpus,
             stderr_to_stdout=True,
             slurm_signal_delay_s=_WARNED_S,
+            slurm_srun_args=[f"--cpus-per-task={self._resources.cpus}"],  # srun no longer takes it from sbatch.
             slurm_array_parallelism=site.at_once,
             slurm_setup=[
                 *site.setup,
@@ -456,14 +481,12 @@ class SlurmExecutor(Generic[Payload]):
             SlurmTask(self._work, submission=submission, index=index, digest=plan.digest, minutes=minutes)
             for index, plan in enumerate(submission.plan.tasks)
         ]
-        submission.hand_over()
         try:
             executor.submit_array(calls)
         except (FailedJobError, FailedSubmissionError) as error:
             said = " ".join(str(error).split())
             if any(text in said for text in _SILENT):
                 raise SlurmSilentError(said) from error
-            submission.close()
             raise UserError(
                 f"Slurm refuses the jobs: {said}.",
                 mend="correct `slurm` in site.yaml; docs/cluster.md tells what it may say",

@@ -63,8 +63,8 @@ class TaskState:
         return self.state in _ENDED
 
 
-def task_states() -> dict[tuple[str, int], TaskState]:
-    """Ask Slurm for all tasks of this user that are ours.
+def task_states(submissions: Iterable[Submission]) -> dict[tuple[str, int], TaskState]:
+    """Ask Slurm for the tasks of some submissions, whoever submitted them.
 
     Returns
     -------
@@ -76,15 +76,19 @@ def task_states() -> dict[tuple[str, int], TaskState]:
     SlurmSilentError
         If Slurm does not answer.
     """
-    said = _ask(["squeue", "--me", "--noheader", "--array", "--states=all", f"--format={_FORMAT}"])
+    names = sorted({submission.name for submission in submissions})
+    if not names:
+        return {}
+    said = _ask(["squeue", "--noheader", "--array", "--states=all", f"--name={','.join(names)}", f"--format={_FORMAT}"])
     states: dict[tuple[str, int], TaskState] = {}
     for line in said.splitlines():
         job, index, rest = line.split("|", 2)
         name, state, why = rest.rsplit("|", 2)
-        if name.startswith("neurofm-"):
-            is_array = index.isdigit()
-            task = TaskState(job=f"{job}_{index}" if is_array else job, state=state, why=why)
-            states[name, int(index) if is_array else 0] = task
+        is_array = index.isdigit()
+        task = TaskState(job=f"{job}_{index}" if is_array else job, state=state, why=why)
+        key = name, int(index) if is_array else 0
+        if key not in states or not task.ended:
+            states[key] = task
     return states
 
 
@@ -116,7 +120,9 @@ def stop_tasks(tasks: Iterable[tuple[Submission, int]]) -> None:
         submission.revoke([index])
     until = time.monotonic() + _STOP_S
     told: set[str] = set()
-    while alive := {state.job for key, state in task_states().items() if key in wanted and not state.ended}:
+    while alive := {
+        state.job for key, state in task_states(wanted.values()).items() if key in wanted and not state.ended
+    }:
         if time.monotonic() > until:
             raise SlurmSilentError(f"Slurm has not stopped {', '.join(sorted(alive))}")
         if new := sorted(alive - told):
@@ -156,6 +162,23 @@ def stop_leftovers(folder: Path) -> None:
         submission.close()
 
 
+def close_ended(folder: Path) -> None:
+    """Close the submissions in `folder`, of which an interrupted run has left nothing at work.
+
+    Raises
+    ------
+    UserError
+        If something is at work, or Slurm does not say.
+    """
+    if working := tasks_at_work(folder):
+        raise UserError(
+            f"{folder.parent.name}: its units are at work: {working}.",
+            mend="run its stage, which takes them up, and then this again",
+        )
+    for submission in Submission.all_open(folder):
+        submission.close()
+
+
 def would_refuse(site: SlurmSite, resources: Resources) -> str:
     """Ask Slurm whether it would take a task with these resources; nothing is submitted.
 
@@ -171,7 +194,7 @@ def would_refuse(site: SlurmSite, resources: Resources) -> str:
         "--wrap=true",
         f"--mem={ceil(1024 * resources.memory_gb)}M",
         f"--cpus-per-task={resources.cpus}",
-        f"--time={ceil(resources.minutes)}",
+        f"--time={ceil(60 * site.longest_hours)}",
         *(f"--{name.replace('_', '-')}={value}" for name, value in chosen.items() if value),
     ]
     try:
@@ -183,11 +206,11 @@ def would_refuse(site: SlurmSite, resources: Resources) -> str:
 
 def tasks_at_work(folder: Path) -> str:
     """Say how many tasks of the submissions in `folder` run and wait; empty where nothing was left to Slurm."""
-    left = {submission.name for submission in Submission.all_open(folder)}
+    left = Submission.all_open(folder)
     if not left:
         return ""
     try:
-        states = Counter(state.state for (name, _), state in task_states().items() if name in left and not state.ended)
+        states = Counter(state.state for state in task_states(left).values() if not state.ended)
     except SlurmSilentError:
         return "Slurm, which does not answer"
     waiting = states.pop("PENDING", 0)
@@ -210,7 +233,9 @@ def require_slurm() -> None:
 
 
 def _missing_program() -> str:
-    return next((name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None), "")
+    return next(
+        (name for name in ("sbatch", "squeue", "scancel", "scontrol", "srun") if shutil.which(name) is None), ""
+    )
 
 
 def _ask(command: list[str]) -> str:

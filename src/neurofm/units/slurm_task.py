@@ -99,20 +99,23 @@ class SlurmTask(Generic[Payload]):
 
     def _watch(self, child: BaseProcess, at: c_long) -> float | None:
         """Wait for the child to end; returns the seconds that its unit had taken if it ran out of its time."""
-        seen, began = at.value, time.monotonic()
+        seen, took = at.value, 0.0
+        looked = time.monotonic()
         while child.is_alive():
             child.join(_LOOK_EVERY_S)
-            if at.value != seen:
-                seen, began = at.value, time.monotonic()
-            elif time.monotonic() - began > self._minutes * 60 and child.is_alive():
-                return time.monotonic() - began
+            now = time.monotonic()
+            # A longer gap is none of the unit's: Slurm had suspended the task.
+            took = 0.0 if at.value != seen else took + min(now - looked, 10 * _LOOK_EVERY_S)
+            seen, looked = at.value, now
+            if took > self._minutes * 60 and child.is_alive():
+                return took
         return None
 
     def _work_through(self, units: Sequence[Unit[Payload]], journal: Path, log: str, at: c_long) -> None:
         """Work, in the child; `at` tells which unit is at work."""
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGCONT, signal.SIG_DFL)
+        # To heed them is the watching process's part; Slurm's SIGKILL follows, and without its parent this ends too.
+        for unheeded in _SIGNALS:
+            signal.signal(unheeded, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         _end_with_parent()
         synced = time.monotonic()

@@ -8,7 +8,6 @@
         receipts/<task>-<n>.jsonl   how they ended, one line each; n counts how often Slurm has started the task
         revoked/<task>          there: the task begins no further unit
         log/                    submitit's own files, and what the tasks wrote
-        handed-over             there: Slurm was given its jobs, or was about to be
         closed                  there: nothing is to be expected of it any more
 """
 
@@ -137,11 +136,20 @@ class Submission:
         """Return where a task's receipts are; a task that Slurm starts again writes another."""
         return self.folder / "receipts" / f"{index:04d}-{start:03d}.jsonl"
 
-    def journals(self) -> list[tuple[int, Path, int]]:
-        """Return task, path and size of every journal, each task's in their order."""
+    def journals(self, *, anew: bool = False) -> list[tuple[int, Path, int]]:
+        """Return task, path and size of every journal, each task's in their order.
+
+        With `anew`, a network disk is made to list the folder again rather than to tell what it remembers.
+        """
+        if anew:
+            mark = self.folder / "receipts" / ".anew"
+            mark.touch()
+            mark.unlink(missing_ok=True)
         try:
             with os.scandir(self.folder / "receipts") as entries:
-                found = sorted((entry.name, entry.path, entry.stat().st_size) for entry in entries)
+                found = sorted(
+                    (entry.name, entry.path, entry.stat().st_size) for entry in entries if entry.name.endswith(".jsonl")
+                )
         except FileNotFoundError:
             return []
         return [(int(name.partition("-")[0]), Path(path), size) for name, path, size in found]
@@ -162,15 +170,6 @@ class Submission:
     def is_revoked(self, index: int) -> bool:
         """Whether a task is to begin no further unit. So is one whose submission was removed."""
         return (self.folder / "revoked" / f"{index:04d}").exists() or not (self.folder / "revoked").exists()
-
-    @property
-    def was_handed_over(self) -> bool:
-        """Whether Slurm was given its jobs, or would have been had it answered."""
-        return (self.folder / "handed-over").exists()
-
-    def hand_over(self) -> None:
-        """Write down that Slurm is about to be given its jobs."""
-        (self.folder / "handed-over").touch()
 
     def close(self) -> None:
         """Expect nothing of it any more; its logs and receipts stay."""

@@ -44,6 +44,10 @@ class Outcome:
     facts: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
+class Superseded(Exception):
+    """Raised by a working function that is no longer what the key of its unit stands for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnitSummary:
     """How all units of a stage ended."""

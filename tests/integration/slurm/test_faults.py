@@ -58,7 +58,8 @@ class Trial:
 
     def texts(self) -> list[str]:
         """What those units were told."""
-        return [line.split(" ", 1)[1] for line in (self.folder / "did").read_text().splitlines()]
+        path = self.folder / "did"
+        return [line.split(" ", 1)[1] for line in path.read_text().splitlines()] if path.exists() else []
 
     def outputs(self) -> dict[str, str]:
         """What lies in the folder of outputs."""
@@ -155,6 +156,48 @@ def test_the_stage_is_killed_and_the_next_takes_its_tasks_up(trial: Trial) -> No
     assert len(trial.submissions()) == 1
 
 
+def test_an_output_damaged_while_the_tasks_that_are_taken_up_go_on(trial: Trial) -> None:
+    """The receipt that its task has written is no answer to who asks for it again."""
+    texts = ALL | {f"u{number}": f"wait=go {number}" for number in range(4, 8)}
+    first = trial.start(Spec(texts))
+    trial.until(lambda: {"u0", "u1"} <= set(trial.did()), "u0 and u1 have ended")
+    first.kill()
+    first.wait()
+    (trial.folder / "out" / "u1").write_text("damaged")
+    run = trial.beside(Spec(texts))
+    trial.until(lambda: trial.did().count("u1") == 2, "the damaged one is made again")
+    (trial.folder / "go").touch()
+    assert run.result().failed == ()
+    assert trial.outputs() == texts
+    assert Counter(trial.did()) == Counter([*texts, "u1"])
+
+
+def test_what_the_tasks_of_two_killed_stages_did_is_not_done_again(trial: Trial) -> None:
+    """The second was asked for other outputs: what it did stands above what the first did, wherever it was noted."""
+    for texts in (ALL, SLOW):
+        stage = trial.start(Spec(texts))
+        wanted = set(texts.values())
+        while not wanted & set(trial.texts()):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        stage.kill()
+        stage.wait()
+    trial.until(lambda: not trial.cluster.jobs(), "all tasks have ended")
+    before = Counter(trial.did())
+    assert trial.run(Spec(SLOW)).ran == 0
+    assert Counter(trial.did()) == before
+    assert trial.outputs() == SLOW
+
+
+def test_more_memory_than_there_is_costs_only_the_unit_that_wants_it(trial: Trial) -> None:
+    """A node has 8 GB here; Slurm refuses what asks for more."""
+    texts = SLOW | {"u1": "die unit 1"}
+    summary = trial.run(Spec(texts, resources=Resources(minutes=5, memory_gb=5)))
+    assert summary.failed == ("u1",)
+    assert "with 10 GB: Slurm refuses the jobs" in summary.reasons["u1"]
+    assert Counter(trial.did()) == Counter(set(texts) - {"u1"})
+
+
 def test_the_stage_is_killed_and_this_machine_goes_on(trial: Trial) -> None:
     slow = {name: f"sleep=1 {text}" for name, text in ALL.items()}
     first = trial.start(Spec(slow))
@@ -168,14 +211,15 @@ def test_the_stage_is_killed_and_this_machine_goes_on(trial: Trial) -> None:
 
 def test_the_stage_is_killed_while_it_submits(trial: Trial) -> None:
     """Whatever Slurm has been given by then, nothing is run twice."""
-    for wait_s in (0.0, 0.1, 0.3):
-        first = trial.start(Spec(ALL))
-        trial.until(trial.submissions, "a submission is written")
+    for wait_s in (0.0, 0.05, 0.1, 0.3):
+        once = replace(trial, folder=trial.folder / str(wait_s))
+        first = once.start(Spec(ALL))
+        once.until(once.submissions, "a submission is written")
         time.sleep(wait_s)
         first.kill()
         first.wait()
-    trial.run(Spec(ALL))
-    trial.assert_each_once()
+        once.run(Spec(ALL))
+        once.assert_each_once()
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["the process that works", "the process that watches it"])
@@ -243,9 +287,9 @@ def test_a_node_goes_down_with_all_that_runs_on_it(trial: Trial) -> None:
 
 
 def test_scancel(trial: Trial) -> None:
-    texts = {name: f"sleep=1 {text}" for name, text in ALL.items()}
+    texts = {name: f"tell sleep=1 {text}" for name, text in ALL.items()}
     run = trial.beside(Spec(texts))
-    trial.until(lambda: trial.cluster.jobs("RUNNING"), "tasks run")
+    trial.until(lambda: list(trial.folder.glob("pid-*")), "units are at work")
     trial.cluster.ask("scancel", "--me")
     assert run.result().failed == ()
     trial.assert_each_once(texts)
@@ -255,6 +299,7 @@ def test_a_unit_whose_tasks_are_cancelled_again_and_again_is_given_up(trial: Tri
     run = trial.beside(Spec({"u0": "sleep=600 unit"}))
     while run.running:
         for job in trial.cluster.jobs("RUNNING"):
+            time.sleep(2)
             trial.cluster.ask("scancel", job)
         time.sleep(0.5)
     assert run.result().reasons == {"u0": "its task was lost 2 times, last: CANCELLED"}
@@ -336,15 +381,21 @@ def test_a_receipt_written_by_half(trial: Trial) -> None:
     first.wait()
     trial.cluster.ask("scancel", "--me")
     trial.until(lambda: not trial.cluster.jobs(), "no task is left")
+    # What the stage itself had noted goes, and of what the tasks wrote the last line of each is cut.
+    for journal in (trial.folder / "running" / "trial").glob("*.jsonl"):
+        journal.unlink()
+    cut = set()
     for journal in trial.folder.rglob("receipts/*.jsonl"):
-        content = journal.read_bytes()
-        journal.write_bytes(content[: len(content) - 40])
-    ended = Counter(trial.did())
+        lines = journal.read_bytes().splitlines(keepends=True)
+        if lines:
+            cut.add(json.loads(lines[-1])["unit"])
+            journal.write_bytes(b"".join(lines)[:-40])
+    before = Counter(trial.did())
     (trial.folder / "go").touch()
     assert trial.run(Spec(texts)).failed == ()
     assert trial.outputs() == texts
-    # Only the units of the lines that were cut are run again.
-    assert sum((Counter(trial.did()) - ended).values()) <= 8 - sum(ended.values()) + 4
+    assert cut
+    assert set(Counter(trial.did()) - before) == cut | (set(texts) - set(before))
 
 
 def test_clocks_that_differ(trial: Trial) -> None:
