@@ -199,3 +199,10 @@ def test_every_setting_is_documented() -> None:
     text = (PROJECT / "docs" / "settings.md").read_text()
     missing = [key for key in _keys(Params) if not re.search(rf"[`.]{key}\b", text)]
     assert not missing
+
+
+def test_an_interrupt_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped, exit_on_user_error():
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run it again to go on where it stopped\n"

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 EXIT_USER_ERROR = 2
 """Exit code of every run that stopped because of something the user can mend."""
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 class UserError(Exception):
@@ -65,9 +67,14 @@ def _rebuild(kind: type[UserError], problem: str, mend: str) -> UserError:
 
 @contextmanager
 def exit_on_user_error(*, debug: bool = False) -> Iterator[None]:
-    """Print a `UserError` as one line on stderr and exit with code 2, without a traceback."""
+    """Print a `UserError` as one line on stderr and exit with code 2; Ctrl-C ends with one line too."""
     try:
         yield
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        sys.stderr.write("interrupted; run it again to go on where it stopped\n")
+        raise SystemExit(EXIT_INTERRUPTED) from None
     except UserError as error:
         if debug:
             raise

@@ -51,7 +51,19 @@ _LOOK_EVERY_S = (0.1, 2.0)
 _ASK_EVERY_S = (1.0, 15.0)
 """The same for questions to Slurm, whose controller is shared by everybody."""
 _TELL_EVERY_S = 60.0
-_STUCK = ("Held", "held", "Limit", "Bad", "Never", "Down", "Invalid")
+_STUCK = (
+    "Held",
+    "held",
+    "PartitionTimeLimit",
+    "PartitionNodeLimit",
+    "PartitionDown",
+    "PartitionInactive",
+    "BadConstraints",
+    "Never",
+    "Invalid",
+    "QOS",
+    "Assoc",
+)
 """Parts of Slurm's reasons for letting a task wait that do not pass by themselves, or may not."""
 _SILENT = (
     "Unable to contact slurm controller",
