@@ -8,7 +8,6 @@ submitted once more. Whoever submitted may be killed at any moment too: the task
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
 import threading
@@ -18,7 +17,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -26,20 +24,16 @@ from pydantic import ValidationError
 
 from neurofm.errors import UserError
 from neurofm.recording import UnitStatus
-from neurofm.units.attempt import THREADS, receipt_of
+from neurofm.units.attempt import receipt_of
 from neurofm.units.receipt import Receipt
-from neurofm.units.resources import START_MINUTES, Resources, SlurmSite
+from neurofm.units.resources import Resources, SlurmSite
 from neurofm.units.slurm_queue import SlurmSilentError, TaskState, longest_array, require_slurm, stop_tasks, task_states
-from neurofm.units.slurm_task import SlurmTask
+from neurofm.units.slurm_submit import hand_over, ran_out_of_memory
 from neurofm.units.submission import Submission, TaskPlan, remove_closed
 from neurofm.units.unit import Outcome, Payload, Unit
 
 T = TypeVar("T")
 
-_SIGNAL = "USR1"
-"""What Slurm sends before a walltime ends: the task has itself requeued, and goes on where it was."""
-_WARNED_S = 60
-"""How long before."""
 _TASKS_PER_PLACE = 2
 """Tasks per place: with one each, all would wait for the slowest; with many, starting Python would cost too much."""
 _TRIES = 2
@@ -65,21 +59,6 @@ _STUCK = (
     "Assoc",
 )
 """Parts of Slurm's reasons for letting a task wait that do not pass by themselves, or may not."""
-_SILENT = (
-    "Unable to contact slurm controller",
-    "Socket timed out",
-    "Connection refused",
-    "Connection reset",
-    "Zero Bytes were transmitted",
-    "Unexpected message received",
-    "Slurm backup controller in standby mode",
-)
-"""What `sbatch` says when its controller is away for now, rather than refusing."""
-
-
-_OUT_OF_MEMORY = (b"exceeded memory limit", b"exceeded job memory limit", b"oom-kill", b"oom_kill")
-"""What Slurm writes into a task's log when it, or the kernel for it, ends what takes too much memory."""
-_LAST_BYTES = 4096
 
 
 class _StoppedError(Exception):
@@ -361,7 +340,7 @@ class SlurmExecutor(Generic[Payload]):
         """See to the units that a task has left behind: the one at work may be why, the others only wait for a task."""
         log = task.submission.log_of(task.index)
         how = state.state if state else "forgotten by Slurm"
-        if how == "FAILED" and _ran_out_of_memory(log):
+        if how == "FAILED" and ran_out_of_memory(log):
             how = "OUT_OF_MEMORY"
         left = [self._wishes[unit] for unit in task.left if unit in self._wishes]
         at_work = task.left[0] if task.begun else None
@@ -433,7 +412,7 @@ class SlurmExecutor(Generic[Payload]):
         while True:
             submission = Submission.write(self._folder, tasks, memory_gb=memory_gb)
             try:
-                self._sbatch(submission, memory_gb)
+                hand_over(submission, self._work, site=self._site, resources=self._resources)
                 break
             except SlurmSilentError as error:
                 self._say(f"Slurm does not answer ({error}); waiting for it")
@@ -454,68 +433,8 @@ class SlurmExecutor(Generic[Payload]):
             task = _Task(submission, index, plan)
             self._tasks[task.key] = task
 
-    def _sbatch(self, submission: Submission, memory_gb: float) -> None:
-        """Hand an array to Slurm.
-
-        Raises
-        ------
-        SlurmSilentError
-            If Slurm does not answer; it may have taken the array all the same.
-        UserError
-            If Slurm refuses it.
-        """
-        os.environ["SUBMITIT_PREEMPT_SIGNAL"] = _SIGNAL  # Read when submitit is imported.
-        import submitit  # noqa: PLC0415
-        from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: PLC0415
-
-        site, minutes = self._site, self._resources.minutes
-        wanted = minutes * max(len(plan.units) for plan in submission.plan.tasks) + START_MINUTES
-        chosen = {"partition": site.partition, "account": site.account, "qos": site.qos}
-        executor = submitit.AutoExecutor(folder=submission.log, cluster="slurm", slurm_max_num_timeout=10_000)
-        executor.update_parameters(
-            name=submission.name,
-            timeout_min=ceil(min(60 * site.longest_hours, wanted)),
-            mem_gb=memory_gb,
-            cpus_per_task=self._resources.cpus,
-            stderr_to_stdout=True,
-            slurm_signal_delay_s=_WARNED_S,
-            slurm_srun_args=[f"--cpus-per-task={self._resources.cpus}"],  # srun no longer takes it from sbatch.
-            slurm_array_parallelism=site.at_once,
-            slurm_setup=[
-                *site.setup,
-                *(f"export {name}=${{{name}:-1}}" for name in THREADS),
-                f"export SUBMITIT_PREEMPT_SIGNAL={_SIGNAL}",
-            ],
-            slurm_additional_parameters={"requeue": True, **site.options},
-            **{f"slurm_{name}": value for name, value in chosen.items() if value},
-        )
-        calls = [
-            SlurmTask(self._work, submission=submission, index=index, digest=plan.digest, minutes=minutes)
-            for index, plan in enumerate(submission.plan.tasks)
-        ]
-        try:
-            executor.submit_array(calls)
-        except (FailedJobError, FailedSubmissionError) as error:
-            said = " ".join(str(error).split())
-            if any(text in said for text in _SILENT):
-                raise SlurmSilentError(said) from error
-            raise UserError(
-                f"Slurm refuses the jobs: {said}.",
-                mend="correct `slurm` in site.yaml; docs/cluster.md tells what it may say",
-            ) from error
-
     def _say(self, text: str) -> None:
         """Tell the person who waits; not more often than once a minute."""
         if time.monotonic() - self._said_at >= _TELL_EVERY_S:
             self._said_at = time.monotonic()
             sys.stderr.write(f"{self._folder.parent.name}: {text}\n")
-
-
-def _ran_out_of_memory(log: str) -> bool:
-    """Tell from a task's log whether Slurm ended it for its memory: not every cluster's states say so."""
-    if not log:
-        return False
-    with Path(log).open("rb") as file:
-        file.seek(max(0, Path(log).stat().st_size - _LAST_BYTES))
-        last = file.read().lower()
-    return any(words in last for words in _OUT_OF_MEMORY)
