@@ -179,11 +179,11 @@ class SlurmExecutor(Generic[Payload]):
         self._stop.set()
         self._thread.join()
         if error[0] is not None:
-            if self._tasks:
-                names = " ".join(sorted({task.submission.name for task in self._tasks.values()}))
+            if left := [task for task in self._tasks.values() if task.left]:
+                names = ",".join(sorted({task.submission.name for task in left}))
                 sys.stderr.write(
-                    f"{len(self._tasks)} tasks go on in Slurm, and the next run takes them up; to stop them: "
-                    f"scancel --name={names.replace(' ', ',')}\n"
+                    f"{len(left)} tasks go on in Slurm, and the next run takes them up; to stop them: "
+                    f"scancel --name={names}\n"
                 )
             return
         # What is still there was submitted by an earlier run for units that are no longer wanted, or has just ended.
