@@ -18,6 +18,9 @@ from neurofm.files import sha256_of, sync_folder, write_atomic
 from neurofm.recording import UnitStatus
 from neurofm.settings import Settings
 
+_PATIENCE = 20
+"""How often it is looked, in one second, who holds the units."""
+
 
 class Cost(Settings):
     """What a unit cost: differs between hosts and never reaches a digest that later stages see."""
@@ -161,12 +164,20 @@ class ReceiptBook:
         except FileNotFoundError:
             return None
         except BlockingIOError:
-            try:
-                run = Run.model_validate_json(self._lock.read_bytes())
-            except ValidationError:
+            run = self._holder()
+            if run is None:
                 return None
         ended = sum(journal.read_bytes().count(b"\n") for journal in self._journals()[-1:])
         return run.model_copy(update={"ended": ended})
+
+    def _holder(self) -> Run | None:
+        """Return who holds the units; None if that is not to be read. It is written a moment after they are held."""
+        for _ in range(_PATIENCE):
+            try:
+                return Run.model_validate_json(self._lock.read_bytes())
+            except ValidationError:
+                time.sleep(0.05)
+        return None
 
     def record(self, receipt: Receipt, *, durable: bool = True) -> None:
         """Write a receipt down: a `kill -9` does not undo it, and if `durable` a power cut does not either."""
