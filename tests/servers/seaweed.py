@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from neurofm.fetch.hosts import S3Place
+from tests.servers.ports import free_ports
 
 _START_S = 60.0
 _PART_BYTES = 5 * 1024 * 1024
@@ -136,7 +136,7 @@ class SeaweedServer:
         config = self.folder / "s3.json"
         config.write_text(json.dumps(identities))
         names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-        ports = dict(zip((*names, "s3.port", "s3.port.grpc"), _free_ports(8), strict=True))
+        ports = dict(zip((*names, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
         self.port = ports["s3.port"]
         command = [
             str(binary),
@@ -250,18 +250,6 @@ class SeaweedServer:
         where = {"Bucket": bucket, "Key": key} | ({"VersionId": version_id} if version_id else {})
         url: str = self._client.generate_presigned_url("get_object", Params=where, ExpiresIn=seconds)
         return url
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago (SeaweedFS cannot be given sockets)."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @contextmanager

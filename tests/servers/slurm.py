@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.servers.ports import free_ports
+
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun", "scancel", "scontrol")
 _SBIN = "/usr/sbin:/sbin"
@@ -72,7 +74,7 @@ class SlurmCluster:
             f"--seed-file={self.folder / 'munge.seed'}",
             "--force",
         )
-        self._ports = _free_ports(self.nodes + 1)
+        self._ports = free_ports(self.nodes + 1)
         host, user = socket.gethostname().partition(".")[0], getpass.getuser()
         settings = {
             "ClusterName": "test",
@@ -210,17 +212,6 @@ class SlurmCluster:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _kill(pid_file: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -30,6 +32,18 @@ def pin_threads() -> None:
     """Let processes started from here use one thread each, unless told otherwise: units run side by side."""
     for name in THREADS:
         os.environ.setdefault(name, "1")
+
+
+def end_with_parent() -> None:
+    """Let this worker process end when the one that started it is killed: nobody would collect what it makes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def attempt(unit: Unit[Payload], work: Callable[[Payload], Outcome], *, log: str = "") -> Receipt:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Generic, Self
 
 from neurofm.recording import UnitStatus
-from neurofm.units.attempt import KILLED, attempt, pin_threads, receipt_of
+from neurofm.units.attempt import KILLED, attempt, end_with_parent, pin_threads, receipt_of
 from neurofm.units.memory import Room
 from neurofm.units.receipt import Receipt
 from neurofm.units.slurm_queue import stop_leftovers
@@ -84,7 +82,7 @@ class LocalExecutor(Generic[Payload]):
             pool = self._idle.pop()
         except IndexError:
             # Fresh processes: a forked child would inherit the locks of whatever threads are running here.
-            pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+            pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
         try:
             receipt = pool.submit(attempt, unit, self._work).result()
         except BrokenProcessPool:
@@ -95,15 +93,3 @@ class LocalExecutor(Generic[Payload]):
             raise
         self._idle.append(pool)
         return receipt
-
-
-def _begin() -> None:
-    """Let this worker end when the stage's process is killed: nobody would collect what it makes."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -72,7 +72,7 @@ class _Wish(Generic[Payload]):
     unit: Unit[Payload]
     memory_gb: float
     future: Future[Receipt] = field(default_factory=Future)
-    submitted: int = 0
+    lost: int = 0
     """How often it was at work in a task that vanished, or in one that vanished before it began."""
 
 
@@ -355,8 +355,8 @@ class SlurmExecutor(Generic[Payload]):
             elif wish.unit.id == at_work and how == "TIMEOUT":
                 self._give_up(wish, "its task hung past the walltime", log)
             else:
-                wish.submitted += at_work in {None, wish.unit.id}
-                if wish.submitted >= _TRIES:
+                wish.lost += at_work in {None, wish.unit.id}
+                if wish.lost >= _TRIES:
                     self._give_up(wish, f"its task was lost {_TRIES} times, last: {how}", log)
                 else:
                     self._ready.append(wish)

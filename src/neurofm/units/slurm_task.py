@@ -12,7 +12,6 @@ import resource
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Generic
 
 from neurofm.recording import UnitStatus
-from neurofm.units.attempt import KILLED, attempt, receipt_of
+from neurofm.units.attempt import KILLED, attempt, end_with_parent, receipt_of
 from neurofm.units.receipt import Cost, Receipt, read_receipts
 from neurofm.units.submission import Submission
 from neurofm.units.unit import Outcome, Payload, Unit
@@ -117,7 +116,7 @@ class SlurmTask(Generic[Payload]):
         for unheeded in _SIGNALS:
             signal.signal(unheeded, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        _end_with_parent()
+        end_with_parent()
         synced = time.monotonic()
         with journal.open("ab") as file:
             for number, unit in enumerate(units):
@@ -177,15 +176,3 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-def _end_with_parent() -> None:
-    """Let this child end when its parent is killed: nobody would stop it then."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
