@@ -53,9 +53,13 @@ soak: env
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
 	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
+# What is locked stays as it is (take a line out to let it move). uv resolves for the platform that [tool.uv] names, where
+# torch has wheels; its markers are dropped again, since the same versions serve others (arm64) where wheels exist.
 lock:
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
+	cp requirements.lock .venv/lock.txt
+	UV_FIND_LINKS= $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
 		--no-header --no-annotate $(foreach p,torch $(CUDA),--no-emit-package $(p)) -o .venv/lock.txt
 	{ echo "# Compiled from pyproject.toml by 'make lock'."; \
-	  { sed -e "s/ ; sys_platform == 'linux'//" -e "s/ and sys_platform == 'linux'//" .venv/lock.txt; \
+	  { sed -E -e "s/(python_full_version < '3.15' and )?implementation_name == 'cpython' and platform_machine == 'x86_64' and (platform_python_implementation != 'PyPy' and )?sys_platform == 'linux'//" \
+	      -e "s/ ; $$//" -e "s/ and $$//" .venv/lock.txt; \
 	    sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml; } | LC_ALL=C sort; } > requirements.lock

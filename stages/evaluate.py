@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from neurofm.errors import exit_on_user_error
 from neurofm.evaluation.evaluate import evaluate
+from neurofm.operations.stage import stage_run
 from neurofm.params import load_params
 from neurofm.splits import Splits
 
@@ -22,5 +22,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with stage_run("evaluate"):
         main()

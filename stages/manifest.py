@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neurofm.catalog import load_entry
 from neurofm.catalog.terms import require_terms
-from neurofm.errors import exit_on_user_error
+from neurofm.operations.stage import stage_run
 from neurofm.params import load_params, load_site
 from neurofm.sources import build_manifest, write_manifest
 
@@ -21,5 +21,5 @@ def main(dataset: str) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with stage_run("manifest", sys.argv[1]):
         main(sys.argv[1])

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from neurofm.catalog import LocalSource, load_entry
-from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
 from neurofm.ingest.dataset import ingest_dataset, quality_report, refuse_too_many_failures
 from neurofm.ingest.recording import ingest
+from neurofm.operations.stage import stage_run
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
 from neurofm.units import open_executor
@@ -38,5 +38,5 @@ def main(dataset: str) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with stage_run("preprocess", sys.argv[1]):
         main(sys.argv[1])

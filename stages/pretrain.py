@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
+from neurofm.operations.stage import stage_run
 from neurofm.params import load_params, load_site
 from neurofm.splits import Splits
 from neurofm.training.live import log_curves
@@ -27,5 +27,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with stage_run("pretrain"):
         main()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from neurofm.catalog import load_entry
-from neurofm.errors import exit_on_user_error
+from neurofm.operations.stage import stage_run
 from neurofm.params import load_params
 from neurofm.report.build import build_report
 
@@ -20,5 +20,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with stage_run("report"):
         main()

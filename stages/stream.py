@@ -5,10 +5,10 @@ from pathlib import Path
 
 from neurofm.catalog import load_entry
 from neurofm.catalog.terms import require_terms
-from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
 from neurofm.ingest.dataset import quality_report
 from neurofm.ingest.recording import ingest
+from neurofm.operations.stage import stage_run
 from neurofm.params import load_params, load_site
 from neurofm.sources import read_manifest
 from neurofm.stream import refuse_failures, stream_dataset
@@ -41,5 +41,5 @@ def main(dataset: str) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with stage_run("stream", sys.argv[1]):
         main(sys.argv[1])

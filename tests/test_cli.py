@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from neurofm.catalog import load_entry
 from neurofm.catalog.terms import terms_path
-from neurofm.cli import STAGES, app
+from neurofm.cli import app
+from neurofm.cli.project import STAGES
 from neurofm.errors import UserError
 from neurofm.operations.catalogue import dataset_ids
 from neurofm.params import load_params
@@ -212,7 +213,7 @@ def test_status_is_watched_until_it_is_interrupted(monkeypatch: pytest.MonkeyPat
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("neurofm.cli.time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr("neurofm.cli.project.time", SimpleNamespace(sleep=pause))
     shown = typed("status", "--watch")
     assert shown.exit_code == 0
     assert "gw-rest" in shown.output

@@ -1,0 +1,84 @@
+"""How every stage script starts and ends: a user's mistake is one line, and what the stage cost is written down."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from neurofm.errors import exit_on_user_error
+from neurofm.files import write_json
+from neurofm.settings import Settings
+
+COSTS = Path(".neurofm/stages")
+"""Folder of what each stage cost when it last ran here; beside the pipeline, so that no digest depends on it."""
+
+
+class StageCost(Settings):
+    """What one stage cost when it last ran here, successful or not."""
+
+    stage: str
+    dataset: str = ""
+    succeeded: bool
+    began: float
+    """Seconds since 1970."""
+    seconds: float
+    cpu_s: float
+    """Of the stage and of the processes that it waited for; tasks of a cluster are not among them."""
+    peak_mb: float
+    """Peak resident memory of its largest process, MiB."""
+    host: str
+
+
+@contextmanager
+def stage_run(stage: str, dataset: str = "") -> Iterator[None]:
+    """Run the body of a stage script.
+
+    Parameters
+    ----------
+    stage, dataset
+        Which stage of ``dvc.yaml``, and of which dataset where there is one per dataset.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 after one line, for a mistake that the user can mend; with 130 after Ctrl-C.
+    """
+    began, started = time.time(), time.monotonic()
+    succeeded = False
+    with exit_on_user_error():
+        try:
+            yield
+            succeeded = True
+        finally:
+            used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+            cost = StageCost(
+                stage=stage,
+                dataset=dataset,
+                succeeded=succeeded,
+                began=began,
+                seconds=round(time.monotonic() - started, 3),
+                cpu_s=round(sum(one.ru_utime + one.ru_stime for one in used), 3),
+                peak_mb=round(max(one.ru_maxrss for one in used) / 1024, 1),
+                host=socket.gethostname(),
+            )
+            write_json(COSTS / f"{name_of(stage, dataset)}.json", cost.model_dump())
+
+
+def name_of(stage: str, dataset: str = "") -> str:
+    """Return what DVC calls a stage: ``preprocess@gw-rest``."""
+    return f"{stage}@{dataset}" if dataset else stage
+
+
+def read_costs(root: Path) -> dict[str, StageCost]:
+    """Return what each stage cost when it last ran here, by its name in DVC; those that are damaged are left out."""
+    costs: dict[str, StageCost] = {}
+    for path in sorted((root / COSTS).glob("*.json")):
+        try:
+            costs[path.stem] = StageCost.model_validate_json(path.read_bytes())
+        except ValueError:
+            continue  # Written by another version: the next run writes it anew.
+    return costs
