@@ -262,7 +262,7 @@ def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, 
     return Origin(
         dataset=entry.id,
         title=entry.title,
-        archive=_archive(entry),
+        archive=archive_name(entry),
         version=entry.source.version,
         files=tuple(files[:most]),
         hidden_files=max(0, len(files) - most),
@@ -282,7 +282,7 @@ def _step(name: str, step_version: str, params: Mapping[str, str | float | bool 
     return f"{plain(name)} (version {step_version}{': ' if named else ''}{named})"
 
 
-def _archive(entry: CatalogEntry) -> str:
+def archive_name(entry: CatalogEntry) -> str:
     """Name the place that a dataset comes from, in the archive's own terms."""
     return ARCHIVES[entry.source.archive].format_map(entry.source.model_dump())
 
