@@ -10,7 +10,7 @@ from neurofm.catalog import load_entry
 from neurofm.operations.provenance.commits import Commit, History
 from neurofm.operations.provenance.dataset import DatasetFacts, dataset_facts, read_files, read_splits
 from neurofm.operations.provenance.pipeline import Pipeline, State
-from neurofm.operations.provenance.recording import RecordingFacts, recording_facts
+from neurofm.operations.provenance.recording import RawFacts, RecordingFacts, raw_facts, recording_facts
 from neurofm.operations.provenance.scope import scope_of
 from neurofm.operations.provenance.scores import Score
 from neurofm.operations.provenance.stages import StageFacts, stage_facts
@@ -32,6 +32,8 @@ class Explanation:
     """The rows that are asked about."""
     recording: RecordingFacts | None
     """The recording that is asked about."""
+    raw: RawFacts | None
+    """The raw file that is asked about."""
     fold: int | None
     """The fold that is asked about."""
     made_by: tuple[StageFacts, ...]
@@ -95,7 +97,7 @@ def explain(address: str, *, root: Path, params: Params) -> Explanation:
     return Explanation(
         path=subject.path,
         row=subject.row,
-        kind=subject.kind,
+        kind=subject.kind if len(makers) < 2 else Kind.FOLDER,
         standing=standing_of(
             subject,
             scope,
@@ -106,11 +108,10 @@ def explain(address: str, *, root: Path, params: Params) -> Explanation:
             streamed=subject.kind is Kind.RAW and subject.dataset in params.streamed,
         ),
         scores=scope.scores,
-        recording=recording_facts(
-            scope.recording, files[subject.dataset], splits, dataset=subject.dataset, root=root
-        )
+        recording=recording_facts(scope.recording, files[subject.dataset], splits, dataset=subject.dataset, root=root)
         if one
         else None,
+        raw=raw_facts(subject.file, files[subject.dataset]) if subject.file and subject.dataset in files else None,
         fold=scope.fold,
         made_by=tuple(facts[stage.name] for stage in makers),
         before=tuple(facts[stage.name] for stage in told),

@@ -12,26 +12,14 @@ from neurofm.catalog import CatalogEntry
 from neurofm.evaluation.scoreboard import Row
 from neurofm.recording import Modality, UnitStatus
 from neurofm.recording.manifest import FIRST_USE
+from neurofm.report.archives import archive_name
 from neurofm.report.excerpts import Excerpt
-from neurofm.report.inputs import RecordingQuality, ReportInputs
+from neurofm.report.inputs import ReportInputs
 from neurofm.report.verdict import group_scores, is_ours, metric_name
 from neurofm.report.words import MISSING, MODALITY_WORDS, modality_word, number, plain, quality_name, quality_value
+from neurofm.report.written import RecordingQuality
 
 _LIBRARIES = ("numpy", "scipy", "torch", "scikit-learn", "mne", "nilearn", "pynwb", "zarr", "dvc")
-
-ARCHIVES = {
-    "allen": "Allen Institute, {project}",
-    "crcns": "CRCNS {dataset}",
-    "dandi": "DANDI {dandiset}",
-    "http": "web addresses, each pinned by its digest",
-    "ibl": "International Brain Laboratory, brain-wide map",
-    "local": "local folder {path}",
-    "openneuro": "OpenNeuro {accession}",
-    "openneuro-derivatives": "OpenNeuroDerivatives {accession}",
-    "registry": "Python package index: {filename} of {package}, sha256 {sha256}",
-    "s3": "S3: {bucket}/{prefix}",
-}
-"""What the page calls each kind of source, filled in from its settings."""
 
 _SHOWN_ANYWAY = {"duration_s", "n_channels", "n_usable", "excluded_reason"}
 """Quality measures that stand elsewhere: in the columns of every table, or as the reason in "left out"."""
@@ -280,11 +268,6 @@ def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, 
 def _step(name: str, step_version: str, params: Mapping[str, str | float | bool | None]) -> str:
     named = ", ".join(f"{quality_name(key)} {quality_value(value)}" for key, value in sorted(params.items()))
     return f"{plain(name)} (version {step_version}{': ' if named else ''}{named})"
-
-
-def archive_name(entry: CatalogEntry) -> str:
-    """Name the place that a dataset comes from, in the archive's own terms."""
-    return ARCHIVES[entry.source.archive].format_map(entry.source.model_dump())
 
 
 def _digest(digest: str, *, dataset: str) -> str:

@@ -87,4 +87,3 @@ class History:
         except FileNotFoundError:
             return None
         return done.stdout if done.returncode == 0 else None
-

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.recording import Manifest, ManifestFile, UnitStatus
-from neurofm.report.inputs import DatasetQuality
-from neurofm.report.tables import archive_name
+from neurofm.report.archives import archive_name
+from neurofm.report.written import DatasetQuality
 from neurofm.sources import read_manifest
 from neurofm.splits import LeftOut, Splits
 from neurofm.units import Receipt

@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from neurofm.catalog import read_yaml
 from neurofm.errors import UserError
 
 PARAMS = "params.yaml"
@@ -99,15 +100,15 @@ class Pipeline:
             If `root` is no DVC project, or one of the files is not readable.
         """
         # A second, which only these commands need.
-        from dvc.dvcfile import LOCK_FILE, Lockfile  # type: ignore[import-untyped]  # noqa: PLC0415
+        from dvc.dvcfile import PROJECT_FILE, load_file  # type: ignore[import-untyped]  # noqa: PLC0415
         from dvc.exceptions import DvcException  # type: ignore[import-untyped]  # noqa: PLC0415
         from dvc.repo import Repo  # type: ignore[import-untyped]  # noqa: PLC0415
-        from dvc.stage import PipelineStage  # type: ignore[import-untyped]  # noqa: PLC0415
 
         try:
             repo = Repo(str(root.absolute()))
-            known = {stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)}
-            locked = Lockfile(repo, str(root.absolute() / LOCK_FILE)).load().get("stages", {})
+            project = load_file(repo, str(root.absolute() / PROJECT_FILE))
+            known = dict(project.stages)
+            locked = project.lockfile_contents.get("stages", {})
         except DvcException as error:
             raise UserError(
                 f"dvc.yaml and dvc.lock of {root.absolute()} are not readable: {error}.",
@@ -150,7 +151,7 @@ class Pipeline:
 
     def before(self, stage: LockedStage) -> list[LockedStage]:
         """Return the stages whose outputs `stage` reads."""
-        makers = {}
+        makers: dict[str, LockedStage] = {}
         for dep in stage.deps:
             near = self.maker(dep.path)
             makers |= {maker.name: maker for maker, _ in ([near] if near else self.made_within(dep.path))}
@@ -187,20 +188,27 @@ class Pipeline:
 
     def listing(self, artefact: Artefact) -> dict[str, str] | None:
         """Return the digests of a folder's files by their path in it; None where DVC's cache does not have the list."""
-        from dvc_data.hashfile import load  # type: ignore[import-untyped]  # noqa: PLC0415
-        from dvc_data.hashfile.hash_info import HashInfo  # type: ignore[import-untyped]  # noqa: PLC0415
-        from dvc_objects.errors import ObjectFormatError  # type: ignore[import-untyped]  # noqa: PLC0415
+        from dvc_data.hashfile import load  # noqa: PLC0415
+        from dvc_data.hashfile.hash_info import HashInfo  # noqa: PLC0415
+        from dvc_data.hashfile.tree import Tree  # noqa: PLC0415
+        from dvc_objects.errors import ObjectFormatError  # noqa: PLC0415
 
         kind, _, value = artefact.digest.partition(":")
         try:
             tree = load(self._repo.cache.local, HashInfo(kind, value))
         except (FileNotFoundError, ObjectFormatError):
             return None
+        if not isinstance(tree, Tree):
+            return None
         return {item["relpath"]: f"{kind}:{item[kind]}" for item in tree.as_list()}
 
-    def file_state(self, path: str, *, digest: str) -> State:
-        """Compare one file of a folder with the digest that the folder's listing has for it."""
-        return self.state(Artefact(path=path, digest=digest, size=None, files=None))
+    @cached_property
+    def _settings(self) -> Any:
+        return read_yaml(self._root / PARAMS)
+
+    def changed_settings(self, stage: LockedStage) -> tuple[str, ...]:
+        """Return the names of a stage's settings that params.yaml has otherwise by now."""
+        return tuple(name for name, value in stage.params.items() if _lookup(self._settings, name) != value)
 
     def mend(self, path: str) -> str:
         """Return the command that brings `path` here; empty where this project has none."""
@@ -229,6 +237,12 @@ def _artefact(locked: Mapping[str, Any]) -> Artefact:
     return Artefact(
         path=locked["path"], digest=f"{kind}:{locked[kind]}", size=locked.get("size"), files=locked.get("nfiles")
     )
+
+
+def _lookup(settings: Any, name: str) -> Any:
+    for key in name.split("."):
+        settings = settings.get(key) if isinstance(settings, dict) else None
+    return settings
 
 
 def _within(root: Path, path: str) -> str:

@@ -45,6 +45,26 @@ class RecordingFacts:
     """What it is for, per fold: ``train``, ``validation``, ``test``, ``calibration``."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RawFacts:
+    """One raw file, as the manifest has it."""
+
+    file: FileFacts
+    recordings: tuple[str, ...]
+    """Recordings that are read from it; empty for a file that none needs."""
+
+
+def raw_facts(path: str, files: DatasetFiles) -> RawFacts | None:
+    """Return what the manifest says of a raw file; None without a manifest, or where it does not name the file."""
+    manifest = files.manifest
+    if manifest is None or path not in manifest.by_path:
+        return None
+    return RawFacts(
+        file=file_facts(manifest.by_path[path]),
+        recordings=tuple(one.id for one in manifest.recordings if path in {*one.files.values(), *one.extra}),
+    )
+
+
 def recording_facts(
     recording: str, files: DatasetFiles, splits: Splits | None, *, dataset: str, root: Path
 ) -> RecordingFacts:
@@ -70,7 +90,9 @@ def recording_facts(
     return RecordingFacts(
         id=recording,
         subject=listed.subject if listed else quality.subject if quality else str(said.get("subject", "")),
-        files=tuple(file_facts(file) for file in (files.manifest.files if files.manifest else ()) if file.path in wanted),
+        files=tuple(
+            file_facts(file) for file in (files.manifest.files if files.manifest else ()) if file.path in wanted
+        ),
         status=receipt.status.value if receipt else quality.status if quality else "",
         reason=receipt.reason if receipt else quality.reason if quality else "",
         key=receipt.key if receipt else "",

@@ -46,7 +46,8 @@ def scope_of(subject: Subject, *, root: Path, pipeline: Pipeline, params: Params
     found = pipeline.maker(subject.path)
     makers = (found,) if found else tuple(pipeline.made_within(subject.path))
     _require_known(subject, found[1] if found else None, root=root, pipeline=pipeline)
-    focus, recording, fold = (subject.dataset,) if subject.dataset else (), subject.recording, subject.fold
+    focus: tuple[str, ...] = (subject.dataset,) if subject.dataset else ()
+    recording, fold = subject.recording, subject.fold
     scores: Sequence[Score] = ()
     if subject.kind is Kind.SCORES:
         scores = _scores(subject, root=root, pipeline=pipeline)
@@ -92,8 +93,9 @@ def _known_names(subject: Subject, out: Artefact | None, *, root: Path, pipeline
         names |= {f"data/shards/{subject.dataset}/{name}.zarr.zip" for name in _recordings(subject.dataset, root=root)}
     if subject.dataset and subject.kind is Kind.RAW:
         manifest = read_files(subject.dataset, root=root).manifest
-        base = subject.path.removesuffix(f"/{subject.file}")
+        base = subject.path.removesuffix(f"/{subject.file}") if subject.file else subject.path
         names |= {f"{base}/{file.path}" for file in (manifest.files if manifest else ())}
+        names |= set() if subject.file else {base}  # What is streamed has no folder, and is known all the same.
     return names
 
 
@@ -109,9 +111,7 @@ def _scores(subject: Subject, *, root: Path, pipeline: Pipeline) -> Sequence[Sco
     if not path.is_file() and not subject.row:
         return ()
     if not path.is_file():
-        raise UserError(
-            f"{subject.path} is not here, so its rows are not known.", mend=pipeline.mend(subject.path)
-        )
+        raise UserError(f"{subject.path} is not here, so its rows are not known.", mend=pipeline.mend(subject.path))
     return select_scores(path, subject.row) if subject.row else ()
 
 

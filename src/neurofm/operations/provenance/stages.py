@@ -30,6 +30,8 @@ class StageFacts:
     name: str
     command: str
     params: Mapping[str, Any]
+    changed_params: tuple[str, ...]
+    """Of these, what params.yaml has otherwise by now."""
     code: tuple[ArtefactFacts, ...]
     inputs: tuple[ArtefactFacts, ...]
     outputs: tuple[ArtefactFacts, ...]
@@ -47,6 +49,7 @@ def stage_facts(stage: LockedStage, *, pipeline: Pipeline, history: History) -> 
         name=stage.name,
         command=stage.command,
         params=stage.params,
+        changed_params=pipeline.changed_settings(stage),
         code=tuple(artefact_facts(dep, pipeline=pipeline) for dep in code),
         inputs=tuple(artefact_facts(dep, pipeline=pipeline) for dep in stage.deps if not dep.is_code),
         outputs=tuple(artefact_facts(out, pipeline=pipeline) for out in stage.outs),

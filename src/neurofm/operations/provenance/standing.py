@@ -88,7 +88,7 @@ def _expected(
         return (deps[0] if deps else None), ""
     (_, out), *more = scope.makers
     if more or not subject.path.startswith(out.path):
-        return None, "a folder of several stages' outputs: each is told of below"
+        return None, "each is told of below"
     if subject.path == out.path:
         return out, ""
     listed = (pipeline.listing(out) or {}).get(subject.path.removeprefix(f"{out.path}/"))

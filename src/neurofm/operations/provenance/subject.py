@@ -28,6 +28,7 @@ class Kind(StrEnum):
     SCORES = "scores"
     TRAINING = "training curves"
     REPORT = "report"
+    FOLDER = "folder of several stages' outputs"
     OTHER = "file"
 
 
@@ -110,7 +111,7 @@ def _described(path: str, *, row: str) -> Subject:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Advise the names that are most like `word`."""
-    found = difflib.get_close_matches(word, list(known), n=_NEAREST, cutoff=0.4)
+    found = difflib.get_close_matches(word, sorted(set(known)), n=_NEAREST, cutoff=0.4)
     return f"did you mean {' or '.join(printable(name) for name in found)}?" if found else ""
 
 
