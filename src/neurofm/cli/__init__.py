@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neurofm.cli import catalog, dataset, explain, profile, project, quarantine
+from neurofm.cli import catalog, crate, dataset, explain, profile, project, quarantine
 from neurofm.errors import exit_on_user_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -15,6 +15,7 @@ app.add_typer(project.app)
 app.add_typer(explain.app)
 for name, family in (
     ("catalog", catalog.app),
+    ("crate", crate.app),
     ("dataset", dataset.app),
     ("profile", profile.app),
     ("quarantine", quarantine.app),

@@ -9,12 +9,15 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from neurofm.catalog import read_yaml
 from neurofm.errors import UserError
 
 PARAMS = "params.yaml"
 _CODE = ("src/", "stages/")
+_SHARED_SCHEMES = frozenset({"s3", "gs", "azure", "https", "http"})
+"""Of remotes that lie elsewhere than on this machine."""
 
 
 class State(StrEnum):
@@ -209,6 +212,17 @@ class Pipeline:
     def changed_settings(self, stage: LockedStage) -> tuple[str, ...]:
         """Return the names of a stage's settings that params.yaml has otherwise by now."""
         return tuple(name for name, value in stage.params.items() if _lookup(self._settings, name) != value)
+
+    @property
+    def remote(self) -> str:
+        """Where the default remote keeps its files, without whatever opens a door; empty if others cannot reach it."""
+        config = self._repo.config
+        found = config["remote"].get(config["core"].get("remote", ""), {}).get("url", "")
+        parts = urlsplit(found)
+        if parts.scheme not in _SHARED_SCHEMES or not parts.hostname:
+            return ""
+        host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+        return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
     def mend(self, path: str) -> str:
         """Return the command that brings `path` here; empty where this project has none."""
