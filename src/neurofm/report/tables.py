@@ -14,6 +14,7 @@ from neurofm.recording import Modality, UnitStatus
 from neurofm.recording.manifest import FIRST_USE
 from neurofm.report.archives import archive_name
 from neurofm.report.excerpts import Excerpt
+from neurofm.report.flow import Traced
 from neurofm.report.inputs import ReportInputs
 from neurofm.report.verdict import group_scores, is_ours, metric_name
 from neurofm.report.words import MISSING, MODALITY_WORDS, modality_word, number, plain, quality_name, quality_value
@@ -80,6 +81,10 @@ class Origin:
     title: str
     archive: str
     version: str
+    manifest: str
+    """MD5 of the manifest; empty without one."""
+    shards: str
+    """Digest of what its shards hold; empty without any."""
     files: tuple[tuple[str, str], ...]
     """(path, digest)"""
     hidden_files: int
@@ -237,12 +242,17 @@ def score_rows(scores: Sequence[Row]) -> list[ScoreRow]:
     ]
 
 
-def origins(inputs: ReportInputs, *, excerpts: Mapping[str, Excerpt], most: int) -> list[Origin]:
-    """Provenance of every dataset."""
-    return [_origin(entry, inputs, excerpts.get(entry.id), most=most) for entry in inputs.entries]
+def origins(
+    inputs: ReportInputs, traced: Sequence[Traced], *, excerpts: Mapping[str, Excerpt], most: int
+) -> list[Origin]:
+    """Provenance of every dataset; `traced` has its digests, in the order of `inputs.entries`."""
+    return [
+        _origin(entry, inputs, found, excerpts.get(entry.id), most=most)
+        for entry, found in zip(inputs.entries, traced, strict=True)
+    ]
 
 
-def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, *, most: int) -> Origin:
+def _origin(entry: CatalogEntry, inputs: ReportInputs, found: Traced, excerpt: Excerpt | None, *, most: int) -> Origin:
     manifest = inputs.manifests.get(entry.id)
     files = [(file.path, _digest(file.digest, dataset=entry.id)) for file in manifest.files] if manifest else []
     pipeline = excerpt.shard.attrs["pipeline"] if excerpt else {"steps": [], "libraries": {}}
@@ -252,6 +262,8 @@ def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, 
         title=entry.title,
         archive=archive_name(entry),
         version=entry.source.version,
+        manifest=found.manifest,
+        shards=found.shards,
         files=tuple(files[:most]),
         hidden_files=max(0, len(files) - most),
         licence=entry.licence,

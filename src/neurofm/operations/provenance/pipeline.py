@@ -184,7 +184,15 @@ class Pipeline:
         there = Dependency(None, str(self._root.absolute() / artefact.path), repo=self._repo)
         if not there.exists:
             return State.MISSING
-        now = there.get_hash()
+        try:
+            now = there.get_hash()
+        except UnicodeEncodeError:
+            # DVC has no way to keep a name that is no UTF-8, so it is not what was locked.
+            return State.CHANGED
+        except OSError as error:
+            raise UserError(
+                f"{artefact.path}: not readable ({error.strerror}: {error.filename}).", mend="see to its permissions"
+            ) from None
         if f"{now.name}:{now.value}" == artefact.digest:
             return State.AS_LOCKED
         return State.PARTIAL if (there.get_meta().nfiles or 0) < (artefact.files or 0) else State.CHANGED
@@ -217,7 +225,7 @@ class Pipeline:
     def remote(self) -> str:
         """Where the default remote keeps its files, without whatever opens a door; empty if others cannot reach it."""
         config = self._repo.config
-        found = config["remote"].get(config["core"].get("remote", ""), {}).get("url", "")
+        found: str = config["remote"].get(config["core"].get("remote", ""), {}).get("url", "")
         parts = urlsplit(found)
         if parts.scheme not in _SHARED_SCHEMES or not parts.hostname:
             return ""
