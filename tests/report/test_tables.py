@@ -10,9 +10,10 @@ import numpy as np
 from neurofm.catalog import CatalogEntry, HttpSource, ListedSource, LocalSource, RegistrySource, load_entry
 from neurofm.files import write_json
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal, Target
+from neurofm.report.archives import ARCHIVES, archive_name
 from neurofm.report.excerpts import choose_excerpt
 from neurofm.report.inputs import read_inputs
-from neurofm.report.tables import ARCHIVES, _archive, left_out, origins, quality_tables, totals
+from neurofm.report.tables import left_out, origins, quality_tables, totals
 from neurofm.shards import Provenance, write_shard
 from tests.report.conftest import PROJECT, read_json
 
@@ -69,7 +70,7 @@ def test_every_kind_of_source_has_a_name_on_the_page() -> None:
     assert set(ARCHIVES) == kinds
     for path in sorted((PROJECT / "data" / "catalog").glob("*.yaml")):
         entry = load_entry(path.stem, root=PROJECT)
-        named = _archive(entry)
+        named = archive_name(entry)
         assert "{" not in named
         assert named.rstrip(", ") == named
 

@@ -14,6 +14,7 @@ from neurofm.recording import Modality
 from neurofm.report.excerpts import Excerpt
 from neurofm.report.figures.scoreboard import draw_dots
 from neurofm.report.figures.style import drawing, new_figure, png
+from neurofm.report.flow import draw_flow, trace
 from neurofm.report.incoming import draw_time, incoming
 from neurofm.report.inputs import ReportInputs, read_inputs
 from neurofm.report.learning import (
@@ -67,6 +68,7 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     inputs = read_inputs(root=root, datasets=datasets)
     drawn, excerpts = incoming(inputs, shards=root / "data" / "shards", settings=settings)
     comparisons = compare(inputs.scores)
+    traced = [trace(entry, inputs, root=root) for entry in inputs.entries]
     page = _template().render(
         totals=totals(inputs),
         verdict=verdict(comparisons),
@@ -81,7 +83,8 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
         score_panels=score_panels(inputs.scores),
         score_columns=SCORE_COLUMNS,
         score_rows=score_rows(inputs.scores),
-        origins=origins(inputs, excerpts=excerpts, most=settings.table_rows),
+        flow=draw_flow(inputs, traced, root=root),
+        origins=origins(inputs, traced, excerpts=excerpts, most=settings.table_rows),
         seeds=seeds(inputs),
         versions=versions(),
     )

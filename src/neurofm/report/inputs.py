@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
@@ -15,58 +15,10 @@ from neurofm.evaluation.examples import Example, read_examples
 from neurofm.evaluation.scoreboard import Row
 from neurofm.recording import Manifest
 from neurofm.report.words import modality_order
+from neurofm.report.written import DatasetQuality, Pretraining, RecordingQuality
 from neurofm.splits import Splits
 
 T = TypeVar("T")
-
-
-class _Written(BaseModel):
-    """What an earlier stage wrote; it may hold more than the report shows."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class RecordingQuality(_Written):
-    """One recording in ``metrics/quality/<dataset>.json``."""
-
-    status: str
-    reason: str = ""
-    subject: str = ""
-    duration_s: float = 0.0
-    channels: int = 0
-    usable_channels: int = 0
-    quality: dict[str, str | int | float | bool | None] = {}
-
-
-class DatasetQuality(_Written):
-    """``metrics/quality/<dataset>.json``."""
-
-    recordings: dict[str, RecordingQuality]
-
-
-class CurvePoint(_Written):
-    """Losses at one step, by modality; None where there is none."""
-
-    step: int
-    train: dict[str, float | None] = {}
-    validation: dict[str, float | None] = {}
-
-
-class FoldTraining(_Written):
-    """How one fold was trained."""
-
-    fold: int
-    steps: int
-    best_step: int
-    parameters: int
-    residual_gain: dict[str, float | None] = {}
-    curve: tuple[CurvePoint, ...] = ()
-
-
-class Pretraining(_Written):
-    """``metrics/pretrain.json``."""
-
-    folds: tuple[FoldTraining, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

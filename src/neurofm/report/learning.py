@@ -15,10 +15,10 @@ from neurofm.report.figures.reconstructions import draw_reconstruction
 from neurofm.report.figures.scoreboard import Dot, draw_dots
 from neurofm.report.figures.style import drawing, new_figure, svg
 from neurofm.report.incoming import Panel
-from neurofm.report.inputs import FoldTraining, Pretraining
 from neurofm.report.settings import ReportSettings
 from neurofm.report.verdict import group_scores, is_ours, metric_name
 from neurofm.report.words import MISSING, MODALITY_WORDS, modality_order, modality_word, number, plain
+from neurofm.report.written import FoldTraining, Pretraining
 
 
 def fold_columns(training: Pretraining) -> tuple[str, ...]:

@@ -12,26 +12,15 @@ from neurofm.catalog import CatalogEntry
 from neurofm.evaluation.scoreboard import Row
 from neurofm.recording import Modality, UnitStatus
 from neurofm.recording.manifest import FIRST_USE
+from neurofm.report.archives import archive_name
 from neurofm.report.excerpts import Excerpt
-from neurofm.report.inputs import RecordingQuality, ReportInputs
+from neurofm.report.flow import Traced
+from neurofm.report.inputs import ReportInputs
 from neurofm.report.verdict import group_scores, is_ours, metric_name
 from neurofm.report.words import MISSING, MODALITY_WORDS, modality_word, number, plain, quality_name, quality_value
+from neurofm.report.written import RecordingQuality
 
 _LIBRARIES = ("numpy", "scipy", "torch", "scikit-learn", "mne", "nilearn", "pynwb", "zarr", "dvc")
-
-ARCHIVES = {
-    "allen": "Allen Institute, {project}",
-    "crcns": "CRCNS {dataset}",
-    "dandi": "DANDI {dandiset}",
-    "http": "web addresses, each pinned by its digest",
-    "ibl": "International Brain Laboratory, brain-wide map",
-    "local": "local folder {path}",
-    "openneuro": "OpenNeuro {accession}",
-    "openneuro-derivatives": "OpenNeuroDerivatives {accession}",
-    "registry": "Python package index: {filename} of {package}, sha256 {sha256}",
-    "s3": "S3: {bucket}/{prefix}",
-}
-"""What the page calls each kind of source, filled in from its settings."""
 
 _SHOWN_ANYWAY = {"duration_s", "n_channels", "n_usable", "excluded_reason"}
 """Quality measures that stand elsewhere: in the columns of every table, or as the reason in "left out"."""
@@ -92,6 +81,10 @@ class Origin:
     title: str
     archive: str
     version: str
+    manifest: str
+    """MD5 of the manifest; empty without one."""
+    shards: str
+    """Digest of what its shards hold; empty without any."""
     files: tuple[tuple[str, str], ...]
     """(path, digest)"""
     hidden_files: int
@@ -249,12 +242,17 @@ def score_rows(scores: Sequence[Row]) -> list[ScoreRow]:
     ]
 
 
-def origins(inputs: ReportInputs, *, excerpts: Mapping[str, Excerpt], most: int) -> list[Origin]:
-    """Provenance of every dataset."""
-    return [_origin(entry, inputs, excerpts.get(entry.id), most=most) for entry in inputs.entries]
+def origins(
+    inputs: ReportInputs, traced: Sequence[Traced], *, excerpts: Mapping[str, Excerpt], most: int
+) -> list[Origin]:
+    """Provenance of every dataset; `traced` has its digests, in the order of `inputs.entries`."""
+    return [
+        _origin(entry, inputs, found, excerpts.get(entry.id), most=most)
+        for entry, found in zip(inputs.entries, traced, strict=True)
+    ]
 
 
-def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, *, most: int) -> Origin:
+def _origin(entry: CatalogEntry, inputs: ReportInputs, found: Traced, excerpt: Excerpt | None, *, most: int) -> Origin:
     manifest = inputs.manifests.get(entry.id)
     files = [(file.path, _digest(file.digest, dataset=entry.id)) for file in manifest.files] if manifest else []
     pipeline = excerpt.shard.attrs["pipeline"] if excerpt else {"steps": [], "libraries": {}}
@@ -262,8 +260,10 @@ def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, 
     return Origin(
         dataset=entry.id,
         title=entry.title,
-        archive=_archive(entry),
+        archive=archive_name(entry),
         version=entry.source.version,
+        manifest=found.manifest,
+        shards=found.shards,
         files=tuple(files[:most]),
         hidden_files=max(0, len(files) - most),
         licence=entry.licence,
@@ -280,11 +280,6 @@ def _origin(entry: CatalogEntry, inputs: ReportInputs, excerpt: Excerpt | None, 
 def _step(name: str, step_version: str, params: Mapping[str, str | float | bool | None]) -> str:
     named = ", ".join(f"{quality_name(key)} {quality_value(value)}" for key, value in sorted(params.items()))
     return f"{plain(name)} (version {step_version}{': ' if named else ''}{named})"
-
-
-def _archive(entry: CatalogEntry) -> str:
-    """Name the place that a dataset comes from, in the archive's own terms."""
-    return ARCHIVES[entry.source.archive].format_map(entry.source.model_dump())
 
 
 def _digest(digest: str, *, dataset: str) -> str:

@@ -27,6 +27,11 @@ def number(value: float, *, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number of things: ``1 file``, ``2 files``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def unit_name(unit: str) -> str:
     """Write a unit as it is printed."""
     return "µV" if unit == "uV" else unit
