@@ -22,6 +22,7 @@ from neurofm.operations.tables import size_text
 from neurofm.progress import Progressing
 
 _SHOWN = 3
+_RAW = "data/raw/"
 _FOLDER = ".dir"
 """How DVC ends the digest of a folder; the object of that name lists the folder's files."""
 
@@ -84,16 +85,16 @@ class Outputs:
         Raises
         ------
         UserError
-            If it cannot be had.
+            If it cannot be had; where that is raw files only, what cannot be built again is said later.
         """
         missing = self.missing
         size = sum(out.size for out in missing)
         if missing:
             sys.stderr.write(f"dvc pull: {len(missing)} of {len(self.all)} outputs are not here, {size_text(size)}\n")
             done = _dvc(self.root, "pull", *(out.path for out in missing))
-            if done.returncode or self.missing:
+            if lacking := _needed(self.missing):
                 raise UserError(
-                    f"{_named(out.path for out in self.missing)} cannot be had: {_said(done)}.",
+                    f"{_named(lacking)} cannot be had: {_said(done)}.",
                     mend="`dvc remote list` shows where outputs are pulled from (`dvc remote add -d NAME URL` names a "
                     "place); without a remote `dvc repro` makes them",
                 )
@@ -105,12 +106,11 @@ class Outputs:
         Raises
         ------
         UserError
-            Naming the first of them; raw files are not among them, since they are only needed where there are some.
+            Naming the first of them.
         """
-        missing = [out for out in self.missing if not out.path.startswith("data/raw/")]
-        if missing:
+        if missing := _needed(self.missing):
             raise UserError(
-                f"{_named(out.path for out in missing)} {'are' if len(missing) > 1 else 'is'} not here.",
+                f"{_named(missing)} {'are' if len(missing) > 1 else 'is'} not here.",
                 mend="run without --no-pull, or make them with `dvc repro`",
             )
         if never := [out for out in self.all if not out.md5]:
@@ -214,6 +214,11 @@ class Outputs:
         if objects and not damaged:
             detail = f"{size_text(size)}; every object has the digest that it is named after"
             yield Finding(part=Part.CACHE, item=f"{len(objects)} objects", status=Status.EQUAL, detail=detail)
+
+
+def _needed(outputs: Iterable[Output]) -> list[str]:
+    """Return the paths of outputs without which nothing can be compared: all but raw files."""
+    return [out.path for out in outputs if not out.path.startswith(_RAW)]
 
 
 def md5_of(path: Path) -> str:

@@ -38,7 +38,7 @@ def render_page(certificate: Certificate) -> str:
         statuses=tuple(Status),
         counts=counted(findings),
         open=[finding for finding in findings if finding.status is not Status.EQUAL],
-        built=[finding for finding in findings if finding.part in _BUILT],
+        built=[finding for part in _BUILT for finding in findings if finding.part is part],
         scores=[finding for finding in findings if finding.part is Part.SCORE],
         checked=[finding for finding in findings if finding.part in _CHECKED],
         modality_words={modality.value: word for modality, word in MODALITY_WORDS.items()},

@@ -103,7 +103,7 @@ class Rebuild:
             part=Part.MANIFEST,
             item=entry.id,
             status=Status.EQUAL if same else Status.DIFFERS,
-            detail=f"{len(manifest.recordings)} recordings, {len(manifest.files)} files"
+            detail=f"{len(manifest.files)} files"
             if same
             else "the catalogue, or the folder, gives other files than the run had",
             mend="" if same else f"`dvc repro`, if data/catalog/{entry.id}.yaml or the folder was meant to change",

@@ -50,6 +50,8 @@ class ShardDifference:
     def __str__(self) -> str:
         parts = [
             f"largest difference {self.signal_sd:.2g} SD of its channel ({self.signal_steps:.2g} steps of its grid)"
+            if self.signal_sd
+            else "equal samples, last digits of what was measured of them differ"
         ]
         if self.flipped:
             parts.append(f"{self.flipped:.2%} of samples marked otherwise")
@@ -189,7 +191,7 @@ def judge_shard(kept: Path, made: Path, *, reference_sha256: str, exact: bool, n
         ``<dataset>/<recording>``.
     """
     if sha256_of(made) == reference_sha256:
-        return Finding(part=Part.SHARD, item=name, status=Status.EQUAL, detail=f"sha256 {reference_sha256}")
+        return Finding(part=Part.SHARD, item=name, status=Status.EQUAL, detail=f"sha256 {reference_sha256[:16]}..")
     mend = (
         "look for what changed in its raw files, its code or the libraries; `neurofm status` and `dvc status` say more"
     )
