@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from neurofm.operations.certify.certificate import Certificate
+from neurofm.errors import UserError
+from neurofm.operations.certify.certificate import Certificate, read_certificate, why_it_does_not_fit
 from neurofm.operations.certify.finding import Finding, Part, Status, Verdict
 from tests.browser import open_page
 from tests.integration.conftest import FirstRun
@@ -106,7 +107,6 @@ def test_the_page_fits_a_real_browser(certified: Checkout, tmp_path: Path) -> No
 
 def test_a_second_clone_follows_the_page_word_for_word(certified: Checkout, tmp_path: Path) -> None:
     """With nothing but the commit, the remote and the lab's folder it certifies the same."""
-    shutil.copytree(certified.root.parent / "labdata", tmp_path / "labdata")
     clone = Checkout(tmp_path / "neurofm")
     commands = re.findall(r"^    ((?:git|neurofm|dvc) .+?)(?: +#.*)?$", PAGE.read_text(), re.MULTILINE)
     assert [command.split()[:2] for command in commands] == [
@@ -130,27 +130,35 @@ def test_a_second_clone_follows_the_page_word_for_word(certified: Checkout, tmp_
     assert ours.run.pulled_outputs > theirs.run.pulled_outputs == 0
     assert clone.repro() == []
 
-    assert clone.run(*shlex.split(check)).returncode == 0
-    certificate = clone.root / "reports" / "certificate.json"
-    plain = json.loads(certificate.read_bytes())
-    plain["statement"]["findings"][0]["detail"] = "all is well"
-    certificate.write_text(json.dumps(plain))
     done = clone.run(*shlex.split(check))
-    assert done.returncode == 2
-    assert "was changed after it was written" in done.stderr
-    shutil.copy(certified.root / "reports" / "certificate.json", certificate)
-    (clone.root / "notes.txt").write_text("not in any commit")
-    done = clone.run(*shlex.split(check))
-    assert done.returncode == 1
-    assert "here are changes that are in no commit: notes.txt" in done.stderr
-    clone.git("add", ".")
-    clone.git("commit", "-qm", "Notes")
-    done = clone.run(*shlex.split(check))
-    assert done.returncode == 1
-    assert "it is about commit" in done.stderr
+    assert done.returncode == 0
+    assert "certificate.json: certified, issued 20" in done.stdout
 
 
-def test_everything_that_is_wrong_is_found_and_named(copy: Checkout) -> None:
+def test_a_certificate_that_was_changed_or_is_about_another_checkout_is_refused(copy: Checkout) -> None:
+    path = copy.root / "reports" / "certificate.json"
+    certificate = read_certificate(path)
+    assert why_it_does_not_fit(certificate, root=copy.root) == []
+    (copy.root / "notes.txt").write_text("in no commit")
+    assert why_it_does_not_fit(certificate, root=copy.root) == ["here are changes that are in no commit: notes.txt"]
+    copy.git("add", ".")
+    copy.git("commit", "-qm", "Notes")
+    (problem,) = why_it_does_not_fit(certificate, root=copy.root)
+    assert problem.startswith(f"it is about commit {certificate.statement.checkout.commit[:12]}")
+    (copy.root / "dvc.lock").write_text((copy.root / "dvc.lock").read_text() + "\n")
+    assert "it is about another dvc.lock" in why_it_does_not_fit(certificate, root=copy.root)
+    content = path.read_text()
+    for changed in (
+        content.replace('"verdict": "certified"', '"verdict": "certified in part"'),
+        content.replace('"issued": "2', '"issued": "3'),
+        content[:-100],
+    ):
+        path.write_text(changed)
+        with pytest.raises(UserError, match=r"was changed after it was written|Invalid|no JSON"):
+            read_certificate(path)
+
+
+def test_everything_that_is_wrong_is_found_and_named(copy: Checkout, first_run: FirstRun) -> None:
     root = copy.root
     shards = sorted((root / "data" / "shards" / "rest").iterdir())
     flip(shards[0])
@@ -162,18 +170,22 @@ def test_everything_that_is_wrong_is_found_and_named(copy: Checkout) -> None:
     row = next(row for row in plain["scores"] if row["model"] == "neurofm")
     row["value"] += 0.001
     reference.write_text(json.dumps(plain))
-    (raw,) = (root.parent / "labdata" / "eeg").rglob("*_eeg.vhdr")
-    raw.unlink()
     code = root / "src" / "neurofm" / "preprocess" / "eeg.py"
     code.write_text(code.read_text() + "\n# Edited.\n")
     (root / ".neurofm" / "certify" / "left-by-a-killed-run").mkdir(parents=True)
 
-    done = copy.run("neurofm", "certify")
+    # The folder of data lies where it was added from: every copy of the project reads it there.
+    (raw,) = (first_run.folder / "labdata" / "eeg").rglob("*_eeg.vhdr")
+    raw.rename(raw.with_name(".away"))
+    try:
+        done = copy.run("neurofm", "certify")
+    finally:
+        raw.with_name(".away").rename(raw)
     assert done.returncode == 1, done.stdout + done.stderr
     found = {(one.part, one.item): one for one in copy.findings()}
     expected = {
         (Part.CODE, "slice"): ["data/shards"],
-        (Part.CODE, "manifest_local@eeg"): ["../labdata/eeg"],
+        (Part.CODE, "manifest_local@eeg"): ["labdata/eeg (modified)"],
         (Part.CODE, "preprocess_local@eeg"): ["src/neurofm/preprocess/eeg.py"],
         (Part.ARTEFACTS, "data/shards/rest"): ["changed: ", shards[0].name],
         (Part.ARTEFACTS, "models/pretrained"): ["changed: fold-1/model.safetensors"],

@@ -13,6 +13,7 @@ from neurofm.fetch.waiting import alone
 from neurofm.files import write_atomic, write_json
 from neurofm.operations.certify.certificate import Certificate, Run, Statement
 from neurofm.operations.certify.finding import CERTIFICATE, Finding, Part, Status, verdict_of
+from neurofm.operations.certify.hashes import compare_cache, compare_inputs, compare_outputs
 from neurofm.operations.certify.outputs import Outputs, Pulled
 from neurofm.operations.certify.page import render_page
 from neurofm.operations.certify.rebuild import SLICE, Rebuild
@@ -54,7 +55,12 @@ def certify(params: Params, *, site: Site, root: Path, pull: bool = True) -> Cer
     checkout, machine = this_checkout(root), this_machine()
     reference = SliceResult.read(root / SLICE)
     differences = reference.made_on.differences(machine)
-    findings = [*outputs.compare(), *outputs.compare_cache(), *compare_receipts(params.all_datasets, root=root)]
+    findings = [
+        *compare_cache(outputs),
+        *compare_outputs(outputs),
+        *compare_inputs(outputs),
+        *compare_receipts(params.all_datasets, root=root),
+    ]
     with _folder(root) as work:
         findings += _rebuilt(Rebuild(root=root, work=work, params=params, site=site, exact=not differences), reference)
     certificate = Certificate(
