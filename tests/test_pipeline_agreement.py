@@ -26,6 +26,7 @@ ROOMS = {
     "split": {"splits.py"},
     "pretrain": {"model", "training", "windows"},
     "evaluate": {"evaluation", "model", "training", "windows"},
+    "slice": {"evaluation", "model", "shards", "slices", "splits.py", "training", "windows"},
     "report": {"report"},
 }
 """The rooms in which each stage's bytes are made."""

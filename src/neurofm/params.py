@@ -17,6 +17,7 @@ from neurofm.preprocess import Common, calcium, eeg, fmri, miniscope, spikes
 from neurofm.recording import Modality
 from neurofm.report.settings import ReportSettings
 from neurofm.settings import Settings
+from neurofm.slices.settings import SliceSettings
 from neurofm.splits import SplitSettings
 from neurofm.training.settings import PretrainSettings
 from neurofm.units import UnitsSite
@@ -78,6 +79,7 @@ class Params(Settings):
     split: SplitSettings
     pretrain: PretrainSettings
     evaluate: EvaluateSettings
+    slice: SliceSettings
     report: ReportSettings
 
     @model_validator(mode="after")

@@ -342,22 +342,23 @@ def find_candidates(entries: Sequence[CatalogEntry], *, shards: Path) -> list[Ca
     shards
         ``data/shards``.
     """
-    found = []
-    for entry in entries:
-        for path in sorted((shards / entry.id).glob("*.zarr.zip")):
-            shard = read_shard(path)
-            found.append(
-                Candidate(
-                    dataset=entry.id,
-                    recording=path.name.removesuffix(".zarr.zip"),
-                    subject=shard.recording.subject,
-                    modality=shard.recording.modality,
-                    samples=len(shard.stored),
-                    sampling_rate_hz=shard.sampling_rate_hz,
-                    support_s=shard.support_s,
-                    excluded_reason=str(shard.recording.quality.get("excluded_reason") or ""),
-                    score=entry.score,
-                    score_note=entry.score_note,
-                )
-            )
-    return found
+    return [
+        candidate_of(path, entry=entry) for entry in entries for path in sorted((shards / entry.id).glob("*.zarr.zip"))
+    ]
+
+
+def candidate_of(path: Path, *, entry: CatalogEntry) -> Candidate:
+    """Read from one shard what the splitter needs to know."""
+    shard = read_shard(path)
+    return Candidate(
+        dataset=entry.id,
+        recording=path.name.removesuffix(".zarr.zip"),
+        subject=shard.recording.subject,
+        modality=shard.recording.modality,
+        samples=len(shard.stored),
+        sampling_rate_hz=shard.sampling_rate_hz,
+        support_s=shard.support_s,
+        excluded_reason=str(shard.recording.quality.get("excluded_reason") or ""),
+        score=entry.score,
+        score_note=entry.score_note,
+    )

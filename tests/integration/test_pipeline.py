@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -19,7 +19,10 @@ from ruamel.yaml import YAML
 from neurofm.catalog import read_yaml
 from neurofm.evaluation.scoreboard import Row
 from neurofm.files import sha256_of
-from neurofm.operations.dataset import add_dataset
+from tests.browser import open_page
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import FirstRun
 
 PROJECT = Path(__file__).resolve().parents[2]
 SUBJECTS = 6
@@ -71,53 +74,20 @@ class Project:
         return {path: sha256_of(path) for path in sorted((self.root / "data" / "shards").rglob("*.zip"))}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_raw: Any) -> Project:
-    root = tmp_path_factory.mktemp("lab") / "neurofm"
-    for name in ("src", "stages"):
-        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(PROJECT / "data" / "profiles", root / "data" / "profiles")
-    for name in ("dvc.yaml", ".dvcignore", "params.yaml"):
-        shutil.copy(PROJECT / name, root / name)
-    project = Project(root)
-    assert project.dvc("init", "--no-scm").returncode == 0
-    project.set(["datasets"], {})
-    project.set(["streamed"], {})
-    project.set(["pretrain", "steps"], 6)
-    project.set(["pretrain", "validate_every_steps"], 3)
-    project.set(["pretrain", "validation_windows"], 2)
-    project.set(["pretrain", "core", "smoothing_samples"], [0.0, 2.0])
-    project.set(["evaluate", "smoothing_samples"], [0.0, 2.0])
-    project.set(["evaluate", "bootstrap_samples"], 100)
-
-    # Parcel series of real subjects, copied (a test adds one more later), added as the README says.
-    source = shared_data / "fmri" / "ds000228_pixar_rois"
-    series = root.parent / "labdata" / "rest"
-    series.mkdir(parents=True)
-    shutil.copy(source / "participants.tsv", series)
-    for path in _aal(source)[:SUBJECTS]:
-        shutil.copy(path, series)
-    (command,) = re.findall(r"^    (neurofm dataset add .+)$", (PROJECT / "README.md").read_text(), re.MULTILINE)
-    done = project.run(*shlex.split(command))
-    assert done.returncode == 0, done.stderr
-    assert f"{SUBJECTS} recordings" in done.stdout
-    eeg = sample_raw("tiny-bids-eeg")
-    shutil.copytree(eeg, root.parent / "labdata" / "eeg")
-    add_dataset(root.parent / "labdata" / "eeg", root=root, licence="BSD-3-Clause", citation="MNE-BIDS developers")
-    return project
-
-
-def _aal(source: Path) -> list[Path]:
+def aal_series(source: Path) -> list[Path]:
+    """Series of every subject's AAL regions in a folder of the shared recordings."""
     return sorted((source / "timeseries").glob("*AAL_timeseries.npy"))
 
 
 @pytest.fixture(scope="module")
-def built(project: Project) -> Project:
+def built(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project after its first ``dvc repro``."""
-    ran = project.repro()
-    assert ran[-4:] == ["split", "pretrain", "evaluate", "report"]
-    assert {"manifest_local@rest", "preprocess_local@rest", "preprocess_local@eeg"} <= set(ran)
-    return project
+    assert {"manifest_local@rest", "preprocess_local@rest", "preprocess_local@eeg"} <= set(first_run.stages)
+    order = [stage for stage in first_run.stages if "@" not in stage]
+    assert sorted(order) == ["evaluate", "pretrain", "report", "slice", "split"]
+    assert order[0] == "split"
+    assert order.index("pretrain") < order.index("evaluate") < order.index("report")
+    return first_run.copy(tmp_path_factory.mktemp("built") / "lab")
 
 
 def test_a_first_run_scores_real_subjects_and_reports_them(built: Project) -> None:
@@ -168,7 +138,7 @@ def test_the_commands_of_the_readme_run(built: Project) -> None:
 def test_a_seed_reruns_what_it_is_for(built: Project) -> None:
     seed = read_yaml(built.root / "params.yaml")["pretrain"]["seed"]
     built.set(["pretrain", "seed"], seed + 1)
-    assert built.repro() == ["pretrain", "evaluate", "report"]
+    assert set(built.repro()) == {"pretrain", "evaluate", "slice", "report"}
 
 
 def test_a_setting_of_one_modality_reruns_that_modality_and_what_follows(built: Project) -> None:
@@ -211,7 +181,7 @@ def test_a_damaged_shard_alone_is_rebuilt_to_the_same_bytes(built: Project, dama
 def test_a_new_file_in_the_folder_is_noticed(built: Project, shared_data: Path) -> None:
     source = shared_data / "fmri" / "ds000228_pixar_rois"
     before = built.shards()
-    shutil.copy(_aal(source)[SUBJECTS], built.root.parent / "labdata" / "rest")
+    shutil.copy(aal_series(source)[SUBJECTS], built.root.parent / "labdata" / "rest")
     ran = built.repro("split")
     assert ran == ["manifest_local@rest", "preprocess_local@rest", "split"]
     after = built.shards()
@@ -229,31 +199,7 @@ def test_a_wrong_setting_stops_every_stage_before_it_starts(built: Project) -> N
 
 @pytest.mark.parametrize("width_px", [1300, 400])
 def test_the_report_fits_a_real_browser(built: Project, width_px: int, tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have chromium; .ci/run installs it")
-        pytest.skip("chromium is not installed; Debian's package is called chromium")
-    (tmp_path / "probe.html").write_text(f"""<iframe style="width:{width_px}px;height:900px;border:0"
-        src="file://{built.root}/reports/report.html" onload="const page = this.contentDocument;
-        document.title = [page.documentElement.scrollWidth, page.querySelectorAll('svg').length,
-        page.querySelectorAll('[src^=http], link[href^=http], script').length].join(' ')"></iframe>""")
-    done = subprocess.run(
-        [
-            browser,
-            *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-            *("--disable-component-update", "--disable-sync", "--allow-file-access-from-files"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"),
-            f"file://{tmp_path}/probe.html",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    found = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
-    assert found, done.stdout[:500]
-    scroll_width, figures, foreign = map(int, found.groups())
-    assert scroll_width <= width_px, "the page itself must not scroll sideways"
-    assert figures > 0
-    assert foreign == 0, "the page must open offline"
+    page = open_page(built.root / "reports" / "report.html", width_px=width_px, folder=tmp_path)
+    assert page.scroll_width <= width_px, "the page itself must not scroll sideways"
+    assert page.figures > 0
+    assert page.foreign == 0, "the page must open offline"

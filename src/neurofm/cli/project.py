@@ -26,7 +26,7 @@ from neurofm.units import ExecutorName
 
 app = typer.Typer()
 
-STAGES = ("manifest", "download", "preprocess", "stream", "split", "pretrain", "evaluate", "report")
+STAGES = ("manifest", "download", "preprocess", "stream", "split", "pretrain", "evaluate", "slice", "report")
 PER_DATASET = ("manifest", "download", "preprocess", "stream")
 WITH_UNITS = ("preprocess", "stream")
 

@@ -1,0 +1,1 @@
+"""The reproduction certificate: pull, build a slice again from manifests to scores, compare, write down."""

@@ -1,0 +1,213 @@
+"""Shards: each against its receipt, and one that was made again against the one that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofm.files import sha256_of
+from neurofm.operations.certify.finding import Finding, Part, Status
+from neurofm.recording import UnitStatus, Unreadable
+from neurofm.shards import Shard, read_shard
+from neurofm.units import read_receipts
+
+MAX_SIGNAL_SD = 1e-3
+"""Largest difference of a sample, in SDs of its channel: a tenth of what quantisation may cost."""
+MAX_STEPS = 2.0
+"""The same in steps of the 16-bit grid, whichever is more: both ends of a value may fall on the next step."""
+MAX_FLIPPED = 1e-3
+"""Largest share of samples whose mark `valid` differs: where a value lies at a limit, its last bit decides."""
+_MEASURED = ("quality",)
+"""Attributes that are measured, and so round as the signal does."""
+_OF_MACHINE = ("libraries", "container_digest")
+"""What `pipeline` says of where it was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardDifference:
+    """How far two shards of one recording are apart."""
+
+    signal_sd: float
+    """Largest difference of a sample, in SDs of its channel."""
+    signal_steps: float
+    """The same in steps of the 16-bit grid; 0 for counts."""
+    flipped: float
+    """Share of samples whose mark `valid` differs."""
+    other: tuple[str, ...]
+    """What else differs, that may not."""
+
+    @property
+    def tolerable(self) -> bool:
+        """Whether it is no more than other rounding gives."""
+        signal = self.signal_sd <= MAX_SIGNAL_SD or 0 < self.signal_steps <= MAX_STEPS
+        return signal and self.flipped <= MAX_FLIPPED and not self.other
+
+    def __str__(self) -> str:
+        parts = [
+            f"largest difference {self.signal_sd:.2g} SD of its channel ({self.signal_steps:.2g} steps of its grid)"
+            if self.signal_sd
+            else "equal samples, last digits of what was measured of them differ"
+        ]
+        if self.flipped:
+            parts.append(f"{self.flipped:.2%} of samples marked otherwise")
+        return "; ".join([*parts, *self.other])
+
+
+def compare_shards(kept: Path, made: Path) -> ShardDifference:
+    """Say how far a shard is from another of the same recording.
+
+    Raises
+    ------
+    Unreadable
+        If one of them is no whole shard.
+    """
+    old, new = read_shard(kept), read_shard(made)
+    other = [*_attributes(old, new), *_tables(old, new)]
+    if old.stored.shape != new.stored.shape or old.stored.dtype != new.stored.dtype:
+        return ShardDifference(signal_sd=np.inf, signal_steps=np.inf, flipped=1.0, other=("another shape", *other))
+    reference = old.stored * old.scale + old.offset
+    difference = np.abs(new.stored * new.scale + new.offset - reference)
+    sd = reference.std(axis=0)
+    largest = difference.max(axis=0, initial=0.0)
+    relative = np.divide(largest, sd, out=np.where(largest > 0, np.inf, 0.0), where=sd > 0)
+    counts = old.stored.dtype == np.uint8
+    return ShardDifference(
+        signal_sd=float(relative.max(initial=0.0)),
+        signal_steps=0.0 if counts else float((largest / old.scale).max(initial=0.0)),
+        flipped=float((old.valid != new.valid).mean()) if len(old.valid) else 0.0,
+        other=tuple(other),
+    )
+
+
+def _attributes(old: Shard, new: Shard) -> Iterator[str]:
+    """Name attributes that differ and are neither measured nor of the machine."""
+    mine, theirs = _fixed(old.attrs), _fixed(new.attrs)
+    for name in sorted(mine.keys() | theirs.keys()):
+        if not _close(mine.get(name), theirs.get(name)):
+            yield f"attribute {name} differs"
+
+
+def _fixed(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    fixed = {name: value for name, value in attrs.items() if name not in _MEASURED}
+    pipeline = {name: value for name, value in attrs["pipeline"].items() if name not in _OF_MACHINE}
+    excluded = attrs["quality"].get("excluded_reason")
+    return fixed | {"pipeline": pipeline, "excluded_reason": excluded}
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Whether two plain values are equal, numbers up to rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_close(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_close, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(np.isclose(one, other, rtol=MAX_SIGNAL_SD, atol=0.0, equal_nan=True))
+    return bool(one == other)
+
+
+def _tables(old: Shard, new: Shard) -> Iterator[str]:
+    """Name what differs beside the signal."""
+    mine, theirs = old.recording, new.recording
+    if mine.channels.id != theirs.channels.id or not np.array_equal(old.usable, new.usable):
+        yield "other channels, or others of them usable"
+    if not _near(mine.channels.position, theirs.channels.position):
+        yield "channels lie elsewhere"
+    if mine.targets.keys() != theirs.targets.keys() or not all(
+        _near(target.values, theirs.targets[name].values) for name, target in mine.targets.items()
+    ):
+        yield "targets differ"
+    if (mine.spikes is None) != (theirs.spikes is None) or (
+        mine.spikes is not None
+        and theirs.spikes is not None
+        and not (
+            np.array_equal(mine.spikes.time_s, theirs.spikes.time_s)
+            and np.array_equal(mine.spikes.channel, theirs.spikes.channel)
+        )
+    ):
+        yield "spike times differ"
+    if (mine.events is None) != (theirs.events is None) or (
+        mine.events is not None
+        and theirs.events is not None
+        and not (mine.events.label == theirs.events.label and _near(mine.events.onset_s, theirs.events.onset_s))
+    ):
+        yield "events differ"
+
+
+def _near(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """Whether two arrays are equal up to `MAX_SIGNAL_SD` of each column's SD; NaN equals NaN."""
+    if one.shape != other.shape:
+        return False
+    spread = np.nan_to_num(np.nanstd(one.astype(np.float64), axis=0)) if np.isfinite(one).any() else 0.0
+    allowed = MAX_SIGNAL_SD * spread
+    gap = np.abs(one.astype(np.float64) - other)
+    return bool(((gap <= allowed) | (np.isnan(one) & np.isnan(other))).all())
+
+
+def compare_receipts(datasets: Iterable[str], *, root: Path) -> Iterator[Finding]:
+    """Compare every shard with the SHA-256 in its receipt."""
+    for dataset in sorted(datasets):
+        receipts = read_receipts(root / "data" / "receipts" / f"{dataset}.jsonl")
+        shards = root / "data" / "shards" / dataset
+        wrong: list[str] = []
+        count = 0
+        for receipt in receipts.values():
+            if receipt.status is UnitStatus.SUCCEEDED:
+                for name, digest in receipt.outputs.items():
+                    count += 1
+                    if not (shards / name).is_file() or sha256_of(shards / name) != digest:
+                        wrong.append(name)
+        known = {name for receipt in receipts.values() for name in receipt.outputs}
+        wrong += [f"{path.name} (in no receipt)" for path in shards.glob("*") if path.name not in known]
+        yield Finding(
+            part=Part.RECEIPTS,
+            item=dataset,
+            status=Status.DIFFERS if wrong else Status.EQUAL,
+            detail=f"not what the receipts say: {', '.join(sorted(wrong)[:3])}" if wrong else f"{count} shards",
+            mend=f"`dvc checkout --force data/shards/{dataset}`, or `dvc repro`, which makes such a shard again"
+            if wrong
+            else "",
+        )
+
+
+def judge_shard(kept: Path, made: Path, *, reference_sha256: str, exact: bool, name: str) -> Finding:
+    """Compare a shard that was made again with the one of the original run.
+
+    Parameters
+    ----------
+    kept
+        The project's shard.
+    made
+        The new one.
+    reference_sha256
+        Of the original run's.
+    exact
+        The machine is of the original's kind, so nothing may differ.
+    name
+        ``<dataset>/<recording>``.
+    """
+    if sha256_of(made) == reference_sha256:
+        return Finding(part=Part.SHARD, item=name, status=Status.EQUAL, detail=f"sha256 {reference_sha256[:16]}..")
+    mend = (
+        "look for what changed in its raw files, its code or the libraries; `neurofm status` and `dvc status` say more"
+    )
+    if not kept.is_file() or sha256_of(kept) != reference_sha256:
+        detail = "other bytes, and the shard that is kept is not the original either"
+        return Finding(part=Part.SHARD, item=name, status=Status.DIFFERS, detail=detail, mend=mend)
+    try:
+        difference = compare_shards(kept, made)
+    except Unreadable as error:
+        return Finding(part=Part.SHARD, item=name, status=Status.DIFFERS, detail=str(error), mend=mend)
+    tolerable = difference.tolerable and not exact
+    where = " on a machine of the same kind, which must give the same bytes" if exact else ""
+    return Finding(
+        part=Part.SHARD,
+        item=name,
+        status=Status.WITHIN if tolerable else Status.DIFFERS,
+        detail=f"{difference}{where}",
+        mend="" if tolerable else mend,
+    )

@@ -1,0 +1,72 @@
+"""Cut: the beginning of a shard as a shard of its own, by the shards' own writer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from neurofm.recording import Events, Recording, Signal, Spikes, Target
+from neurofm.shards import Provenance, Shard, read_shard, write_shard
+
+
+def cut_shard(source: Path, *, samples: int, path: Path) -> None:
+    """Write the first `samples` samples of a shard, with what belongs to them, to `path`.
+
+    Raises
+    ------
+    Unreadable
+        If `source` is no whole shard.
+    """
+    shard = read_shard(source)
+    write_shard(_first(shard, samples=samples), provenance=_provenance(shard), path=path)
+
+
+def _first(shard: Shard, *, samples: int) -> Recording:
+    whole = shard.recording
+    values = shard.values(0, samples)
+    stop_s = shard.start_s + len(values) / shard.sampling_rate_hz
+    time_s = shard.time_s[: len(values)]
+    return replace(
+        whole,
+        signal=Signal(values=values, sampling_rate_hz=shard.sampling_rate_hz, units=shard.units, start_s=shard.start_s),
+        valid=shard.valid[: len(values)],
+        spikes=None if whole.spikes is None else _spikes(whole.spikes, stop_s=stop_s),
+        events=None if whole.events is None else _events(whole.events, stop_s=stop_s),
+        targets={
+            name: Target(values=target.values[: len(values)], unit=target.unit, columns=target.columns, time_s=time_s)
+            for name, target in whole.targets.items()
+        },
+    )
+
+
+def _spikes(spikes: Spikes, *, stop_s: float) -> Spikes:
+    kept = spikes.time_s < stop_s
+    return Spikes(
+        time_s=spikes.time_s[kept],
+        channel=spikes.channel[kept],
+        start_s=spikes.start_s,
+        stop_s=min(spikes.stop_s, stop_s),
+    )
+
+
+def _events(events: Events, *, stop_s: float) -> Events:
+    kept = events.onset_s < stop_s
+    return Events(
+        onset_s=events.onset_s[kept],
+        duration_s=events.duration_s[kept],
+        label=tuple(label for label, keep in zip(events.label, kept, strict=True) if keep),
+    )
+
+
+def _provenance(shard: Shard) -> Provenance:
+    source, pipeline = shard.attrs["source"], shard.attrs["pipeline"]
+    return Provenance(
+        archive=source["archive"],
+        source_id=source["id"],
+        version=source["version"],
+        files=tuple((file["path"], file["digest"]) for file in source["files"]),
+        licence=shard.attrs["licence"],
+        citation=shard.attrs["citation"],
+        libraries=pipeline["libraries"],
+        container_digest=pipeline["container_digest"],
+    )
