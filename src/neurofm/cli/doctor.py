@@ -43,7 +43,7 @@ def _lines(finding: Finding, *, width: int) -> Text:
     text = Text(f"{finding.verdict.value:<9}", style=_STYLES[finding.verdict])
     text.append(f"{finding.check:<{_NAME_WIDTH}}", style="bold")
     room = max(30, width - _INDENT)
-    told = textwrap.wrap(finding.said, room, break_long_words=False, break_on_hyphens=False)
+    told = textwrap.wrap(finding.said, room, break_on_hyphens=False)
     text.append(f"\n{' ' * _INDENT}".join(told), style="default")
     if finding.mend:
         # Not wrapped: what is copied from the terminal is one command.

@@ -134,7 +134,9 @@ class Forecast:
         return None if self.kept is None or self.passing is None else self.kept * _COPIES + self.passing
 
 
-def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, root: Path) -> list[Forecast]:
+def forecast(
+    params: Params, plan: Sequence[PlannedDownload], *, site: Site, root: Path, look_for_problems: bool = True
+) -> list[Forecast]:
     """Foretell what each dataset of ``params.yaml`` costs, in their order; nothing is asked and nothing fetched.
 
     Sizes are those of the manifest where there is one, else of the pins, else what the catalogue expects.
@@ -149,10 +151,20 @@ def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, roo
         Bandwidth, price, disk budget.
     root
         The project's root.
+    look_for_problems
+        Whether readers, terms and logins are tried, which takes seconds; without, only sizes are told.
     """
     packages = {item.datasets[0]: item.size for item in plan if not item.already_there}
     return [
-        _forecast(load_entry(dataset, root=root), group, chosen, site=site, root=root, packages=packages)
+        _forecast(
+            load_entry(dataset, root=root),
+            group,
+            chosen,
+            site=site,
+            root=root,
+            packages=packages,
+            look_for_problems=look_for_problems,
+        )
         for group in GROUPS
         for dataset, chosen in getattr(params, group).items()
     ]
@@ -242,9 +254,16 @@ def legend(forecasts: Sequence[Forecast], *, site: Site) -> str:
 
 
 def _forecast(
-    entry: CatalogEntry, group: str, chosen: Dataset, *, site: Site, root: Path, packages: Mapping[str, int]
+    entry: CatalogEntry,
+    group: str,
+    chosen: Dataset,
+    *,
+    site: Site,
+    root: Path,
+    packages: Mapping[str, int],
+    look_for_problems: bool,
 ) -> Forecast:
-    problems = list(_problems(entry, site=site, root=root))
+    problems = list(_problems(entry, site=site, root=root)) if look_for_problems else []
     try:
         extent = extent_of(entry, root=root).of_subjects(chosen.max_subjects)
     except UserError as error:

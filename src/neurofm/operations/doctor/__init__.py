@@ -67,7 +67,9 @@ def examine(place: Place, *, checks: Mapping[str, Check] = CHECKS, longest_s: fl
     for thread in threads.values():
         thread.join(max(0.0, until - time.monotonic()))
     hanging = note(f"no answer within {longest_s:g} s: a disk or a server that is gone?", mend="neurofm doctor, again")
-    return [finding for name in checks for finding in found.get(name, [replace(hanging, check=name)])]
+    told = [finding for name in checks for finding in found.get(name, [replace(hanging, check=name)])]
+    # Several checks may stumble over the same thing (DVC cannot be opened): it is said once.
+    return list({(finding.said, finding.mend): finding for finding in reversed(told)}.values())[::-1]
 
 
 def _of(name: str, check: Check, place: Place) -> list[Finding]:

@@ -65,7 +65,8 @@ def _too_small(place: Place) -> tuple[str, str] | None:
         return None
     root = place.root
     plan = preflight.download_plan([load_entry(name, root=root) for name in place.datasets], root=root)
-    said = preflight.disk_problem(preflight.forecast(place.params, plan, site=place.site, root=root), root=root)
+    sizes = preflight.forecast(place.params, plan, site=place.site, root=root, look_for_problems=False)
+    said = preflight.disk_problem(sizes, root=root)
     told, _, mend = said.partition(" Mend: ")
     return (told.removeprefix("disk: "), mend) if said else None
 

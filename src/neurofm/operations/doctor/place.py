@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from dvc.config import ConfigError  # type: ignore[import-untyped]
+from dvc.exceptions import NotDvcRepoError  # type: ignore[import-untyped]
 from dvc.repo import Repo  # type: ignore[import-untyped]
+from dvc.scm import SCMError  # type: ignore[import-untyped]
 
 from neurofm.errors import UserError
 from neurofm.params import PARAMS, Params, Site, load_params, load_site
@@ -64,8 +66,22 @@ class Place:
 
     @contextmanager
     def dvc(self) -> Iterator[Any]:
-        """Open DVC's view of the project (`dvc.repo.Repo`)."""
-        repo = Repo(str(self.root))
+        """Open DVC's view of the project (`dvc.repo.Repo`).
+
+        Raises
+        ------
+        UserError
+            If DVC cannot work here at all.
+        """
+        try:
+            repo = Repo(str(self.root))
+        except NotDvcRepoError:
+            raise UserError(f"{self.root}: DVC was never set up here.", mend="dvc init") from None
+        except (ConfigError, SCMError) as error:
+            raise UserError(
+                f"DVC cannot work here: {' '.join(str(error).split())}.",
+                mend="git init" if isinstance(error, SCMError) else "correct .dvc/config",
+            ) from None
         try:
             yield repo
         finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
-
-import torch
+from typing import Any
 
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
 from neurofm.operations.doctor.place import PATIENCE_S, Place, ask
@@ -73,14 +73,15 @@ def _refused(params: Params | None, place: Place) -> list[str]:
 def gpu(_: Place) -> Iterator[Finding]:
     """Say whether there is a GPU, and whether PyTorch can use it."""
     asked = ask(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
-    sees = torch.cuda.is_available()
-    built = torch.version.cuda
+    if asked is None:
+        yield ok("none, and none is needed: neurofm trains on the processor")
+        return
+    torch: Any = importlib.import_module("torch")  # Takes seconds, so only where there is something to see.
+    sees, built = torch.cuda.is_available(), torch.version.cuda
     what = f"PyTorch {torch.__version__}"
     if sees:
         names = sorted({torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())})
         yield ok(f"{', '.join(names)}; {what} sees it. neurofm trains on the processor")
-    elif asked is None:
-        yield ok("none, and none is needed: neurofm trains on the processor")
     elif asked.code:
         complaint = asked.complaint or asked.out.strip()
         yield note(

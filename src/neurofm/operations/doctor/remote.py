@@ -172,7 +172,7 @@ def _try(repo: Any, name: str, config: dict[str, Any]) -> Iterator[Finding]:
         config.update({"connect_timeout": PATIENCE_S, "read_timeout": PATIENCE_S})
     try:
         found = repo.cloud.get_remote(name)
-    except RemoteMissingDepsError:
+    except (ImportError, RemoteMissingDepsError):
         yield problem(f"{name} ({url}): DVC's plugin is not here", mend=f"uv pip install dvc-{scheme}")
         return
     except ConfigError as error:
