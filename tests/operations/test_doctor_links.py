@@ -82,7 +82,7 @@ def small_project(root: Path, *, links: str) -> Path:
 def skip_with_reflinks(folder: Path) -> None:
     (folder / "one").write_bytes(b"x")
     with suppress(OSError):
-        reflink(str(folder / "one"), str(folder / "other"))
+        reflink(str(folder / "one"), str(folder / "other"))  # type: ignore[no-untyped-call]
         pytest.skip(f"{folder} is on a filesystem with reflinks; set TMPDIR to one without")
 
 

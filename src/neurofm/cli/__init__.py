@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from neurofm.cli import catalog, dataset, doctor, profile, project, quarantine
+from neurofm.cli import catalog, dataset, doctor, preflight, profile, project, quarantine
 from neurofm.errors import exit_on_user_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(preflight.app)
 app.add_typer(project.app)
 app.add_typer(doctor.app)
 for name, family in (

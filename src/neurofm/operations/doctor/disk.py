@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neurofm.catalog import load_entry
-from neurofm.operations import preflight
+from neurofm.operations import downloads, preflight
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
 from neurofm.operations.doctor.place import Place
 from neurofm.operations.tables import count_text, size_text
@@ -64,7 +64,7 @@ def _too_small(place: Place) -> tuple[str, str] | None:
     if place.params is None:
         return None
     root = place.root
-    plan = preflight.download_plan([load_entry(name, root=root) for name in place.datasets], root=root)
+    plan = downloads.download_plan([load_entry(name, root=root) for name in place.datasets], root=root)
     sizes = preflight.forecast(place.params, plan, site=place.site, root=root, look_for_problems=False)
     said = preflight.disk_problem(sizes, root=root)
     told, _, mend = said.partition(" Mend: ")

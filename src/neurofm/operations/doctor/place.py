@@ -10,15 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dvc.config import ConfigError  # type: ignore[import-untyped]
-from dvc.exceptions import NotDvcRepoError  # type: ignore[import-untyped]
-from dvc.repo import Repo  # type: ignore[import-untyped]
-from dvc.scm import SCMError  # type: ignore[import-untyped]
-
 from neurofm.errors import UserError
+from neurofm.operations.dvc import ConfigError, NotDvcRepoError, Repo, SCMError
 from neurofm.params import PARAMS, Params, Site, load_params, load_site
-
-__all__ = ["PATIENCE_S", "Answer", "ConfigError", "Place", "ask"]
 
 PATIENCE_S = 5.0
 """How long anything outside this process may take to answer."""

@@ -20,7 +20,8 @@ import httpx2
 from dvc_objects.fs.errors import RemoteMissingDepsError
 
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
-from neurofm.operations.doctor.place import PATIENCE_S, ConfigError, Place, ask
+from neurofm.operations.doctor.place import PATIENCE_S, Place, ask
+from neurofm.operations.dvc import ConfigError
 
 _HOW = "dvc remote add --default storage s3://BUCKET/FOLDER"
 _PROBE = ".neurofm-doctor"
