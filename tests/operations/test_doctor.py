@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,17 @@ def test_a_fresh_clone_has_no_problem(lab: Path, monkeypatch: pytest.MonkeyPatch
     facts = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
     assert list(dict.fromkeys(fact["check"] for fact in facts)) == list(CHECKS)
     assert not [fact for fact in facts if fact["verdict"] == "problem" or "could not be checked" in fact["said"]]
+
+
+def test_the_page_is_true(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands run (`dvc repro` does elsewhere), and its table has every check."""
+    page = (PROJECT / "docs" / "doctor.md").read_text()
+    for command in re.findall(r"^    (neurofm .+?)(?: {2,}#.*)?$", page, re.MULTILINE):
+        _run(lab, *command.split())
+    table = page[page.index("| check |") : page.index("### Links")]
+    rows = [row.split("|")[1] for row in table.splitlines()[2:] if row.startswith("|")]
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert named == list(CHECKS)
 
 
 def test_a_problem_is_the_exit_code(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,5 +78,6 @@ def _run_of(changes: Any) -> Run:
 
 def _name(stage: Any) -> str:
     """Return a stage's name as its script knows it: ``manifest_local@rest`` is ``manifest@rest``."""
-    name, at, dataset = str(stage.addressing).partition("@")
+    # Not its address, which is relative to where this process is; a `.dvc` file has no other.
+    name, at, dataset = str(getattr(stage, "name", stage.addressing)).partition("@")
     return f"{name.removesuffix('_local').removesuffix('_streamed')}{at}{dataset}"
