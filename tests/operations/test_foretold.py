@@ -84,14 +84,18 @@ def test_every_stage_of_the_pipeline_is_foretold(project: Path) -> None:
 
 
 def test_more_work_costs_more(project: Path) -> None:
-    before = foretold(project)
+    """Steps, width and batch multiply; choosing the core does not depend on them, and comes once per round of folds."""
+    usual = USUAL["pretrain"]
+    before = foretold(project)["pretrain"]
+    tuning = before.amount - 2 * 1200
+    assert tuning > 0
     change(project, "steps: 1200", "steps: 2400")
     change(project, "width: 64", "width: 128")
-    after = foretold(project)
-    start = USUAL["pretrain"].start_s
-    assert after["pretrain"].seconds - start == pytest.approx(8 * (before["pretrain"].seconds - start))
+    after = foretold(project)["pretrain"]
+    assert after.amount == pytest.approx(2 * 8 * 1200 + tuning)
+    assert after.seconds - before.seconds == pytest.approx(2 * 7 * 1200 * usual.seconds_per)
     change(project, "folds: 3", "folds: 5")
-    assert foretold(project)["pretrain"].seconds - start == pytest.approx(12 * (before["pretrain"].seconds - start))
+    assert foretold(project)["pretrain"].amount == pytest.approx(1.5 * after.amount)
 
 
 def test_what_was_paid_is_learned_and_scaled(project: Path) -> None:
@@ -105,9 +109,12 @@ def test_what_was_paid_is_learned_and_scaled(project: Path) -> None:
     assert again["evaluate"].seconds < 400.0  # What did not end tells nothing.
     assert not again["evaluate"].measured
     change(project, "steps: 1200", "steps: 600")
-    assert foretold(project)["pretrain"].seconds == pytest.approx(USUAL["pretrain"].start_s + 50.0)
+    half = foretold(project)["pretrain"]
+    expected = USUAL["pretrain"].start_s + 100.0 * half.amount / again["pretrain"].amount
+    assert half.amount < again["pretrain"].amount
+    assert half.seconds == pytest.approx(expected, abs=0.01)
     # Forecasts that were never run do not forget what was learned.
-    assert foretold(project)["pretrain"].seconds == pytest.approx(USUAL["pretrain"].start_s + 50.0)
+    assert foretold(project)["pretrain"].seconds == half.seconds
 
 
 def test_the_bandwidth_that_downloads_had_is_learned(project: Path) -> None:

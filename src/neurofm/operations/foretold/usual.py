@@ -31,7 +31,7 @@ USUAL: dict[str, Usual] = {
     "preprocess": Usual(start_s=8.5, seconds_per=0.0, base_mb=250.0, mb_per_mb=3.0),
     "stream": Usual(start_s=9.0, seconds_per=0.0, base_mb=250.0, mb_per_mb=3.0),
     "split": Usual(start_s=3.0, seconds_per=0.05, base_mb=170.0, mb_per_mb=0.0),
-    "pretrain": Usual(start_s=8.0, seconds_per=0.09, base_mb=800.0, mb_per_mb=20.0),
+    "pretrain": Usual(start_s=8.0, seconds_per=0.055, base_mb=800.0, mb_per_mb=20.0),
     "evaluate": Usual(start_s=5.0, seconds_per=0.6, base_mb=500.0, mb_per_mb=20.0),
     "report": Usual(start_s=6.0, seconds_per=0.4, base_mb=450.0, mb_per_mb=5.0),
 }
@@ -51,5 +51,7 @@ FIRST_UNIT_S = 2.2
 """What the first recording of a process takes longer than those after it: it loads the libraries."""
 MODEL_BYTES = 5_000_000
 """Of one fold's model: most of it is the linear core's moments."""
+TUNING_STEPS_PER_MB = 130.0
+"""What choosing the linear core costs beside training, in steps of the sample's model per 10^6 bytes of shards."""
 SAMPLE_MODEL = 2 * 64**2 * 24
 """Layers x width^2 x windows in a batch of the model that `pretrain` was timed with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neurofm.catalog import load_entry
 from neurofm.operations.foretold.pending import Run
-from neurofm.operations.foretold.usual import MODEL_BYTES, SAMPLE_MODEL
+from neurofm.operations.foretold.usual import MODEL_BYTES, SAMPLE_MODEL, TUNING_STEPS_PER_MB
 from neurofm.operations.measured import RECEIPTS
 from neurofm.operations.preflight import COPIES, Forecast
 from neurofm.params import Params, Site
@@ -140,7 +140,7 @@ def _of_all_datasets(params: Params, forecasts: Sequence[Forecast], *, site: Sit
     yield Work(stage="split", amount=float(recordings), files=1, written=1000 * recordings * COPIES)
     yield Work(
         stage="pretrain",
-        amount=params.pretrain.steps * ceil(folds / at_once) * larger,
+        amount=ceil(folds / at_once) * (params.pretrain.steps * larger + TUNING_STEPS_PER_MB * shards / 1e6),
         held_bytes=shards,
         at_once=at_once,
         files=3 * folds + 1,
