@@ -107,6 +107,8 @@ class Site(UnitsSite):
     """For the hours that preflight foretells, 10^6 bytes a second."""
     price_per_gb_month: float = Field(default=0.023, ge=0)
     """Of the storage that artefacts are kept on, for what preflight foretells."""
+    price_per_hour: float = Field(default=0.0, ge=0)
+    """Of the machine that stages run on, for what preflight foretells; 0 where nobody sends a bill."""
 
 
 def load_params(root: Path = Path(), *, dataset: str = "", groups: tuple[str, ...] = GROUPS) -> Params:

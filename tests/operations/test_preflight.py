@@ -15,16 +15,9 @@ import pytest
 from neurofm.catalog import CatalogEntry, RegistrySource, load_entry
 from neurofm.fetch.hosts import Hosts
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
+from neurofm.operations.downloads import download_plan, plan_lines
 from neurofm.operations.pinning import plan_pin, write_pin
-from neurofm.operations.preflight import (
-    Forecast,
-    disk_problem,
-    download_plan,
-    forecast,
-    forecast_table,
-    legend,
-    plan_lines,
-)
+from neurofm.operations.preflight import Forecast, disk_problem, forecast, forecast_table, legend
 from neurofm.operations.profiles import Budget, plan_profile, write_profile
 from neurofm.operations.tables import console
 from neurofm.params import Site, load_params

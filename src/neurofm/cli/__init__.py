@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 
 from neurofm.errors import exit_on_user_error
 
-FAMILIES = {
-    "preflight": "project",
+COMMANDS = {
+    "preflight": "preflight",
     "status": "project",
     "retry": "project",
     "run": "project",
@@ -24,17 +24,10 @@ FAMILIES = {
     "pull": "transfer",
     "explain": "explain",
     "certify": "certify",
-    "catalog": "catalog",
-    "ci": "ci",
-    "container": "container",
-    "crate": "crate",
-    "dataset": "dataset",
-    "lock": "lock",
-    "profile": "profile",
-    "quarantine": "quarantine",
-    "remote": "remote",
 }
-"""Commands, and groups of commands, by the module of this package whose `app` has them."""
+"""Commands by the module of this package whose `app` has them."""
+GROUPS = ("catalog", "ci", "container", "crate", "dataset", "lock", "profile", "quarantine", "remote")
+"""Groups of commands, each the `app` of the module of its name."""
 
 
 class Families(TyperGroup):
@@ -42,16 +35,16 @@ class Families(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names, in the order of help."""
-        return [*FAMILIES, *super().list_commands(ctx)]
+        return [*COMMANDS, *GROUPS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name; None if there is none."""
-        module = FAMILIES.get(cmd_name)
-        if module is None:
+        is_group = cmd_name in GROUPS
+        if not is_group and cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
+        family = import_module(f"neurofm.cli.{cmd_name if is_group else COMMANDS[cmd_name]}").app
         holder = typer.Typer(add_completion=False)
-        is_group = cmd_name == module
-        holder.add_typer(import_module(f"neurofm.cli.{module}").app, name=cmd_name if is_group else None)
+        holder.add_typer(family, name=cmd_name if is_group else None)
         return typer.main.get_group(holder).get_command(ctx, cmd_name)
 
 

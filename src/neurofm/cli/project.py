@@ -1,4 +1,4 @@
-"""A run of this project: what it costs, how it stands, a stage by hand."""
+"""A run of this project: how it stands, a stage by hand."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from neurofm.catalog import load_entry
-from neurofm.cli.common import AsJson, DatasetId, end_on
+from neurofm.cli.common import AsJson, DatasetId
 from neurofm.errors import UserError
-from neurofm.operations import preflight, status, unit_status
+from neurofm.operations import status, unit_status
 from neurofm.operations.tables import console, size_text
-from neurofm.params import EXECUTOR, Params, load_params, load_site
+from neurofm.params import EXECUTOR, Params, load_params
 from neurofm.units import ExecutorName
 
 app = typer.Typer()
@@ -31,25 +30,6 @@ PER_DATASET = ("manifest", "download", "preprocess", "stream")
 WITH_UNITS = ("preprocess", "stream")
 
 _WATCH_S = 2.0
-
-
-@app.command("preflight")
-def preflight_command() -> None:
-    """Validate every setting; say what a run costs (bytes, disk, hours, price) and what would stop it."""
-    params, site, root = load_params(), load_site(), Path()
-    plan = preflight.download_plan([load_entry(dataset) for dataset in sorted(params.all_datasets)], root=root)
-    forecasts = preflight.forecast(params, plan, site=site, root=root)
-    if any(not item.already_there for item in plan) or all(item.to_come == 0 for item in forecasts):
-        for line in preflight.plan_lines(plan):
-            print(line)
-    out = console()
-    out.print(preflight.forecast_table(forecasts, site=site, width=out.width))
-    out.print(Text(preflight.legend(forecasts, site=site), style="dim"))
-    problems = [problem for item in forecasts for problem in item.problems]
-    if problem := preflight.disk_problem(forecasts, root=root):
-        problems.append(problem)
-    problems += preflight.executor_problems(params, site=site)
-    end_on(problems)
 
 
 @app.command("status")

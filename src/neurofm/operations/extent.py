@@ -24,6 +24,7 @@ class Extent:
     basis: Basis
     """Who says it. `entry` is what the catalogue expects, which may be rounded or not checked."""
     subjects: int | None = None
+    recordings: int | None = None
 
     def of_subjects(self, max_subjects: int | None) -> Extent:
         """Scale down to so many subjects, as if all were equally large."""
@@ -35,6 +36,7 @@ class Extent:
             bytes=None if self.bytes is None else round(self.bytes * share),
             basis="entry",
             subjects=max_subjects,
+            recordings=None if self.recordings is None else max(1, round(self.recordings * share)),
         )
 
 
@@ -53,10 +55,20 @@ def extent_of(entry: CatalogEntry, *, root: Path) -> Extent:
     source, expect = entry.source, entry.expect
     if isinstance(source, RegistrySource | HttpSource):
         sizes = [file.size for file in source.files]
-        return Extent(files=len(sizes), bytes=sum(sizes), basis="pins", subjects=expect.subjects)
+        return Extent(
+            files=len(sizes),
+            bytes=sum(sizes),
+            basis="pins",
+            subjects=expect.subjects,
+            recordings=expect.recordings,
+        )
     known = expect.files is not None or expect.bytes is not None
     return Extent(
-        files=expect.files, bytes=expect.bytes, basis="entry" if known else "unknown", subjects=expect.subjects
+        files=expect.files,
+        bytes=expect.bytes,
+        basis="entry" if known else "unknown",
+        subjects=expect.subjects,
+        recordings=expect.recordings,
     )
 
 
@@ -67,8 +79,13 @@ def _of_manifest(entry: CatalogEntry, *, root: Path) -> Extent | None:
         manifest = _parsed(path.read_bytes())
         if manifest["version"] != entry.source.version:
             return None
-        subjects = len(set(manifest["recordings"]))
-        return Extent(files=len(manifest["files"]), bytes=sum(manifest["files"]), basis="manifest", subjects=subjects)
+        return Extent(
+            files=len(manifest["files"]),
+            bytes=sum(manifest["files"]),
+            basis="manifest",
+            subjects=len(set(manifest["recordings"])),
+            recordings=len(manifest["recordings"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -83,7 +100,14 @@ def _of_pins(entry: CatalogEntry, *, root: Path) -> Extent | None:
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != entry.source.pin:
             raise UserError(f"{path}: not what data/catalog/{entry.id}.yaml pins.", mend=mend)
         sizes = _parsed(content)["files"]
-        return Extent(files=len(sizes), bytes=sum(sizes), basis="pins", subjects=entry.expect.subjects)
+        expect = entry.expect
+        return Extent(
+            files=len(sizes),
+            bytes=sum(sizes),
+            basis="pins",
+            subjects=expect.subjects,
+            recordings=expect.recordings,
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.", mend=mend) from None
     except (ValueError, KeyError, TypeError):

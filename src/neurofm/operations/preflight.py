@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,11 @@ from rich.table import Table
 from neurofm.catalog import CatalogEntry, CrcnsSource, LocalSource, RegistrySource, S3Source, load_entry
 from neurofm.catalog.terms import require_terms
 from neurofm.errors import UserError
-from neurofm.fetch import is_whole, package_path
 from neurofm.fetch.ledger import FileState, Ledger
 from neurofm.fetch.origins import crcns_login
 from neurofm.fetch.signing import Signer
 from neurofm.fetch.surroundings import Surroundings
+from neurofm.operations.downloads import PlannedDownload
 from neurofm.operations.extent import Extent, extent_of
 from neurofm.operations.status import LEDGER
 from neurofm.operations.tables import count_text, hours_text, is_wide, name_cell, size_text, table
@@ -31,7 +31,7 @@ from neurofm.units.slurm_queue import require_slurm, would_refuse
 
 _KEPT = {"datasets": "raw kept", "streamed": "streamed", "local": "read in place"}
 """What happens to raw files, by group."""
-_COPIES = 2
+COPIES = 2
 """DVC's cache holds a second copy of what is kept, where the filesystem cannot share blocks."""
 _SHARD_SHARE = {
     Modality.SPIKES: 0.15,
@@ -43,67 +43,6 @@ _SHARD_SHARE = {
 """Bytes of shards per byte of raw files, measured on the sample datasets (the largest of each modality)."""
 _SHARD_SHARE_OF_READER = {"tables": 0.4}
 """The same for formats that hold little else than what goes into the shard."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedDownload:
-    """One package of which datasets need files."""
-
-    filename: str
-    size: int
-    """Bytes."""
-    datasets: tuple[str, ...]
-    already_there: bool
-    """Nothing has to come over the network: the package is kept, or all wanted files are in place."""
-
-
-def download_plan(entries: Iterable[CatalogEntry], *, root: Path) -> list[PlannedDownload]:
-    """Return the packages that the datasets need, largest first; each is downloaded once.
-
-    Parameters
-    ----------
-    entries
-        Catalogue entries; those of local folders need no download.
-    root
-        The project's root, under which ``.neurofm/packages`` and ``data/raw`` are looked at, digests and all.
-    """
-    users: dict[str, list[tuple[str, RegistrySource]]] = {}
-    for entry in entries:
-        if isinstance(entry.source, RegistrySource):
-            users.setdefault(entry.source.filename, []).append((entry.id, entry.source))
-    plan = [
-        PlannedDownload(
-            filename=filename,
-            size=wanted[0][1].size,
-            datasets=tuple(dataset for dataset, _ in wanted),
-            already_there=_package_is_there(wanted[0][1], root=root)
-            or all(_files_are_there(dataset, source, root=root) for dataset, source in wanted),
-        )
-        for filename, wanted in users.items()
-    ]
-    return sorted(plan, key=lambda download: (-download.size, download.filename))
-
-
-def plan_lines(plan: Sequence[PlannedDownload]) -> list[str]:
-    """Render a plan as lines of text, the total first."""
-    to_come = [download for download in plan if not download.already_there]
-    if not to_come:
-        return ["Nothing to download: every file of the datasets is here."]
-    total_mb = sum(download.size for download in to_come) / 1e6
-    lines = [f"To download: {total_mb:.1f} MB in {len(to_come)} packages from the package index"]
-    for download in plan:
-        note = ", already here" if download.already_there else ""
-        lines.append(f"  {download.size / 1e6:6.1f} MB  {download.filename} ({', '.join(download.datasets)}){note}")
-    return lines
-
-
-def _package_is_there(source: RegistrySource, *, root: Path) -> bool:
-    return is_whole(package_path(source, work=root / ".neurofm"), size=source.size, sha256=source.sha256)
-
-
-def _files_are_there(dataset: str, source: RegistrySource, *, root: Path) -> bool:
-    raw = root / "data" / "raw" / dataset
-    return all(is_whole(raw / file.path, size=file.size, sha256=file.sha256) for file in source.files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,20 +60,35 @@ class Forecast:
     """Bytes that stay: shards, and raw files under `datasets`; what a remote would hold."""
     passing: int | None
     """Most bytes that raw files of a streamed dataset take on the way; one dataset is streamed after the other."""
-    missing: int | None
-    """Bytes of `kept` that are not on this disk yet."""
+    raw_bytes: int | None
+    """Of the raw files of all recordings that take part, wherever they are."""
+    recordings: int | None
+    shards: int | None
+    """Bytes of all shards, those that are not made yet by their usual share."""
+    raw_missing: int | None
+    shards_missing: int | None
+    """Bytes of `kept` that are not on this disk yet: raw files, and shards."""
     about: bool
     """The figures are the catalogue's expectations or were scaled, not counted."""
     problems: tuple[str, ...] = ()
     """Why a run could not succeed, each with its mend."""
 
     @property
+    def missing(self) -> int | None:
+        """Bytes of `kept` that are not on this disk yet."""
+        return (
+            None if self.raw_missing is None or self.shards_missing is None else self.raw_missing + self.shards_missing
+        )
+
+    @property
     def peak(self) -> int | None:
         """Most bytes on this disk at any time: what is kept, DVC's copy of it, and raw files in passing."""
-        return None if self.kept is None or self.passing is None else self.kept * _COPIES + self.passing
+        return None if self.kept is None or self.passing is None else self.kept * COPIES + self.passing
 
 
-def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, root: Path) -> list[Forecast]:
+def forecast(
+    params: Params, plan: Sequence[PlannedDownload], *, site: Site, root: Path, look_for_problems: bool = True
+) -> list[Forecast]:
     """Foretell what each dataset of ``params.yaml`` costs, in their order; nothing is asked and nothing fetched.
 
     Sizes are those of the manifest where there is one, else of the pins, else what the catalogue expects.
@@ -149,10 +103,20 @@ def forecast(params: Params, plan: Sequence[PlannedDownload], *, site: Site, roo
         Bandwidth, price, disk budget.
     root
         The project's root.
+    look_for_problems
+        Whether readers, terms and logins are tried, which takes seconds; without, only sizes are told.
     """
     packages = {item.datasets[0]: item.size for item in plan if not item.already_there}
     return [
-        _forecast(load_entry(dataset, root=root), group, chosen, site=site, root=root, packages=packages)
+        _forecast(
+            load_entry(dataset, root=root),
+            group,
+            chosen,
+            site=site,
+            root=root,
+            packages=packages,
+            look_for_problems=look_for_problems,
+        )
         for group in GROUPS
         for dataset, chosen in getattr(params, group).items()
     ]
@@ -192,7 +156,7 @@ def executor_problems(params: Params, *, site: Site) -> list[str]:
 
 def _together(kept: Sequence[int | None], passing: Sequence[int | None]) -> int:
     """Return the bytes that all datasets take on this disk, as far as they are known."""
-    return sum(size or 0 for size in kept) * _COPIES + max((size or 0 for size in passing), default=0)
+    return sum(size or 0 for size in kept) * COPIES + max((size or 0 for size in passing), default=0)
 
 
 def forecast_table(forecasts: Sequence[Forecast], *, site: Site, width: int) -> Table:
@@ -242,9 +206,16 @@ def legend(forecasts: Sequence[Forecast], *, site: Site) -> str:
 
 
 def _forecast(
-    entry: CatalogEntry, group: str, chosen: Dataset, *, site: Site, root: Path, packages: Mapping[str, int]
+    entry: CatalogEntry,
+    group: str,
+    chosen: Dataset,
+    *,
+    site: Site,
+    root: Path,
+    packages: Mapping[str, int],
+    look_for_problems: bool,
 ) -> Forecast:
-    problems = list(_problems(entry, site=site, root=root))
+    problems = list(_problems(entry, site=site, root=root)) if look_for_problems else []
     try:
         extent = extent_of(entry, root=root).of_subjects(chosen.max_subjects)
     except UserError as error:
@@ -258,7 +229,7 @@ def _forecast(
     shards = shards_here or (None if extent.bytes is None else round(extent.bytes * _shard_share(entry)))
     kept = None if raw is None or shards is None else raw + shards
     raw_missing = to_come if group == "datasets" else 0
-    missing = None if raw_missing is None or shards is None else raw_missing + (0 if shards_here else shards)
+    shards_missing = 0 if shards_here else shards
     return Forecast(
         dataset=entry.id,
         archive=entry.source.archive,
@@ -267,7 +238,11 @@ def _forecast(
         to_come=to_come,
         kept=kept,
         passing=passing,
-        missing=missing,
+        raw_bytes=extent.bytes,
+        shards=shards,
+        recordings=extent.recordings,
+        raw_missing=raw_missing,
+        shards_missing=shards_missing if raw_missing is not None else None,
         about=extent.basis == "entry",
         problems=tuple(problems),
     )

@@ -92,3 +92,21 @@ def free_memory_mb(*, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGR
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
         free = min(free, max(0.0, (int(most) - int(used.read_text())) / 2**20))
     return free
+
+
+def total_memory_mb(*, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> float:
+    """Return what all processes together can ever take: the machine's memory, or less where a container limits it.
+
+    Returns
+    -------
+    float
+        MiB; infinite where the machine does not tell.
+    """
+    total = float("inf")
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        total = int(lines["MemTotal"].split()[0]) / 1024
+    limit = cgroup / "memory.max"
+    if limit.is_file() and (most := limit.read_text().strip()).isdigit():
+        total = min(total, int(most) / 2**20)
+    return total
