@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +11,15 @@ import typer
 
 from neurofm.operations.ci.child import Runners, child_pipeline, write_child
 from neurofm.operations.ci.gather import gather, handed_over
-from neurofm.operations.ci.numbers import compare_numbers, write_numbers
+from neurofm.operations.ci.note import write_note
+from neurofm.operations.ci.numbers import compare_numbers, markdown, write_numbers
 from neurofm.operations.ci.plan import plan_stages
 from neurofm.operations.ci.reproduce import reproduce_rest, reproduce_stage
 
 app = typer.Typer(no_args_is_help=True, help="What CI runs: plan, reproduce, gather, numbers.")
 
 _CHANGES = Path("reports/changes")
+_TOKEN = "NEUROFM_CI_TOKEN"  # noqa: S105  # the variable's name
 
 
 @app.command("plan")
@@ -72,7 +75,15 @@ def ci_numbers(
     base: Annotated[str, typer.Argument(help="Revision to compare with.")] = "HEAD",
     folder: Annotated[Path, typer.Option(help="Where to write.")] = _CHANGES,
 ) -> None:
-    """Write what changed in the metrics since a revision: changes.md, index.html, and metrics.txt for GitLab."""
+    """Write what changed in the metrics since a revision: changes.md, index.html, and metrics.txt for GitLab.
+
+    In the pipeline of a merge request it is also a note there, where NEUROFM_CI_TOKEN may write one.
+    """
     numbers = compare_numbers(base, root=Path())
     write_numbers(numbers, folder=folder)
     print(f"{len(numbers.changes)} numbers changed against {base}: {folder / 'index.html'}")
+    token, number = os.environ.get(_TOKEN), os.environ.get("CI_MERGE_REQUEST_IID")
+    if token and number:
+        api, project = os.environ["CI_API_V4_URL"], os.environ["CI_PROJECT_ID"]
+        done = write_note(markdown(numbers), api=api, project=project, merge_request=number, token=token)
+        print(f"The note on merge request {number} is {done}.")

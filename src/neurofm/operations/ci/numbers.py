@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from neurofm.operations.ci.plan import open_repo
 
 MOST_ROWS = 200
 """Rows of the table that a merge request shows; the page has all."""
-SCORES = ("metrics/summary.json",)
-"""Files whose numbers become GitLab's metrics report: scores. How recordings look is in the table and the page."""
+SCORES = "metrics/summary.json"
+"""File whose numbers come first, and are GitLab's metrics report. The others say how recordings and training look."""
 _SAME = 1e-9
 """Two numbers are the same within this share of the larger: sums differ in their last bits."""
 
@@ -46,6 +47,12 @@ class Numbers:
     base: str
     scores: dict[str, float]
     changes: tuple[Change, ...]
+    """Scores first."""
+
+    @property
+    def by_file(self) -> list[tuple[str, list[Change]]]:
+        """The changes of each file."""
+        return [(file, list(rows)) for file, rows in groupby(self.changes, key=lambda change: change.file)]
 
 
 def compare_numbers(base: str, *, root: Path) -> Numbers:
@@ -61,10 +68,10 @@ def compare_numbers(base: str, *, root: Path) -> Numbers:
         files = [out.fs_path for out in kept]
         shown = repo.metrics.show(targets=files, revs=[base, "workspace"], hide_workspace=False) if files else {}
     old, new = (_numbers_of(shown.get(rev, {}), root=root) for rev in (base, "workspace"))
-    scores = {name: value for (file, name), value in sorted(new.items()) if file in SCORES}
+    scores = {name: value for (file, name), value in sorted(new.items()) if file == SCORES}
     changes = tuple(
         Change(file=file, name=name, before=old.get((file, name)), after=new.get((file, name)))
-        for file, name in sorted({*old, *new})
+        for file, name in sorted({*old, *new}, key=lambda key: (key[0] != SCORES, key))
         if not _is_same(old.get((file, name)), new.get((file, name)))
     )
     return Numbers(base=base, scores=scores, changes=changes)

@@ -61,6 +61,7 @@ def reproduce_stage(name: str, *, root: Path) -> bool:
 
 def reproduce_rest(*, root: Path) -> list[str]:
     """Run every stage that is left, in order, after the jobs of datasets; returns the planned ones."""
+    gather(handed_over(root), root=root)
     stages = plan_stages(root)
     if not any(stage.why for stage in stages):
         return []
