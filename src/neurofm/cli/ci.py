@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from neurofm.errors import UserError
 from neurofm.operations.ci.child import Runners, child_pipeline, write_child
 from neurofm.operations.ci.gather import gather, handed_over
 from neurofm.operations.ci.note import write_note
@@ -85,5 +86,10 @@ def ci_numbers(
     token, number = os.environ.get(_TOKEN), os.environ.get("CI_MERGE_REQUEST_IID")
     if token and number:
         api, project = os.environ["CI_API_V4_URL"], os.environ["CI_PROJECT_ID"]
-        done = write_note(markdown(numbers), api=api, project=project, merge_request=number, token=token)
-        print(f"The note on merge request {number} is {done}.")
+        try:
+            done = write_note(markdown(numbers), api=api, project=project, merge_request=number, token=token)
+        except UserError as error:
+            # The numbers are there all the same.
+            sys.stderr.write(f"warning: {error}\n")
+        else:
+            print(f"The note on merge request {number} is {done}.")

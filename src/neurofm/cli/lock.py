@@ -12,10 +12,10 @@ from neurofm.errors import UserError
 from neurofm.operations.ci.plan import stage_names
 from neurofm.operations.lock import (
     LOCK,
+    NO_STAGES,
     install_driver,
     locks_in_conflict,
     merge_locks,
-    parse_lock,
     read_lock,
     write_lock,
 )
@@ -43,7 +43,7 @@ def lock_merge(
             if not path.is_file():
                 raise UserError(f"{path}: no such file.", mend="correct the path")
         mine, other = read_lock(ours), read_lock(theirs)
-        before = read_lock(base) if base else parse_lock("", where="base")
+        before = read_lock(base) if base else NO_STAGES
     merged = merge_locks([mine, other], base=before, known=None if keep_unknown else stage_names(Path()))
     write_lock(output, merged.content)
     for line in merged.lines():

@@ -1,4 +1,4 @@
-"""`dvc.lock`, merged stage by stage: how two branches, or the jobs of a pipeline, that each ran stages come together."""
+"""`dvc.lock`, merged stage by stage: two branches, or the jobs of a pipeline, that each ran stages come together."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ _MARKERS = re.compile(r"^(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)( |$)", re.MULT
 
 Lock = dict[str, Any]
 """Content of a lock file: ``schema`` and ``stages``."""
+NO_STAGES: Lock = {"schema": SCHEMA, "stages": {}}
+"""What is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def parse_lock(text: str, *, where: str) -> Lock:
             mend="run `neurofm lock merge` without arguments: it takes the three versions from git and writes one",
         )
     try:
-        content = YAML(typ="safe", pure=True).load(text) or {"schema": SCHEMA, "stages": {}}
+        content = YAML(typ="safe", pure=True).load(text) or NO_STAGES
     except YAMLError as error:
         raise UserError(
             f"{where}: not readable as YAML: {' '.join(str(error).split())}.",
@@ -194,28 +196,19 @@ def locks_in_conflict(root: Path) -> tuple[Lock, Lock, Lock]:
     UserError
         If `dvc.lock` is in no conflict.
     """
-    versions = [_index_version(root, stage) for stage in (1, 2, 3)]
-    if versions[1] is None and versions[2] is None:
+    base, ours, theirs = (lock_of_revision(f":{stage}", root=root) for stage in (1, 2, 3))
+    if ours is None and theirs is None:
         raise UserError(
             "dvc.lock: git knows of no conflict in it.",
             mend="run this while a merge is stopped, or name the files: neurofm lock merge --base BASE OURS THEIRS",
         )
-    base, ours, theirs = (
-        parse_lock(text or "", where=f"dvc.lock ({side})")
-        for side, text in zip(("base", "ours", "theirs"), versions, strict=True)
-    )
-    return base, ours, theirs
+    return base or NO_STAGES, ours or NO_STAGES, theirs or NO_STAGES
 
 
-def _index_version(root: Path, stage: int) -> str | None:
-    done = subprocess.run(
-        ["git", "show", f":{stage}:./{LOCK}"],  # noqa: S607  # git is what the user has
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout if done.returncode == 0 else None
+def lock_of_revision(revision: str, *, root: Path) -> Lock | None:
+    """Return ``dvc.lock`` of a commit (or ``:1`` to ``:3``, the sides of a conflict); None where there is none."""
+    done = _git("show", f"{revision}:./{LOCK}", root=root)
+    return parse_lock(done.stdout, where=f"{LOCK} of {revision}") if done.returncode == 0 else None
 
 
 def install_driver(root: Path) -> list[str]:
@@ -236,16 +229,15 @@ def install_driver(root: Path) -> list[str]:
         f"merge.{METRICS_DRIVER}.driver": "true",
     }
     for key, value in settings.items():
-        done = subprocess.run(
-            ["git", "config", "--local", key, value],  # noqa: S603, S607
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = _git("config", "--local", key, value, root=root)
         if done.returncode != 0:
             raise UserError(
                 f"{root.resolve()}: git does not take the setting ({' '.join(done.stderr.split())}).",
                 mend="run this inside a clone of the project",
             )
     return [f"{key} = {value}" for key, value in settings.items()]
+
+
+def _git(*arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
+    command = ("git", *arguments)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603

@@ -34,9 +34,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, s3: Seaweed
     source = shared_data / "fmri" / "ds000228_pixar_rois"
     paths = sorted((source / "timeseries").glob("*AAL_timeseries.npy"))[:SUBJECTS]
     series = {path.name: path for path in (*paths, source / "participants.tsv")}
-    return make_lab(
-        tmp_path_factory.mktemp("lab"), series=series, s3=s3, program=node_program("gitlab-ci-local")
-    )
+    return make_lab(tmp_path_factory.mktemp("lab"), series=series, s3=s3, program=node_program("gitlab-ci-local"))
 
 
 @dataclass(frozen=True, kw_only=True)

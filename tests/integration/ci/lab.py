@@ -201,7 +201,8 @@ def make_lab(folder: Path, *, series: Mapping[str, Path], s3: SeaweedServer, pro
         ("pretrain", "validate_every_steps"): 3,
         ("pretrain", "validation_windows"): 2,
         ("pretrain", "mask_groups"): 2,
-        ("pretrain", "core"): {"smoothing_samples": [0.0], "ridge": [0.1], "prior_samples": [100.0], "rate_floors": [0.1]},
+        ("pretrain", "core"): {"smoothing_samples": [0.0], "ridge": [0.1]}
+        | {key: [0.1] for key in ("prior_samples", "rate_floors")},
         ("split", "folds"): 1,
         ("evaluate", "smoothing_samples"): [0.0, 2.0],
         ("evaluate", "bootstrap_samples"): 100,

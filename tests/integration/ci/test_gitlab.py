@@ -11,17 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from neurofm.files import sha256_of
 from tests.integration.ci.conftest import SUBJECTS, Built
 from tests.integration.ci.lab import BUCKET, PROJECT, Lab, Ran
+from tests.servers.gitlab_notes import GitlabNotes
 from tests.servers.seaweed import SeaweedServer
 from tests.servers.stall import Stall
 
@@ -36,14 +36,17 @@ def objects(s3: SeaweedServer) -> dict[str, bytes]:
     """Return what lies in the remote's store, by digest."""
     pages = s3._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="dvc/files/md5/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    return {
-        "".join(key.split("/")[-2:]): s3._client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys
-    }
+    return {"".join(key.split("/")[-2:]): s3._client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
 
 def check_schema(*paths: Path) -> None:
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("check-jsonschema")), "--builtin-schema", "vendor.gitlab-ci", *map(str, paths)],
+        [
+            str(Path(sys.executable).with_name("check-jsonschema")),
+            "--builtin-schema",
+            "vendor.gitlab-ci",
+            *map(str, paths),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -99,9 +102,10 @@ def test_with_nothing_changed_no_job_is_made(built: Built) -> None:
     assert (set(ran.passed), ran.failed) == ({"plan", "reproduce", "nothing-to-do"}, ()), ran.text
     check_schema(built.lab.artefact("plan", "child.yml"))
     # The numbers that a merge request will be compared with.
-    assert 'neurofm_score{key="rest.masked_reconstruction.R2.neurofm"} ' in built.lab.artefact(
-        "plan", "reports/changes/metrics.txt"
-    ).read_text()
+    assert (
+        'neurofm_score{key="rest.masked_reconstruction.R2.neurofm"} '
+        in built.lab.artefact("plan", "reports/changes/metrics.txt").read_text()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +129,12 @@ class Changed:
     in_repro: Killed
     in_push: Killed
     ran: Ran
+    notes: tuple[str, ...]
+    """On the merge request."""
 
 
 @pytest.fixture(scope="module")
-def changed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changed]:
+def changed(built: Built) -> Changed:
     lab = built.lab
     assert built.ran.failed == (), built.ran.text
     base = lab.git("rev-parse", "main")
@@ -160,8 +166,10 @@ def changed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with Stall(lab.s3.address, after=_of_a_push(lab)) as stall:
         kill(lab.start(*job, **request, AWS_ENDPOINT_URL=stall.url), when=stall.reached.is_set)
     in_push = left()
-    ran = lab.pipeline(**request)
-    yield Changed(lab=lab, base=base, in_repro=in_repro, in_push=in_push, ran=ran)
+    with GitlabNotes(lab.settings["NEUROFM_CI_TOKEN"]) as gitlab:
+        ran = lab.pipeline(**request, CI_API_V4_URL=gitlab.url)
+    notes = tuple(note["body"] for note in gitlab.notes)
+    return Changed(lab=lab, base=base, in_repro=in_repro, in_push=in_push, ran=ran, notes=notes)
 
 
 def _of_a_push(lab: Lab) -> int:
@@ -170,7 +178,7 @@ def _of_a_push(lab: Lab) -> int:
     return int(size) // 2
 
 
-def kill(process: subprocess.Popen[str], *, when: Any) -> None:
+def kill(process: subprocess.Popen[str], *, when: Callable[[], bool]) -> None:
     """SIGKILL everything that a pipeline started, once `when` says so."""
     until = time.monotonic() + _PATIENCE_S
     try:
@@ -229,12 +237,15 @@ def test_the_merge_request_shows_what_changed_in_numbers(changed: Changed) -> No
     assert old != new
     row = f"| metrics/summary.json | rest.masked_reconstruction.R2.neurofm | {old:.6g} | {new:.6g} | {new - old:+.4g} |"
     assert row in (folder / "changes.md").read_text().splitlines()
-    assert f"<td>rest.masked_reconstruction.R2.neurofm</td><td class=\"n\">{old:.6g}</td>" in (
-        folder / "index.html"
-    ).read_text()
-    assert f'neurofm_score{{key="rest.masked_reconstruction.R2.neurofm"}} {new}' in (
-        folder / "metrics.txt"
-    ).read_text().splitlines()
+    assert row in changed.notes[-1].splitlines()
+    assert (
+        f'<td>rest.masked_reconstruction.R2.neurofm</td><td class="n">{old:.6g}</td>'
+        in (folder / "index.html").read_text()
+    )
+    assert (
+        f'neurofm_score{{key="rest.masked_reconstruction.R2.neurofm"}} {new}'
+        in (folder / "metrics.txt").read_text().splitlines()
+    )
     plots = (folder / "plots" / "index.html").read_text()
     assert changed.base[:7] in plots
     assert "workspace" in plots

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from neurofm.errors import UserError
 from neurofm.files import write_atomic
 from neurofm.operations.ci.plan import Planned, stage_names
-from neurofm.operations.lock import LOCK, Lock, Merged, merge_locks, parse_lock, read_lock, write_lock
+from neurofm.operations.lock import LOCK, NO_STAGES, Merged, lock_of_revision, merge_locks, read_lock, write_lock
 
 HANDED_OVER = Path(".neurofm/ci")
 """Artefact of every job of a stage: ``<stage>.lock``, and ``files/<stage>/`` with what the stage keeps in git."""
@@ -42,22 +41,11 @@ def gather(locks: Sequence[Path], *, root: Path) -> Merged:
     if missing := [path for path in locks if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file.", mend="give the dvc.lock that a job left as its artefact")
     sides = [read_lock(root / LOCK), *(read_lock(path) for path in locks)]
-    merged = merge_locks(sides, base=_committed(root), known=stage_names(root))
+    base = lock_of_revision("HEAD", root=root) or NO_STAGES
+    merged = merge_locks(sides, base=base, known=stage_names(root))
     files = root / HANDED_OVER / "files"
     for folder in sorted(files.iterdir()) if files.is_dir() else ():
         shutil.copytree(folder, root, dirs_exist_ok=True)
     if merged.content != sides[0]:
         write_lock(root / LOCK, merged.content)
     return merged
-
-
-def _committed(root: Path) -> Lock:
-    """Return the lock file of the commit that is checked out; without stages where it has none."""
-    done = subprocess.run(
-        ["git", "show", f"HEAD:./{LOCK}"],  # noqa: S607  # git is what the user has
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return parse_lock(done.stdout if done.returncode == 0 else "", where=f"HEAD:{LOCK}")
