@@ -1,0 +1,253 @@
+"""The real `.gitlab-ci.yml`, run by gitlab-ci-local on a lab's project, with a real S3 server and a bare repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from neurofm.files import sha256_of
+from tests.integration.ci.conftest import SUBJECTS, Built
+from tests.integration.ci.lab import BUCKET, PROJECT, Lab, Ran
+from tests.servers.gitlab_notes import GitlabNotes
+from tests.servers.seaweed import SeaweedServer
+from tests.servers.stall import Stall
+
+STAGES = {
+    *("manifest@tiny-bids-eeg", "download@tiny-bids-eeg", "preprocess@tiny-bids-eeg"),
+    *("manifest_local@rest", "preprocess_local@rest"),
+}
+_PATIENCE_S = 240.0
+
+
+def objects(s3: SeaweedServer) -> dict[str, bytes]:
+    """Return what lies in the remote's store, by digest."""
+    pages = s3._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="dvc/files/md5/")
+    keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    return {"".join(key.split("/")[-2:]): s3._client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+
+def check_schema(*paths: Path) -> None:
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("check-jsonschema")),
+            "--builtin-schema",
+            "vendor.gitlab-ci",
+            *map(str, paths),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_pipeline_is_what_gitlabs_schema_allows() -> None:
+    check_schema(PROJECT / ".gitlab-ci.yml", PROJECT / "ci" / "jobs.yml")
+
+
+def test_with_everything_out_of_date_every_job_runs_and_passes(built: Built) -> None:
+    ran = built.ran
+    assert ran.code == 0, ran.text
+    assert ran.failed == (), ran.text
+    assert set(ran.passed) == {"lint", "test", "plan", "reproduce", *STAGES, "gather", "numbers", "commit"}
+    check_schema(built.lab.artefact("plan", "child.yml"))
+    assert "1 passed" in ran.text, "the lab's own test"
+    assert "NEUROFM_CI_TOKEN" not in ran.text
+    for secret in (built.lab.settings["NEUROFM_CI_TOKEN"], built.lab.s3.secret_key):
+        assert secret not in ran.text
+
+
+def test_what_ci_made_is_committed_and_on_the_remote_whole(built: Built) -> None:
+    lab = built.lab
+    assert lab.git("log", "-1", "--format=%an %s").startswith("neurofm CI Reproduced by CI from")
+    assert set(lab.git("show", "--name-only", "--format=").splitlines()) == {
+        *("dvc.lock", "metrics/pretrain.json", "metrics/quality/rest.json", "metrics/quality/tiny-bids-eeg.json"),
+        *("metrics/scoreboard.csv", "metrics/scoreboard.json", "metrics/summary.json"),
+    }
+    assert set(lab.lock()) == STAGES | {"split", "pretrain", "evaluate", "report"}
+    stored = objects(lab.s3)
+    for digest, content in stored.items():
+        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.removesuffix(".dir")
+    for stage in lab.lock().values():
+        for out in stage["outs"]:
+            assert out["md5"] in stored or out["path"].startswith("metrics/"), out
+
+
+def test_a_second_clone_pulls_it_and_has_nothing_to_run(built: Built, tmp_path: Path) -> None:
+    clone = built.lab.clone(tmp_path / "clone")
+    done = clone.dvc("pull")
+    assert done.returncode == 0, done.stderr
+    assert (clone.root / "reports" / "report.html").is_file()
+    assert len(clone.shards()) == SUBJECTS + 1
+    assert clone.repro() == []
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_with_nothing_changed_no_job_is_made(built: Built) -> None:
+    ran = built.lab.pipeline()
+    assert ran.code == 0, ran.text
+    assert (set(ran.passed), ran.failed) == ({"plan", "reproduce", "nothing-to-do"}, ()), ran.text
+    check_schema(built.lab.artefact("plan", "child.yml"))
+    # The numbers that a merge request will be compared with.
+    assert (
+        'neurofm_score{key="rest.masked_reconstruction.R2.neurofm"} '
+        in built.lab.artefact("plan", "reports/changes/metrics.txt").read_text()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed:
+    """What was left after a job was killed."""
+
+    shards: int
+    """In the job's checkout."""
+    lock: bytes
+    """``dvc.lock`` there."""
+    sent: int
+    """New objects on the remote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """A merge request that changes one setting of fMRI: its job was killed twice, then the pipeline ran."""
+
+    lab: Lab
+    base: str
+    in_repro: Killed
+    in_push: Killed
+    ran: Ran
+    notes: tuple[str, ...]
+    """On the merge request."""
+
+
+@pytest.fixture(scope="module")
+def changed(built: Built) -> Changed:
+    lab = built.lab
+    assert built.ran.failed == (), built.ran.text
+    base = lab.git("rev-parse", "main")
+    lab.git("checkout", "--quiet", "-b", "smoother")
+    lab.set(["preprocess", "fmri", "highpass_hz"], 0.02)
+    lab.commit("Slower drifts are removed")
+    request = {
+        "CI_PIPELINE_SOURCE": "merge_request_event",
+        "CI_MERGE_REQUEST_IID": "7",
+        "CI_MERGE_REQUEST_DIFF_BASE_SHA": base,
+    }
+    plan = lab.pipeline("plan", **request)
+    assert plan.passed == ("plan",), plan.text
+    shutil.copy(lab.artefact("plan", "child.yml"), lab.root / ".gitlab-ci-local" / "child.yml")
+    job = ("--file", ".gitlab-ci-local/child.yml", "preprocess_local@rest")
+    checkout = lab.root / ".gitlab-ci-local" / "builds" / "preprocess_localQArest"
+    before = objects(lab.s3)
+
+    def left() -> Killed:
+        return Killed(
+            shards=len(list((checkout / "data" / "shards" / "rest").glob("*.zip"))),
+            lock=(checkout / "dvc.lock").read_bytes(),
+            sent=len(objects(lab.s3).keys() - before.keys()),
+        )
+
+    receipts = checkout / ".neurofm" / "receipts" / "rest"
+    kill(lab.start(*job, **request), when=lambda: any(receipts.rglob("*.jsonl")))
+    in_repro = left()
+    with Stall(lab.s3.address, after=_of_a_push(lab)) as stall:
+        kill(lab.start(*job, **request, AWS_ENDPOINT_URL=stall.url), when=stall.reached.is_set)
+    in_push = left()
+    with GitlabNotes(lab.settings["NEUROFM_CI_TOKEN"]) as gitlab:
+        ran = lab.pipeline(**request, CI_API_V4_URL=gitlab.url)
+    notes = tuple(note["body"] for note in gitlab.notes)
+    return Changed(lab=lab, base=base, in_repro=in_repro, in_push=in_push, ran=ran, notes=notes)
+
+
+def _of_a_push(lab: Lab) -> int:
+    """Return half of the bytes that a job sends for the shards of ``rest``."""
+    (size,) = (out["size"] for out in lab.lock()["preprocess_local@rest"]["outs"] if out["path"] == "data/shards/rest")
+    return int(size) // 2
+
+
+def kill(process: subprocess.Popen[str], *, when: Callable[[], bool]) -> None:
+    """SIGKILL everything that a pipeline started, once `when` says so."""
+    until = time.monotonic() + _PATIENCE_S
+    try:
+        while not when():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < until, "it did not come so far"
+            time.sleep(0.02)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_jobs_were_killed_half_way(changed: Changed) -> None:
+    committed = changed.lab.git("show", "HEAD:dvc.lock") + "\n"
+    assert changed.in_repro.lock == committed.encode(), "killed before the stage was done"
+    assert changed.in_repro.sent == 0
+    assert changed.in_push.lock != committed.encode(), "killed after the stage was done"
+    assert 0 <= changed.in_push.sent < SUBJECTS, "killed before all was sent"
+
+
+def test_a_rerun_after_a_kill_loses_nothing(changed: Changed, tmp_path: Path) -> None:
+    """What a killed job left on the remote is whole, and what the rerun pushed are the bytes of an undisturbed run."""
+    lab = changed.lab
+    assert changed.ran.failed == (), changed.ran.text
+    for digest, content in objects(lab.s3).items():
+        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.removesuffix(".dir")
+    clone = lab.clone(tmp_path / "clone")
+    clone.git("fetch", "--quiet", str(lab.root), "smoother")
+    clone.git("checkout", "--quiet", "FETCH_HEAD")
+    shutil.copy(lab.artefact("gather", "dvc.lock"), clone.root / "dvc.lock")
+    pulled = clone.dvc("pull", "data/manifests/rest.json", "data/shards/rest")
+    assert pulled.returncode == 0, pulled.stderr
+    by_ci = {path.name: sha256_of(path) for path in (clone.root / "data" / "shards" / "rest").glob("*.zip")}
+    shutil.rmtree(clone.root / "data" / "shards")
+    by_hand = clone.run("neurofm", "run", "preprocess", "--dataset", "rest")
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert {path.name: sha256_of(path) for path in (clone.root / "data" / "shards" / "rest").glob("*.zip")} == by_ci
+    assert len(by_ci) == SUBJECTS
+
+
+def test_a_setting_of_one_modality_makes_a_job_for_its_dataset_alone(changed: Changed) -> None:
+    ran = changed.ran
+    assert ran.code == 0, ran.text
+    assert set(ran.passed) == {"lint", "test", "plan", "reproduce", "preprocess_local@rest", "gather", "numbers"}
+    assert "preprocess_local@rest: changed: preprocess.fmri" in ran.text
+    assert re.search(r"split: follows preprocess_local@rest", ran.text)
+    assert changed.lab.git("rev-parse", "origin/main") == changed.base, "a merge request commits nothing"
+
+
+def test_the_merge_request_shows_what_changed_in_numbers(changed: Changed) -> None:
+    folder = changed.lab.artefact("numbers", "reports/changes")
+    before = json.loads(changed.lab.git("show", f"{changed.base}:metrics/summary.json"))
+    after = json.loads(changed.lab.artefact("gather", "metrics/summary.json").read_text())
+    old, new = (side["rest"]["masked_reconstruction"]["R2"]["neurofm"] for side in (before, after))
+    assert old != new
+    row = f"| metrics/summary.json | rest.masked_reconstruction.R2.neurofm | {old:.6g} | {new:.6g} | {new - old:+.4g} |"
+    assert row in (folder / "changes.md").read_text().splitlines()
+    assert row in changed.notes[-1].splitlines()
+    assert (
+        f'<td>rest.masked_reconstruction.R2.neurofm</td><td class="n">{old:.6g}</td>'
+        in (folder / "index.html").read_text()
+    )
+    assert (
+        f'neurofm_score{{key="rest.masked_reconstruction.R2.neurofm"}} {new}'
+        in (folder / "metrics.txt").read_text().splitlines()
+    )
+    plots = (folder / "plots" / "index.html").read_text()
+    assert changed.base[:7] in plots
+    assert "workspace" in plots
+    assert (folder / "report.html").is_file()
+    assert not any("tiny-bids-eeg" in line for line in (folder / "changes.md").read_text().splitlines())
