@@ -60,7 +60,7 @@ def run_stage_inside(stage: str, *, site: Site, log: Path) -> int:
     root = Path.cwd()
     if stage in WITH_UNITS and site.executor is ExecutorName.SLURM:
         raise UserError(
-            f"stage {stage!r} cannot both run in a container and send its recordings to Slurm, which tasks have to reach.",
+            f"stage {stage!r} cannot run in a container and send its recordings to Slurm: tasks must reach it.",
             mend="leave `container` or `executor: slurm` out of site.yaml, or say --no-container or --executor local",
         )
     engine = find_engine(site.engine)

@@ -4,8 +4,6 @@ Reads ``{"image": .., "digest": .., "distributions": [..], "debian": [..]}`` fro
 standard output. The same facts give the same bytes: no dates, and a serial number made of the image's digest.
 """
 
-# mypy: disable-error-code="import-not-found"  # of an environment of its own
-
 from __future__ import annotations
 
 import json
@@ -13,13 +11,13 @@ import sys
 import uuid
 from typing import Any
 
-from cyclonedx.factory.license import LicenseFactory
-from cyclonedx.model.bom import Bom
-from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.output.json import JsonV1Dot6
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from packageurl import PackageURL
+from cyclonedx.factory.license import LicenseFactory  # type: ignore[import-not-found]
+from cyclonedx.model.bom import Bom  # type: ignore[import-not-found]
+from cyclonedx.model.component import Component, ComponentType  # type: ignore[import-not-found]
+from cyclonedx.output.json import JsonV1Dot6  # type: ignore[import-not-found]
+from cyclonedx.schema import SchemaVersion  # type: ignore[import-not-found]
+from cyclonedx.validation.json import JsonStrictValidator  # type: ignore[import-not-found]
+from packageurl import PackageURL  # type: ignore[import-not-found]
 
 _SPACE = uuid.UUID("6f2f4a52-9d0c-5b53-8a8c-1d0b1c6a5a0e")
 """Namespace of our serial numbers."""
