@@ -35,7 +35,10 @@ class _Kind:
     minutes: str
 
 
-_KINDS = {"allensdk": _Kind(python="3.11", size_mb=786, minutes="about a minute, seconds where packages are cached")}
+_KINDS = {
+    "allensdk": _Kind(python="3.11", size_mb=786, minutes="about a minute, seconds where packages are cached"),
+    "sbom": _Kind(python=f"{sys.version_info.major}.{sys.version_info.minor}", size_mb=44, minutes="a few seconds"),
+}
 
 
 def python_of(name: str, *, work: Path, root: Path) -> Path:

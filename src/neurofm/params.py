@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from neurofm.catalog import CatalogEntry, LocalSource, load_entry, read_yaml
+from neurofm.containers import ContainersSite
 from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.fetch.hosts import FetchSite
@@ -27,6 +28,8 @@ PARAMS = Path("params.yaml")
 SITE = Path("site.yaml")
 EXECUTOR = "NEUROFM_EXECUTOR"
 """Variable of the environment: `executor` of site.yaml, for once."""
+CONTAINER = "NEUROFM_CONTAINER"
+"""Variable of the environment: `container` of site.yaml, for once; 1 or 0."""
 GROUPS = ("datasets", "streamed", "local")
 """Sections of params.yaml that name datasets: kept raw, never kept, read where they lie."""
 
@@ -96,7 +99,7 @@ class Params(Settings):
         return {**self.datasets, **self.streamed, **self.local}
 
 
-class Site(UnitsSite):
+class Site(UnitsSite, ContainersSite):
     """`site.yaml`: where and how things run. Never changes a byte of any result."""
 
     fetch: FetchSite = Field(default_factory=FetchSite)
@@ -200,10 +203,16 @@ def _refuse_wrong_group(params: Params, entry: CatalogEntry, *, where: str) -> N
 
 
 def load_site(root: Path = Path()) -> Site:
-    """Read ``site.yaml``; without one the defaults hold. NEUROFM_EXECUTOR in the environment stands above it."""
+    """Read ``site.yaml``; without one the defaults hold.
+
+    NEUROFM_EXECUTOR and NEUROFM_CONTAINER in the environment stand above it.
+    """
     path = root / SITE
     content = (read_yaml(path) or {}) if path.is_file() else {}
     where = str(path)
     if executor := os.environ.get(EXECUTOR):
         content, where = {**content, "executor": executor}, f"{where} and ${EXECUTOR}"
+    if container := os.environ.get(CONTAINER):
+        chosen = {"1": True, "0": False}.get(container, container)
+        content, where = {**content, "container": chosen}, f"{where} and ${CONTAINER}"
     return Site.parse(content, where=where, mend="correct that key; see site.example.yaml")

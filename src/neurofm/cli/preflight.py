@@ -12,7 +12,7 @@ from rich.text import Text
 
 from neurofm.catalog import load_entry
 from neurofm.cli.common import AsJson, end_on
-from neurofm.operations import downloads, preflight
+from neurofm.operations import downloads, images, preflight
 from neurofm.operations.foretold import StageForecast, foretell_stages, last_run, memory_warnings
 from neurofm.operations.foretold.tables import compare_table, last_line, stage_facts, stage_table
 from neurofm.operations.tables import console
@@ -53,6 +53,7 @@ def preflight_command(
     if problem := preflight.disk_problem(forecasts, root=root):
         problems.append(problem)
     problems += preflight.executor_problems(params, site=site)
+    problems += images.container_problems(site, root=root)
     end_on(problems)
 
 

@@ -20,7 +20,7 @@ from neurofm.cli.common import AsJson, DatasetId
 from neurofm.errors import UserError
 from neurofm.operations import status, unit_status
 from neurofm.operations.tables import console, size_text
-from neurofm.params import EXECUTOR, Params, load_params
+from neurofm.params import CONTAINER, EXECUTOR, Params, load_params
 from neurofm.units import ExecutorName
 
 app = typer.Typer()
@@ -109,6 +109,10 @@ def run(
         ExecutorName | None, typer.Option(help="Where recordings are worked on; default: `executor` of site.yaml.")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nobody; say what is missing.")] = False,
+    container: Annotated[
+        bool | None,
+        typer.Option("--container/--no-container", help="In the project's image; default: `container` of site.yaml."),
+    ] = None,
 ) -> None:
     """Run one stage by hand: the same script that DVC runs, without DVC's bookkeeping."""
     if stage not in STAGES:
@@ -129,6 +133,8 @@ def run(
     chosen = {"NEUROFM_OFFLINE": "1"} if offline else {}
     if executor is not None:
         chosen[EXECUTOR] = executor.value
+    if container is not None:
+        chosen[CONTAINER] = "1" if container else "0"
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | chosen
     process = subprocess.Popen(command, env=environment)  # noqa: S603  # our own script
     while True:

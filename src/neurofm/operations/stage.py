@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from neurofm.containers import image_inside
 from neurofm.errors import exit_on_user_error
 from neurofm.files import write_json
+from neurofm.operations.in_container import run_stage_inside
+from neurofm.params import load_site
 from neurofm.settings import Settings
 
 COSTS = Path(".neurofm/stages")
@@ -33,11 +36,13 @@ class StageCost(Settings):
     peak_mb: float
     """Peak resident memory of its largest process, MiB."""
     host: str
+    container: str = ""
+    """Digest of the image in which it ran; empty where that was none. Like `host`, it changes no byte of a result."""
 
 
 @contextmanager
 def stage_run(stage: str, dataset: str = "") -> Iterator[None]:
-    """Run the body of a stage script.
+    """Run the body of a stage script; where site.yaml asks for it, by running the script anew in the project's image.
 
     Parameters
     ----------
@@ -47,8 +52,12 @@ def stage_run(stage: str, dataset: str = "") -> Iterator[None]:
     Raises
     ------
     SystemExit
-        With code 2 after one line, for a mistake that the user can mend; with 130 after Ctrl-C.
+        With code 2 after one line, for a mistake that the user can mend; with 130 after Ctrl-C; with the script's own
+        code, after it ran in a container.
     """
+    with exit_on_user_error():
+        if not image_inside() and (site := load_site()).container:
+            raise SystemExit(run_stage_inside(stage, site=site, log=COSTS / f"{name_of(stage, dataset)}.log"))
     age = _process_age_s()
     began, started = time.time() - age, time.monotonic() - age
     succeeded = False
@@ -67,6 +76,7 @@ def stage_run(stage: str, dataset: str = "") -> Iterator[None]:
                 cpu_s=round(sum(one.ru_utime + one.ru_stime for one in used), 3),
                 peak_mb=round(max(one.ru_maxrss for one in used) / 1024, 1),
                 host=socket.gethostname(),
+                container=image_inside(),
             )
             write_json(COSTS / f"{name_of(stage, dataset)}.json", cost.model_dump())
 

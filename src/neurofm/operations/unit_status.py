@@ -44,6 +44,8 @@ class UnitsStatus:
     counts: dict[UnitStatus, int]
     reasons: tuple[Reason, ...]
     """Why units did not succeed, the commonest first."""
+    containers: dict[str, int]
+    """How many units ran in which image, by its digest; under an empty name, those that ran in none."""
     running: str
     """Who runs them now; empty if nobody."""
     seconds_left: float | None
@@ -160,6 +162,7 @@ def units_facts(item: UnitsStatus) -> dict[str, Any]:
         "units": item.units,
         "counts": {status.value: item.counts[status] for status in UnitStatus},
         "left": item.left,
+        "containers": item.containers,
         "running": item.running,
         "seconds_left": item.seconds_left,
         "reasons": [{"reason": reason.text, "units": reason.units, "log": reason.log} for reason in item.reasons],
@@ -185,6 +188,7 @@ def _status(dataset: str, stage: str, *, root: Path) -> UnitsStatus:
     book = _book(dataset, root=root)
     known = [receipt for unit, receipt in book.known.items() if wanted is None or unit in wanted]
     counts = Counter(receipt.status for receipt in known)
+    containers = Counter(receipt.cost.container for receipt in known if receipt.cost is not None)
     run = book.at_work()
     cluster = tasks_at_work(root / ".neurofm" / "receipts" / dataset / "slurm")
     return UnitsStatus(
@@ -193,6 +197,7 @@ def _status(dataset: str, stage: str, *, root: Path) -> UnitsStatus:
         units=None if wanted is None else len(wanted),
         counts={status: counts[status] for status in UnitStatus},
         reasons=_reasons(known),
+        containers=dict(sorted(containers.items())),
         running="; ".join(text for text in (str(run) if run else "", cluster) if text),
         seconds_left=run.seconds_left if run else None,
     )

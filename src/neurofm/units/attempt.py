@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from neurofm.containers import image_inside
 from neurofm.files import sha256_of
 from neurofm.recording import UnitStatus, Unreadable
 from neurofm.units.receipt import Cost, Receipt
@@ -72,6 +73,7 @@ def attempt(unit: Unit[Payload], work: Callable[[Payload], Outcome], *, log: str
         cpu_s=round(time.process_time() - cpu, 3),
         peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         host=socket.gethostname(),
+        container=image_inside(),
     )
     return receipt_of(unit, status, reason, outcome, cost=cost, log=log)
 

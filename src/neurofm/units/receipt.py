@@ -30,6 +30,8 @@ class Cost(Settings):
     peak_mb: float
     """Peak resident memory of the worker process so far."""
     host: str
+    container: str = ""
+    """Digest of the image in which it ran; empty where that was none."""
 
 
 class Receipt(Settings):

@@ -1,0 +1,88 @@
+"""The guard: removes a container when its caller ends, however that ends.
+
+A container of podman or docker is no child of ours: a caller that is killed would leave it at work. So a shell in a
+session of its own reads from a pipe that only the caller holds. The kernel closes it with the caller, and the shell
+then stops and removes the container.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from neurofm.containers.engine import Engine
+
+_SCRIPT = """
+engine=$1 name=$2 grace=$3
+read -r client
+if ! read -r ended; then
+    # Nothing may start it any more, if it has not started yet.
+    [ -z "$client" ] || kill -KILL "$client" 2>/dev/null
+    "$engine" stop --time "$grace" "$name"
+fi
+for again in 1 2 3 4 5; do
+    "$engine" rm --force "$name" && break
+    [ -n "$ended" ] && break
+    sleep 1
+done
+"""
+_APPTAINER_SCRIPT = """
+grace=$3
+read -r client
+if ! read -r ended && [ -n "$client" ]; then
+    kill -TERM "-$client" || exit 0
+    while [ "$grace" -gt 0 ] && kill -0 "-$client"; do sleep 1; grace=$((grace - 1)); done
+    kill -KILL "-$client"
+fi
+"""
+_PATIENCE_S = 60.0
+
+
+class Guard:
+    """Stops and removes a container when the block ends or its process dies.
+
+    Parameters
+    ----------
+    engine, name
+        Which container.
+    grace_s
+        From being asked to end to being killed, if the caller dies.
+    """
+
+    def __init__(self, engine: Engine, name: str, *, grace_s: float) -> None:
+        script = _APPTAINER_SCRIPT if engine.is_apptainer else _SCRIPT
+        self._process = subprocess.Popen(  # noqa: S603  # the script above
+            ["/bin/sh", "-c", script, "neurofm-guard", engine.program, name, f"{ceil(grace_s)}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=Path("/"),
+            start_new_session=True,
+        )
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def watch(self, client: int) -> None:
+        """Tell which process of the engine runs the container in the foreground."""
+        self._tell(f"{client}\n")
+
+    def ended(self) -> None:
+        """Tell that the container has ended by itself, and only needs to be removed."""
+        self._tell("ended\n")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=_PATIENCE_S + 60)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode())
+        self._process.stdin.flush()

@@ -1,0 +1,67 @@
+"""Podman with its own store, kept in ``.neurofm/`` between sessions, and the images that tests run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from neurofm.containers import Engine, EngineName, Image, find_engine, find_image
+from neurofm.errors import UserError
+from neurofm.operations.images import build_image
+from tests.servers.podman import BASE, INSTALL, PROJECT, Podman, missing_program
+
+PROJECT_IMAGE = "neurofm-preprocess"
+"""Built in every session: half as large as the one with torch, and made from the same lock by the same file."""
+
+
+@pytest.fixture(scope="session")
+def store() -> Podman:
+    """Podman and its base image."""
+    if name := missing_program():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have podman; {name} is missing ({INSTALL})")
+        pytest.skip(f"no {name} on this machine; to run these tests: {INSTALL}")
+    made = Podman(PROJECT / ".neurofm" / "test-podman")
+    made.make_base()
+    return made
+
+
+@pytest.fixture
+def podman(store: Podman, monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
+    """Podman for one test, which leaves no container behind."""
+    for name, value in store.env.items():
+        monkeypatch.setenv(name, value)
+    yield store
+    left = store.containers()
+    for name in left:
+        store.ask("rm", "--force", name)
+    assert left == []
+
+
+@pytest.fixture
+def engine(podman: Podman) -> Engine:
+    """Podman as the project finds it."""
+    return find_engine(EngineName.PODMAN)
+
+
+@pytest.fixture
+def base(podman: Podman) -> Image:
+    """The base image."""
+    found = podman.ask("image", "inspect", "--format", "{{.Id}} {{.Digest}}", BASE).split()
+    return Image(name="base", run_by=f"sha256:{found[0]}", digest=found[1])
+
+
+@pytest.fixture(scope="session")
+def project_image(store: Podman) -> str:
+    """The project's image without torch, built from this checkout's lock; about a minute the first time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.env.items():
+            patch.setenv(name, value)
+        engine = find_engine(EngineName.PODMAN)
+        try:
+            find_image(PROJECT_IMAGE, engine=engine, root=PROJECT)
+        except UserError:
+            build_image(PROJECT_IMAGE, engine=engine, root=PROJECT)
+    return PROJECT_IMAGE

@@ -1,0 +1,214 @@
+"""The project's own stages in the project's own image: the same bytes, and what docs/containers.md says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from neurofm.containers import Engine, find_image
+from neurofm.operations.stage import read_costs
+from neurofm.params import load_params
+from neurofm.units import read_receipts
+from tests.integration.test_pipeline import Project
+from tests.servers.podman import PROJECT, Podman
+
+PAGE = PROJECT / "docs" / "containers.md"
+DATASETS = ("gw-rest", "tiny-bids-eeg")
+EEG = "tiny-bids-eeg"
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory: pytest.TempPathFactory, sample_raw: Callable[[str], Path]) -> Path:
+    """A copy of the project with two of its datasets, downloaded and nothing more."""
+    root = tmp_path_factory.mktemp("containers") / "neurofm"
+    for name in ("src", "stages", "data/catalog", "containers"):
+        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", "params.yaml", "requirements.lock", "pyproject.toml"):
+        shutil.copy(PROJECT / name, root / name)
+    project = Project(root)
+    assert project.dvc("init", "--no-scm").returncode == 0
+    for dataset in DATASETS:
+        sample_raw(dataset)
+    shutil.copytree(PROJECT / ".neurofm" / "packages", root / ".neurofm" / "packages")
+    envs = PROJECT / ".neurofm" / "envs"
+    envs.mkdir(exist_ok=True)
+    (root / ".neurofm" / "envs").symlink_to(envs)  # The tool that writes bills of materials is made once.
+    project.set(["streamed"], {})
+    kept = {
+        name: {"modality": str(one.modality), "reader": one.reader}
+        for name, one in load_params(PROJECT).datasets.items()
+    }
+    project.set(["datasets"], {name: kept[name] for name in DATASETS})
+    assert len(project.repro("download")) == 2 * len(DATASETS)  # manifest and download
+    return root
+
+
+@pytest.fixture
+def project(downloaded: Path, tmp_path: Path, podman: Podman, project_image: str) -> Project:
+    """A copy of that for one test, whose image is the one that the session built."""
+    root = shutil.copytree(downloaded, tmp_path / "neurofm", symlinks=True)
+    (root / "site.yaml").write_text(f"image: {project_image}\n")
+    return Project(root)
+
+
+def run(project: Project, command: str) -> str:
+    done = project.run(*shlex.split(command))
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_same_bytes_in_a_container_and_nothing_runs_again_on_the_way(
+    project: Project, engine: Engine, project_image: str
+) -> None:
+    made = {}
+    digest = find_image(project_image, engine=engine, root=project.root).digest
+    for where, there in (("--no-container", "--container"), ("--container", "--no-container")):
+        for dataset in DATASETS:
+            assert " 0 whole already" in run(project, f"neurofm run preprocess --dataset {dataset} {where}")
+        made[where] = project.shards()
+        image = digest if where == "--container" else ""
+        for dataset in DATASETS:
+            receipts = read_receipts(project.root / "data" / "receipts" / f"{dataset}.jsonl").values()
+            assert {receipt.cost.container for receipt in receipts if receipt.cost} == {image}
+            assert {receipt.cost.host for receipt in receipts if receipt.cost} == {os.uname().nodename}
+            assert read_costs(project.root)[f"preprocess@{dataset}"].container == image
+        (facts,) = json.loads(run(project, f"neurofm status {EEG} --json"))
+        assert facts["recordings"]["containers"] == {image: 1}
+        # Moved to the other side, all is there.
+        assert " 0 recordings preprocessed" in run(project, f"neurofm run preprocess --dataset {EEG} {there}")
+        assert project.shards() == made[where]
+        shutil.rmtree(project.root / "data" / "shards")
+        shutil.rmtree(project.root / "data" / "receipts")
+    assert len(made["--container"]) == 6
+    assert made["--container"] == made["--no-container"]
+    log = project.root / ".neurofm" / "stages" / "preprocess@gw-rest.log"
+    assert "gw-rest: 5 recordings preprocessed" in log.read_text()
+
+
+def test_dvc_runs_its_stages_in_the_image_where_site_yaml_says_so(project: Project, project_image: str) -> None:
+    """Also those that fetch, which have a network there; and the project is read-only but for its outputs."""
+    (project.root / "site.yaml").write_text(f"image: {project_image}\ncontainer: true\n")
+    manifest = project.root / "data" / "manifests" / f"{EEG}.json"
+    before = manifest.read_bytes()
+    manifest.unlink()
+    spy = "import pathlib, os\ntry: pathlib.Path('src/spoilt').touch()\nexcept OSError as e: print('SPY', e.strerror)\n"
+    spy += "print('SPY', sorted(os.listdir('/sys/class/net')))\n"
+    script = project.root / "stages" / "preprocess.py"
+    script.write_text(script.read_text().replace('    """Fill', f'    exec({spy!r})\n    """Fill'))
+    done = project.dvc("repro", f"preprocess@{EEG}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"Running stage '([^']+)'", done.stdout) == [f"manifest@{EEG}", f"preprocess@{EEG}"]
+    assert re.findall("SPY (.*)", done.stdout) == ["Read-only file system", "['lo']"]
+    assert manifest.read_bytes() == before
+    costs = read_costs(project.root)
+    assert costs[f"manifest@{EEG}"].container == costs[f"preprocess@{EEG}"].container != ""
+    assert project.repro(f"preprocess@{EEG}") == []
+
+
+def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project: Project, podman: Podman) -> None:
+    command = ["neurofm", "run", "preprocess", "--dataset", "gw-rest", "--container"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= {"PYTHONPATH": str(project.root / "src")}
+    process = subprocess.Popen(
+        command, cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    journals = project.root / ".neurofm" / "receipts" / "gw-rest"
+    until = time.monotonic() + 90
+    while not any(path.stat().st_size for path in journals.glob("*.jsonl")):
+        assert time.monotonic() < until, "no recording ended"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert podman.containers() == []
+    if process.returncode:  # It may have been done by then.
+        assert process.returncode == 130
+        assert said.count("interrupted; run it again to go on where it stopped") == 1
+        assert "Traceback" not in said
+        told = run(project, "neurofm run preprocess --dataset gw-rest --no-container")
+        assert int(re.findall(r"(\d) whole already", told)[0]) >= 1
+
+
+def test_what_cannot_be_run_is_said_in_one_line(project: Project, project_image: str) -> None:
+    preprocess = f"run preprocess --dataset {EEG} --container"
+    lock = project.root / "requirements.lock"
+    for prepare, command, begins in (
+        (
+            lambda: None,
+            "run pretrain --container",
+            "stage 'pretrain' needs torch, which the image 'neurofm-preprocess'",
+        ),
+        (lambda: None, f"{preprocess} --executor slurm", "stage 'preprocess' cannot run in a container and send"),
+        (
+            lambda: (project.root / "site.yaml").write_text("image: fmriprep\n"),
+            preprocess,
+            "podman has no image 'fmriprep' (docker.io/nipreps/fmriprep@sha256:",
+        ),
+        (
+            lambda: (
+                (project.root / "site.yaml").write_text(f"image: {project_image}\ncontainer: true\n")
+                and lock.write_text(lock.read_text() + "six==1.0\n")
+            ),
+            preprocess,
+            f"the image '{project_image}' was built from another requirements.lock: ",
+        ),
+        (lambda: None, "preflight", f"the image '{project_image}' was built from another requirements.lock: "),
+    ):
+        prepare()
+        done = project.run("neurofm", *shlex.split(command))
+        assert done.returncode == 2, command
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert line.startswith(f"error: {begins}")
+        assert "Mend:" in line
+    assert project.shards() == {}
+
+
+def test_the_image_holds_the_lock_and_says_what_is_in_it(project: Project, podman: Podman, project_image: str) -> None:
+    path = project.root / run(project, f"neurofm container sbom {project_image}").strip()
+    content = path.read_bytes()
+    bill = json.loads(content)
+    packages = {
+        canonicalize_name(part["name"]): part["version"]
+        for part in bill["components"]
+        if part["purl"].startswith("pkg:pypi/")
+    }
+    lines = (PROJECT / "requirements.lock").read_text().splitlines()
+    wanted = [Requirement(line) for line in lines if not line.startswith("#")]
+    lock = {
+        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
+        for one in wanted
+        if one.marker is None or one.marker.evaluate({"python_full_version": "3.11.2"})  # The image's.
+    }
+    assert {name: version for name, version in packages.items() if lock[name] != version} == {}
+    assert {"mne", "nilearn", "zarr", "dvc"} <= packages.keys()
+    assert not {"torch", "pytest", "ruff", "pip", "uv"} & packages.keys()
+    assert any(part["purl"].startswith("pkg:deb/debian/libc6@") for part in bill["components"])
+    run(project, f"neurofm container sbom {project_image}")
+    assert path.read_bytes() == content
+    user = podman.ask("image", "inspect", "--format", "{{.Config.User}}", "localhost/neurofm:preprocess")
+    assert user == "1000:1000"
+
+
+def test_the_page_is_followed_word_for_word(project: Project, project_image: str) -> None:
+    """Its commands for podman, with the small image; building took place for this session already."""
+    page = PAGE.read_text().split("<!-- tested -->")[1].split("<!-- end -->")[0]
+    commands = re.findall(r"^    (\S.+?)(?: +#.*)?$", page, re.MULTILINE)
+    assert len(commands) >= 5
+    (site,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
+    (project.root / "site.yaml").write_text(f"{site}image: {project_image}\n")
+    for command in commands:
+        said = run(project, command)
+        if command == "neurofm container list":
+            assert re.search(rf"^{project_image} +by requirements.lock +yes +sha256:", said, re.MULTILINE)
