@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from neurofm.cli import catalog, dataset, profile, project, quarantine
+from neurofm.cli import catalog, dataset, profile, project, quarantine, remote
 from neurofm.errors import exit_on_user_error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(project.app)
+app.add_typer(remote.transfers)
 for name, family in (
     ("catalog", catalog.app),
     ("dataset", dataset.app),
     ("profile", profile.app),
     ("quarantine", quarantine.app),
+    ("remote", remote.app),
 ):
     app.add_typer(family, name=name)
 
