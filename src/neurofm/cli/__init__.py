@@ -1,26 +1,54 @@
-"""`neurofm ...`: what a person types beside `dvc repro`. One module per family of commands."""
+"""`neurofm ...`: what a person types beside `dvc repro`. One module per family of commands.
+
+A family is imported when one of its commands is called (or all are listed): what they need takes a second or two.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from neurofm.cli import catalog, dataset, profile, project, quarantine, remote
 from neurofm.errors import exit_on_user_error
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(project.app)
-app.add_typer(remote.transfers)
-for name, family in (
-    ("catalog", catalog.app),
-    ("dataset", dataset.app),
-    ("profile", profile.app),
-    ("quarantine", quarantine.app),
-    ("remote", remote.app),
-):
-    app.add_typer(family, name=name)
+FAMILIES = {
+    "preflight": "project",
+    "status": "project",
+    "retry": "project",
+    "run": "project",
+    "push": "transfer",
+    "pull": "transfer",
+    "catalog": "catalog",
+    "dataset": "dataset",
+    "profile": "profile",
+    "quarantine": "quarantine",
+    "remote": "remote",
+}
+"""Commands, and groups of commands, by the module of this package whose `app` has them."""
+
+
+class Families(TyperGroup):
+    """Commands that are imported when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names, in the order of help."""
+        return [*FAMILIES, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of that name; None if there is none."""
+        module = FAMILIES.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        holder = typer.Typer(add_completion=False)
+        is_group = cmd_name == module
+        holder.add_typer(import_module(f"neurofm.cli.{module}").app, name=cmd_name if is_group else None)
+        return typer.main.get_group(holder).get_command(ctx, cmd_name)
+
+
+app = typer.Typer(cls=Families, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()

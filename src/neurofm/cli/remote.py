@@ -1,4 +1,4 @@
-"""`neurofm remote`, `push`, `pull`: artefacts for others, and from others."""
+"""`neurofm remote`: where artefacts are kept for others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import typer
 
 from neurofm.cli.common import end_on
 from neurofm.operations import remote
-from neurofm.operations.tables import count_text, size_text
-from neurofm.remote.pull import PullPlan, pull
-from neurofm.remote.push import PushPlan, push
 
 app = typer.Typer(no_args_is_help=True, help="Where artefacts are kept for others: DVC's default remote.")
-transfers = typer.Typer()
-
-Stage = Annotated[str, typer.Option(help="Only this stage: preprocess, preprocess@gw-rest, pretrain.")]
-OnlyDataset = Annotated[str, typer.Option("--dataset", help="Only the stages that run for this dataset.")]
 
 
 @app.command("use")
@@ -54,36 +47,3 @@ def remote_check() -> None:
     if not problems:
         print(f"{remote.remote_line(Path())}: answers.")
     end_on(problems)
-
-
-@transfers.command("push")
-def push_command(
-    stage: Stage = "",
-    dataset: OnlyDataset = "",
-    reread: Annotated[bool, typer.Option("--reread", help="Read back every file that is there, and mend it.")] = False,
-) -> None:
-    """Send what the remote lacks or holds damaged. `dvc push` does the same, slower and without that check."""
-
-    def announce(plan: PushPlan) -> None:
-        for line in remote.push_lines(plan):
-            print(line, flush=True)
-
-    done = push(Path(), stage=stage, dataset=dataset, reread=reread, announce=announce)
-    if done.sent:
-        print(f"Pushed: {count_text(done.sent)} files{f', {size_text(done.bytes)}' if done.bytes else ''}.")
-
-
-@transfers.command("pull")
-def pull_command(
-    stage: Stage = "",
-    dataset: OnlyDataset = "",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that were changed here.")] = False,
-) -> None:
-    """Bring what is not here, checked against its digest. `dvc pull` does the same, slower."""
-
-    def announce(plan: PullPlan) -> None:
-        print(remote.pull_line(plan), flush=True)
-
-    done = pull(Path(), stage=stage, dataset=dataset, force=force, announce=announce)
-    if done.came:
-        print(f"Pulled: {count_text(done.came)} files{f', {size_text(done.bytes)}' if done.bytes else ''}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from yarl import URL
 from neurofm.remote.complaints import FINAL, Answer, reason_of
 from neurofm.remote.place import Place
 
-CONNECTIONS = 16
+CONNECTIONS = 8
 LARGE_BYTES = 64 << 20
 """From here on an object goes in parts, by DVC's own file system."""
 _ATTEMPTS = 5
@@ -68,10 +67,10 @@ class Bucket:
         content, _ = await self._ask("GET", self.place.url(key))
         return content
 
-    async def put(self, key: str, body: bytes) -> None:
-        """Store an object; the server refuses it if what comes is not what its MD5 says."""
-        md5 = hashlib.md5(body, usedforsecurity=False).digest()
-        await self._ask("PUT", self.place.url(key), body=body, headers={"Content-MD5": base64.b64encode(md5).decode()})
+    async def put(self, key: str, body: bytes, *, md5: str) -> None:
+        """Store an object; the server refuses it if what comes is not what `md5` (in hexadecimal) says."""
+        checked = {"Content-MD5": base64.b64encode(bytes.fromhex(md5)).decode()}
+        await self._ask("PUT", self.place.url(key), body=body, headers=checked)
 
     async def delete(self, key: str) -> None:
         """Remove an object."""

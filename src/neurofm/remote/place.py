@@ -62,7 +62,7 @@ def find_place(settings: RemoteSettings) -> Place:
         session = botocore.session.Session(profile=settings.profile or None)
         credentials = session.get_credentials()
         if credentials is None:
-            raise NoCredentialsError  # noqa: TRY301  # as botocore itself does, later
+            raise NoCredentialsError  # as botocore itself does, later
         client = session.create_client(
             "s3", region_name=settings.region or None, endpoint_url=settings.endpoint or None
         )

@@ -19,6 +19,9 @@ from neurofm.remote.place import Place, find_place
 from neurofm.remote.project import Artefact, DvcProject, open_project
 from neurofm.remote.words import some
 
+_SMALL_BYTES = 1 << 20
+"""Below this, handing an object to a thread costs more than it frees."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PullPlan:
@@ -143,7 +146,10 @@ class _Pulling:
             size = await asyncio.to_thread(self._land_large, blob, key)
         else:
             size = len(content)
-            await asyncio.to_thread(self._land, blob, content)
+            if size < _SMALL_BYTES:
+                self._land(blob, content)
+            else:
+                await asyncio.to_thread(self._land, blob, content)
         self.came += 1
         self.received += size
         if self.progress is not None:

@@ -235,7 +235,7 @@ class _Sending:
             body = blob.cached.read_bytes()
             if hashlib.md5(body, usedforsecurity=False).hexdigest() != blob.md5:
                 raise WrongBytes
-            await self.bucket.put(blob.key, body)
+            await self.bucket.put(blob.key, body, md5=blob.md5)
         self.sent += 1
         self.progress.advance(size, note=f"{self.sent} of {self.of} files")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from neurofm.catalog import load_entry
 from neurofm.errors import UserError
 from neurofm.remote.project import Artefact
 
@@ -37,6 +36,8 @@ def withheld_problems(artefacts: Iterable[Artefact], *, root: Path) -> list[str]
 
 
 def _problem(item: Artefact, dataset: str, *, root: Path) -> str:
+    from neurofm.catalog import load_entry  # noqa: PLC0415  # a quarter of a second, where there are raw files
+
     try:
         if load_entry(dataset, root=root).redistribute:
             return ""
