@@ -19,7 +19,7 @@ from tests.servers.seaweed import NoServer, SeaweedServer
 
 FOLDER = Path(".neurofm") / "s3"
 BUCKET = "neurofm"
-_STOP_S = 20.0
+_STOP_S = 5.0
 
 
 def up(folder: Path) -> list[str]:
@@ -35,13 +35,12 @@ def up(folder: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pid").write_text(str(server.pid))
         facts.touch(mode=0o600)
-        facts.write_text(
-            json.dumps({"access": server.access_key, "secret": server.secret_key, "ports": server.ports})
-        )
+        facts.write_text(json.dumps({"access": server.access_key, "secret": server.secret_key, "ports": server.ports}))
         server.make_bucket(BUCKET)
     variables = [name for name in server.environment if name != "AWS_ENDPOINT_URL"]
+    how = "runs already" if running else "runs"
     return [
-        f"# SeaweedFS {'runs already' if running else 'runs'} at {server.url}, in {folder}; `make s3-down` ends it. Next:",
+        f"# SeaweedFS {how} at {server.url}, in {folder}; `make s3-down` ends it. Next:",
         *(f"export {name}={shlex.quote(server.environment[name])}" for name in variables),
         f"neurofm remote use s3://{BUCKET}/neurofm --endpoint {server.url} --local",
     ]
@@ -77,9 +76,9 @@ def main() -> None:
     """Start or end it, and say so."""
     try:
         if sys.argv[1:] == ["down"]:
-            print(down(FOLDER))
+            sys.stdout.write(down(FOLDER) + "\n")
         else:
-            print("\n".join(up(FOLDER)))
+            sys.stdout.write("\n".join(up(FOLDER)) + "\n")
     except NoServer as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
 

@@ -79,10 +79,11 @@ class SeaweedServer:
     public
         Whether anybody may read and list what is in the buckets.
     volume_mb
-        Size of its volumes. Where a disk has no room for one more, an upload is refused.
+        Size of its volumes. A bucket takes seven at once, and where the disk has no room for one more, an upload is
+        refused.
     """
 
-    def __init__(self, folder: Path, *, public: bool = True, volume_mb: int = 1024) -> None:
+    def __init__(self, folder: Path, *, public: bool = True, volume_mb: int = 256) -> None:
         self.folder = folder
         self.access_key = f"AK{secrets.token_hex(8)}"
         self.secret_key = secrets.token_hex(20)
@@ -277,6 +278,22 @@ class SeaweedServer:
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(lambda item: self.put(bucket, item[0], item[1]), files.items()))
 
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """Return the keys of all objects below a prefix."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
+        """Return all objects below a prefix, by what follows it."""
+        found = self.keys(bucket, prefix)
+        with ThreadPoolExecutor(4) as pool:
+            contents = pool.map(lambda key: self._client.get_object(Bucket=bucket, Key=key)["Body"].read(), found)
+            return dict(zip((key.removeprefix(prefix).lstrip("/") for key in found), contents, strict=True))
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        self._client.delete_object(Bucket=bucket, Key=key)
+
     def presigned(self, bucket: str, key: str, *, seconds: int, version_id: str = "") -> str:
         """Return an address that lets anybody read an object for a while."""
         where = {"Bucket": bucket, "Key": key} | ({"VersionId": version_id} if version_id else {})
@@ -285,10 +302,10 @@ class SeaweedServer:
 
 
 @contextmanager
-def seaweed(folder: Path, *, tries: int = 3) -> Iterator[SeaweedServer]:
+def seaweed(folder: Path, *, tries: int = 3, **options: Any) -> Iterator[SeaweedServer]:
     """Run a server; started anew on other ports if somebody took one of them in between."""
     for attempt in range(tries):
-        server = SeaweedServer(folder / f"weed-{attempt}")
+        server = SeaweedServer(folder / f"weed-{attempt}", **options)
         try:
             server.__enter__()
         except NoServer:

@@ -17,9 +17,9 @@ from yarl import URL
 from neurofm.remote.complaints import FINAL, Answer, reason_of
 from neurofm.remote.place import Place
 
-CONNECTIONS = 8
 LARGE_BYTES = 64 << 20
 """From here on an object goes in parts, by DVC's own file system."""
+_CONNECTIONS = 8
 _ATTEMPTS = 5
 _LONGEST_PAUSE_S = 5.0
 _TIMEOUT_S = 60.0
@@ -52,8 +52,9 @@ class Bucket:
     Every method tries again where that can help, and raises `Answer`, `aiohttp.ClientError` or `TimeoutError` at last.
     """
 
-    def __init__(self, place: Place, http: aiohttp.ClientSession) -> None:
+    def __init__(self, place: Place, http: aiohttp.ClientSession, *, connections: int) -> None:
         self.place = place
+        self.connections = connections
         self._http = http
 
     async def get(self, key: str) -> bytes:
@@ -146,17 +147,18 @@ class Bucket:
 
 
 @asynccontextmanager
-async def open_bucket(place: Place) -> AsyncIterator[Bucket]:
-    """Open connections to a bucket."""
+async def open_bucket(place: Place, *, connections: int = 0) -> AsyncIterator[Bucket]:
+    """Open a bucket, by at most so many `connections` (0: our own choice)."""
+    connections = connections or _CONNECTIONS
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        connector=aiohttp.TCPConnector(limit=connections),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept-Encoding": "identity", "User-Agent": "neurofm"},
         read_bufsize=_READ_BUFFER_BYTES,
     ) as http:
-        yield Bucket(place, http)
+        yield Bucket(place, http, connections=connections)
 
 
 def _refusal(status: int, content: bytes) -> Answer:

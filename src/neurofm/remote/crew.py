@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 import aiohttp
 
 from neurofm.errors import UserError
-from neurofm.remote.bucket import CONNECTIONS
 from neurofm.remote.complaints import FINAL, Answer, complaint, reason_of
 
 T = TypeVar("T")
@@ -47,9 +46,7 @@ class WrongBytes(Exception):
     """An object is not what its name says."""
 
 
-async def side_by_side(
-    items: Iterable[T], do: Callable[[T], Awaitable[None]], *, workers: int = CONNECTIONS
-) -> Outcome[T]:
+async def side_by_side(items: Iterable[T], do: Callable[[T], Awaitable[None]], *, workers: int) -> Outcome[T]:
     """Do something with every item, a bounded number at a time.
 
     One that fails does not stop the others, unless the reason is one that all share: credentials, a full disk, a server

@@ -27,6 +27,8 @@ class RemoteSettings:
     endpoint: str = ""
     region: str = ""
     profile: str = ""
+    jobs: int = 0
+    """Most requests side by side; 0 for our own choice."""
     verify: bool = False
     """Whether plain `dvc pull` checks the digest of what comes."""
     plain: bool = True
@@ -270,6 +272,7 @@ def _settings(config: Mapping[str, Any]) -> RemoteSettings:
         endpoint=facts.get("endpointurl") or "",
         region=facts.get("region") or "",
         profile=facts.get("profile") or "",
+        jobs=int(facts.get("jobs") or 0),
         verify=bool(facts.get("verify")),
         plain=set_ <= _PLAIN | {"use_ssl"},
     )

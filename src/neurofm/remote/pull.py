@@ -80,7 +80,9 @@ def pull(
         else:
             place = find_place(settings)
             summary = asyncio.run(
-                _Pulling(project=project, where=settings.address.url).run(artefacts, place=place, announce=announce)
+                _Pulling(project=project, where=settings.address.url).run(
+                    artefacts, place=place, jobs=settings.jobs, announce=announce
+                )
             )
         project.checkout(targets, force=force)
     return summary
@@ -95,9 +97,9 @@ class _Pulling:
     progress: Progressing | None = None
 
     async def run(
-        self, artefacts: list[Artefact], *, place: Place, announce: Callable[[PullPlan], None]
+        self, artefacts: list[Artefact], *, place: Place, jobs: int, announce: Callable[[PullPlan], None]
     ) -> PullSummary:
-        async with open_bucket(place) as bucket:
+        async with open_bucket(place, connections=jobs) as bucket:
             lists = list_blobs(self.project, artefacts)
             await self._bring(bucket, [blob for blob in lists.values() if not blob.cached.exists()])
             contents = contents_of(self.project, artefacts)
@@ -127,9 +129,13 @@ class _Pulling:
             self.project.make_folder(folder)
 
         async def one(blob: Blob) -> None:
-            await self._one(bucket, blob, of=len(blobs))
+            try:
+                await self._one(bucket, blob, of=len(blobs))
+            except WrongBytes:
+                # It may have been damaged on the way; what comes wrong twice is wrong there.
+                await self._one(bucket, blob, of=len(blobs))
 
-        outcome = await side_by_side(blobs, one)
+        outcome = await side_by_side(blobs, one, workers=bucket.connections)
         if outcome.wrong:
             raise UserError(
                 f"{some([blob.path for blob in outcome.wrong])}: what {self.where} holds is damaged; "

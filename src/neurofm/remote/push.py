@@ -14,7 +14,7 @@ from neurofm.remote.bucket import LARGE_BYTES, Bucket, Stored, TooLarge, open_bu
 from neurofm.remote.contents import Blob, Contents, contents_of
 from neurofm.remote.crew import WrongBytes, side_by_side
 from neurofm.remote.place import Place, find_place
-from neurofm.remote.project import DvcProject, open_project
+from neurofm.remote.project import DvcProject, RemoteSettings, open_project
 from neurofm.remote.withheld import withheld_problems
 from neurofm.remote.words import some
 
@@ -79,9 +79,7 @@ def push(
             return PushSummary(sent=sent, bytes=0, there=0)
         contents = contents_of(project, artefacts)
         place = find_place(settings)
-        return asyncio.run(
-            _push(project, contents, place=place, where=settings.address.url, reread=reread, announce=announce)
-        )
+        return asyncio.run(_push(project, contents, place=place, settings=settings, reread=reread, announce=announce))
 
 
 async def _push(
@@ -89,12 +87,12 @@ async def _push(
     contents: Contents,
     *,
     place: Place,
-    where: str,
+    settings: RemoteSettings,
     reread: bool,
     announce: Callable[[PushPlan], None],
 ) -> PushSummary:
-    blobs = contents.files | contents.lists
-    async with open_bucket(place) as bucket:
+    blobs, where = contents.files | contents.lists, settings.address.url
+    async with open_bucket(place, connections=settings.jobs) as bucket:
         stored = await _stored(bucket, blobs.values(), where=where)
         if reread:
             stored = await _reread(bucket, blobs, stored, where=where)
@@ -167,13 +165,13 @@ async def _stored(bucket: Bucket, blobs: Iterable[Blob], *, where: str) -> dict[
             found[blob.oid] = item
 
     unseen: list[Blob] = []
-    outcome = await side_by_side([list_all], lambda job: job())
+    outcome = await side_by_side([list_all], lambda job: job(), workers=1)
     outcome.require(doing="list what is there", where=where, of=len(by_key))
-    asked = await side_by_side(unseen, ask)
+    asked = await side_by_side(unseen, ask, workers=bucket.connections)
     asked.require(doing="look for what is there", where=where, of=len(by_key))
     # The ETag of an object that is encrypted with a key of its own looks like an MD5 and is none; one tells for all.
     strange = [blob for blob in by_key.values() if blob.oid in found and found[blob.oid].md5 not in {"", blob.md5}]
-    told = await side_by_side(strange[:1], ask)
+    told = await side_by_side(strange[:1], ask, workers=1)
     told.require(doing="look at what is there", where=where, of=len(by_key))
     if strange and not found[strange[0].oid].md5:
         found |= {blob.oid: Stored(size=found[blob.oid].size, etag="") for blob in strange}
@@ -195,7 +193,7 @@ async def _reread(
             found[oid] = Stored(size=len(content), etag=hashlib.md5(content, usedforsecurity=False).hexdigest())
             progress.advance(len(content))
 
-        outcome = await side_by_side(list(stored), read)
+        outcome = await side_by_side(list(stored), read, workers=bucket.connections)
     outcome.require(doing="read back", where=where, of=len(stored))
     return found
 
@@ -216,7 +214,7 @@ class _Sending:
         UserError
             If not all went.
         """
-        outcome = await side_by_side(blobs, self._one)
+        outcome = await side_by_side(blobs, self._one, workers=self.bucket.connections)
         if outcome.wrong:
             paths = [blob.path for blob in outcome.wrong]
             raise UserError(
