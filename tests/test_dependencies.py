@@ -38,9 +38,13 @@ def test_direct_dependency_imports(distribution: str) -> None:
 def test_direct_dependency_is_pinned_and_used(distribution: str) -> None:
     pinned = {_plain(line.split("==")[0]) for line in (PROJECT / "requirements.lock").read_text().splitlines()}
     assert _plain(distribution) in pinned
-    module = {"scikit-learn": "sklearn", "ruamel.yaml": "ruamel", "mne-bids": "mne_bids", "ONE-api": "one"}.get(
-        distribution, distribution
-    )
+    module = {
+        "scikit-learn": "sklearn",
+        "ruamel.yaml": "ruamel",
+        "mne-bids": "mne_bids",
+        "ONE-api": "one",
+        "dvc-s3": "dvc_s3",
+    }.get(distribution, distribution)
     sources = "".join(path.read_text() for path in (PROJECT / "src").rglob("*.py"))
     if distribution != "dvc":  # used as a command: dvc.yaml
         assert re.search(rf"^\s*(from|import) {module}\b", sources, re.MULTILINE), distribution

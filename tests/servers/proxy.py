@@ -40,6 +40,8 @@ class Fault:
     """One bit of this byte is turned."""
     delay_s: float = 0.0
     """Before the first byte of the answer."""
+    refuse: str = ""
+    """The server is not asked; S3's code for why (``ExpiredToken``) is answered with 403."""
 
     @property
     def stops_at(self) -> int | None:
@@ -207,30 +209,36 @@ class _Connection:
             await asyncio.gather(*ways, return_exceptions=True)
 
     async def _requests(self, source: asyncio.StreamReader) -> None:
-        seen = b""
+        seen, body = b"", 0
         while chunk := await source.read(_CHUNK):
-            seen += chunk
-            # Requests here are GET, HEAD, or POST with a small body: a body cannot be mistaken for a head, since it
-            # does not begin with a method.
-            while _HEAD_END in seen:
-                head, seen = seen.split(_HEAD_END, 1)
-                self._begin(head)
-            self.server.write(chunk)
-            await self.server.drain()
+            while chunk:
+                if body:
+                    passed, chunk = chunk[:body], chunk[body:]
+                    body -= len(passed)
+                else:
+                    seen += chunk
+                    if _HEAD_END not in seen:
+                        break
+                    head, chunk = seen.split(_HEAD_END, 1)
+                    passed, seen, body = head + _HEAD_END, b"", self._begin(head)
+                if not self.fault.refuse:
+                    self.server.write(passed)
+                    await self.server.drain()
+                elif not body or b"100-continue" in passed:
+                    await self._send(_refusal(self.fault.refuse))
+                    return
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, head: bytes) -> int:
+        """Begin with a request; returns the bytes of its body."""
         first, *lines = head.decode("latin-1").split("\r\n")
         parts = first.split(" ")
-        if len(parts) != 3:
-            return
         path, _, query = parts[1].partition("?")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        exchange = Exchange(
-            method=parts[0].rsplit("\n", 1)[-1], path=unquote(path), query=query, range=headers.get("range", "")
-        )
+        exchange = Exchange(method=parts[0], path=unquote(path), query=query, range=headers.get("range", ""))
         self.proxy.exchanges.append(exchange)
         self.exchange, self.fault = exchange, self.proxy.script(exchange) or Fault()
         self.head, self.in_body = b"", False
+        return int(headers.get("content-length", "0"))
 
     async def _answers(self, source: asyncio.StreamReader) -> None:
         while chunk := await source.read(_CHUNK):
@@ -276,6 +284,12 @@ class _Connection:
     async def _send(self, content: bytes) -> None:
         self.client.write(content)
         await self.client.drain()
+
+
+def _refusal(code: str) -> bytes:
+    body = f"<Error><Code>{code}</Code><Message>refused by the test</Message></Error>".encode()
+    head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

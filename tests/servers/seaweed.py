@@ -75,16 +75,32 @@ class SeaweedServer:
     Parameters
     ----------
     folder
-        For its volumes and logs; made if it is not there.
+        For its volumes and logs; made if it is not there. A server started on the folder of another has its objects.
+    public
+        Whether anybody may read and list what is in the buckets.
+    volume_mb
+        Size of its volumes. A bucket takes seven at once, and where the disk has no room for one more, an upload is
+        refused.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, public: bool = True, volume_mb: int = 256) -> None:
         self.folder = folder
         self.access_key = f"AK{secrets.token_hex(8)}"
         self.secret_key = secrets.token_hex(20)
-        self.port = 0
+        self.ports: dict[str, int] = {}
+        self._identities: list[dict[str, Any]] = [{"name": "anonymous", "actions": ["Read", "List"]}] if public else []
+        self._volume_mb = volume_mb
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
+
+    @property
+    def port(self) -> int:
+        return self.ports["s3.port"]
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def address(self) -> tuple[str, int]:
@@ -110,34 +126,49 @@ class SeaweedServer:
         return S3Place(endpoint=url or self.url, signed=signed, region=REGION)
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def key_for(self, *actions: str) -> dict[str, str]:
+        """Return variables with which S3 clients get in with these rights only (`Read`, `List`, `Write`).
+
+        Call it before the server is started.
+        """
+        access, secret = f"AK{secrets.token_hex(8)}", secrets.token_hex(20)
+        self._identities.append(
+            {
+                "name": f"key-{len(self._identities)}",
+                "credentials": [{"accessKey": access, "secretKey": secret}],
+                "actions": list(actions),
+            }
+        )
+        return {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
+
+    def start(self) -> None:
+        """Start it, on the ports that it had before if it was started before, and wait until it takes writes."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
     def _start(self) -> None:
         binary = weed_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
-        identities = {
-            "identities": [
-                {
-                    "name": "admin",
-                    "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
-                    "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-                },
-                {"name": "anonymous", "actions": ["Read", "List"]},
-            ]
+        admin = {
+            "name": "admin",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
         }
         config = self.folder / "s3.json"
-        config.write_text(json.dumps(identities))
+        config.touch(mode=0o600)
+        config.write_text(json.dumps({"identities": [admin, *self._identities]}))
         names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-        ports = dict(zip((*names, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
-        self.port = ports["s3.port"]
+        ports = self.ports or dict(zip((*names, "s3.port", "s3.port.grpc"), free_ports(8), strict=True))
+        self.ports = ports
         command = [
             str(binary),
             f"-logdir={self.folder}",
@@ -149,9 +180,10 @@ class SeaweedServer:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-master.telemetry=false",  # on by default; nothing leaves this machine
-            "-master.volumeSizeLimitMB=1024",
+            f"-master.volumeSizeLimitMB={self._volume_mb}",
             "-master.electionTimeout=1s",
             "-volume.max=0",
+            "-volume.preStopSeconds=0",
             "-filer",
             "-s3",
             f"-s3.config={config}",
@@ -186,7 +218,7 @@ class SeaweedServer:
                 time.sleep(0.1)
                 continue
             try:
-                self._client.create_bucket(Bucket="is-up")
+                self.make_bucket("is-up")
                 self._client.put_object(Bucket="is-up", Key="up", Body=b"up")
             except (BotoCoreError, ClientError):
                 time.sleep(0.2)
@@ -200,14 +232,15 @@ class SeaweedServer:
         process, self._process = self._process, None
         if process is None:
             return
-        # Its data are thrown away, and a good end takes seconds.
+        # A good end takes seconds, and what it has acknowledged is on its disk.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def make_bucket(self, bucket: str, *, versioned: bool = False) -> None:
-        """Make a bucket that anybody may read and list."""
-        self._client.create_bucket(Bucket=bucket)
+        """Make a bucket, unless there is one of that name."""
+        with suppress(self._client.exceptions.BucketAlreadyExists, self._client.exceptions.BucketAlreadyOwnedByYou):
+            self._client.create_bucket(Bucket=bucket)
         if versioned:
             self._client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
@@ -245,6 +278,22 @@ class SeaweedServer:
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(lambda item: self.put(bucket, item[0], item[1]), files.items()))
 
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """Return the keys of all objects below a prefix."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
+        """Return all objects below a prefix, by what follows it."""
+        found = self.keys(bucket, prefix)
+        with ThreadPoolExecutor(4) as pool:
+            contents = pool.map(lambda key: self._client.get_object(Bucket=bucket, Key=key)["Body"].read(), found)
+            return dict(zip((key.removeprefix(prefix).lstrip("/") for key in found), contents, strict=True))
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        self._client.delete_object(Bucket=bucket, Key=key)
+
     def presigned(self, bucket: str, key: str, *, seconds: int, version_id: str = "") -> str:
         """Return an address that lets anybody read an object for a while."""
         where = {"Bucket": bucket, "Key": key} | ({"VersionId": version_id} if version_id else {})
@@ -253,10 +302,10 @@ class SeaweedServer:
 
 
 @contextmanager
-def seaweed(folder: Path, *, tries: int = 3) -> Iterator[SeaweedServer]:
+def seaweed(folder: Path, *, tries: int = 3, **options: Any) -> Iterator[SeaweedServer]:
     """Run a server; started anew on other ports if somebody took one of them in between."""
     for attempt in range(tries):
-        server = SeaweedServer(folder / f"weed-{attempt}")
+        server = SeaweedServer(folder / f"weed-{attempt}", **options)
         try:
             server.__enter__()
         except NoServer:

@@ -1,0 +1,50 @@
+"""Raw files whose terms forbid handing them on: they never go to a remote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from neurofm.errors import UserError
+from neurofm.remote.project import Artefact
+
+_RAW = PurePosixPath("data/raw")
+
+
+def withheld_problems(artefacts: Iterable[Artefact], *, root: Path) -> list[str]:
+    """Say which raw files `dvc push` would put on a remote although their terms forbid it, each with its mend.
+
+    Stages refuse such a dataset under `datasets` before they run; this finds one whose entry was corrected after its
+    files came, and one that was added to DVC by hand.
+
+    Parameters
+    ----------
+    artefacts
+        What DVC keeps.
+    root
+        The project's root, for the catalogue.
+    """
+    problems = []
+    for item in artefacts:
+        path = PurePosixPath(item.path)
+        if path == _RAW or path in _RAW.parents:
+            problems.append(f"{item.path} is tracked as a whole, licences and all. Mend: dvc remove {item.stage}")
+        elif _RAW in path.parents:
+            dataset = path.relative_to(_RAW).parts[0]
+            problems += [problem] if (problem := _problem(item, dataset, root=root)) else []
+    return problems
+
+
+def _problem(item: Artefact, dataset: str, *, root: Path) -> str:
+    from neurofm.catalog import load_entry  # noqa: PLC0415  # a quarter of a second, where there are raw files
+
+    try:
+        if load_entry(dataset, root=root).redistribute:
+            return ""
+    except UserError as error:
+        return f"{item.path}: nobody can tell whether it may be handed on: {error}"
+    return (
+        f"{item.path} may not be handed on (`redistribute: false` in data/catalog/{dataset}.yaml), and `dvc push` "
+        f"would put it on the remote. Mend: move `{dataset}` to `streamed` in params.yaml; if it was pushed before, "
+        "`dvc gc --workspace --cloud` takes it off the remote"
+    )
