@@ -15,8 +15,8 @@ from neurofm.files import sha256_of
 from neurofm.settings import Settings
 from neurofm.slices.machine import Machine
 
-CONTAINER = "NEUROFM_CONTAINER_DIGEST"
-"""Variable in which whoever started this container says which image it is."""
+CONTAINER = "NEUROFM_IMAGE"
+"""Variable that is set inside a container of ours: the digest of its image."""
 _MOST_NAMED = 20
 _MARKS = {"podman": Path("/run/.containerenv"), "docker": Path("/.dockerenv")}
 """Files that container engines leave inside."""
