@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neurofm.catalog import read_yaml
 from neurofm.errors import UserError
 from neurofm.operations.lock import Lock, merge_locks, parse_lock, read_lock, write_lock
-
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.operations.quick_stages import PROJECT, Repository, make_repository
 
 
 def entry(out: str, made: str, **deps: str) -> dict[str, Any]:
@@ -121,67 +116,10 @@ def test_what_is_no_lock_is_refused_in_one_line(text: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-class Repository:
-    """A project of three quick stages in git: two by modality, and one that reads what both made."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-        }
-        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
-
-    def __call__(self, *command: str) -> str:
-        done = self.run(*command)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def stages(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_yaml(self.root / "dvc.lock")["stages"]
-        return found
-
-
-DVC_YAML = """\
-stages:
-  shard:
-    foreach: [eeg, fmri]
-    do:
-      cmd: mkdir -p data metrics && cp ${item}.txt data/${item} && cp ${item}.txt metrics/${item}.json
-      deps:
-        - ${item}.txt
-      outs:
-        - data/${item}:
-            persist: true
-      metrics:
-        - metrics/${item}.json:
-            cache: false
-  score:
-    cmd: cat data/eeg data/fmri > score && tail -qn1 data/eeg > metrics/summary.json
-    deps:
-      - data
-    outs:
-      - score
-    metrics:
-      - metrics/summary.json:
-          cache: false
-"""
-
-
 @pytest.fixture(scope="module")
 def branches(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """Two branches that both ran stages: `fmri` changed one input, `main` both."""
-    made = Repository(tmp_path_factory.mktemp("branches") / "work")
-    made.root.mkdir()
-    (made.root / "dvc.yaml").write_text(DVC_YAML)
-    (made.root / ".gitignore").write_text("/data\n/score\n")
-    (made.root / ".gitattributes").write_text((PROJECT / ".gitattributes").read_text())
-    made("git", "init", "--quiet", "--initial-branch=main")
-    for key, value in (("user.name", "Ada"), ("user.email", "ada@lab.example")):
-        made("git", "config", key, value)
-    made("dvc", "init", "--quiet")
+    made = make_repository(tmp_path_factory.mktemp("branches") / "work")
     for branch, texts in (("main", {"eeg": 1, "fmri": 1}), ("fmri", {"fmri": 2}), ("main", {"eeg": 3, "fmri": 3})):
         if branch != "main" or texts["eeg"] == 3:
             made("git", "checkout", "--quiet", *(["-b"] if branch != "main" else []), branch)

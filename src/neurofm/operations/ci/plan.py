@@ -70,10 +70,10 @@ def plan_stages(root: Path) -> list[Planned]:
         planned: dict[str, Planned] = {}
         for stage in plan_repro(graph):
             upstream = list(graph.successors(stage))
-            after = [other.addressing for other in upstream if other.addressing in planned]
+            after = [other for other in (_name(other, repo) for other in upstream) if other in planned]
             why = _why(stage, upstream)
             if why or after:
-                name = stage.addressing
+                name = _name(stage, repo)
                 if not _SAFE.fullmatch(name):
                     raise UserError(f"dvc.yaml: stage {name!r}: no name for a job of CI.", mend="rename it in dvc.yaml")
                 planned[name] = Planned(
@@ -93,7 +93,7 @@ def stage_names(root: Path) -> frozenset[str] | None:
     """Return the names of all stages; None where ``dvc.yaml`` is not readable, as in the middle of a merge."""
     try:
         with open_repo(root) as repo:
-            return frozenset(stage.addressing for stage in repo.index.stages)
+            return frozenset(_name(stage, repo) for stage in repo.index.stages)
     except UserError:
         return None
 
@@ -114,6 +114,13 @@ def open_repo(root: Path) -> Iterator[Any]:
         ) from error
 
 
+def _name(stage: Any, repo: Any) -> str:
+    """Return a stage's name in ``dvc.lock``, wherever this runs; with its file, where that is not the root's."""
+    file = Path(stage.path).relative_to(repo.root_dir).as_posix()
+    name = getattr(stage, "name", None) or ""
+    return name if file == "dvc.yaml" else f"{file}:{name}"
+
+
 def _why(stage: Any, upstream: Sequence[Any]) -> tuple[str, ...]:
     """Say what changed since the run that ``dvc.lock`` tells of."""
     if not any(out.hash_info for out in stage.outs):
@@ -122,11 +129,11 @@ def _why(stage: Any, upstream: Sequence[Any]) -> tuple[str, ...]:
         return tuple(f"{path} (other files)" for path in _other_sizes(stage, upstream))
     said = ["its command"] if stage.changed_stage() else []
     for one in (*stage.deps, *stage.outs):
-        for path, state in one.status().items():
+        for state in one.status().values():
             if isinstance(state, dict):
                 said += sorted(state)
             elif state not in {"deleted", "not in cache"}:
-                said.append(path)
+                said.append(one.def_path)
     return tuple(dict.fromkeys(said)) or ("what it reads, made anew",)
 
 
