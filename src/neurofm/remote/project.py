@@ -129,17 +129,17 @@ class DvcProject:
             If a file was changed here, or is not in the cache.
         """
         with _told("put the files into their places"):
-            self._repo.checkout(targets=targets or None, force=force)
+            self._repo.checkout(targets=targets, force=force)
 
     def push_by_dvc(self, targets: list[str]) -> int:
         """Push as plain ``dvc push`` does; returns how many files were sent."""
         with _told("push"):
-            return int(self._repo.push(targets=targets or None))
+            return int(self._repo.push(targets=targets))
 
     def fetch_by_dvc(self, targets: list[str]) -> int:
         """Fetch as plain ``dvc fetch`` does; returns how many files came."""
         with _told("fetch"):
-            return int(self._repo.fetch(targets=targets or None))
+            return int(self._repo.fetch(targets=targets))
 
     def put_by_dvc(self, path: Path, key: str) -> None:
         """Send one large file in parts, by the file system that DVC itself uses."""
