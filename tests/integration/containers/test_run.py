@@ -139,6 +139,18 @@ def test_the_host_is_called_as_outside_and_variables_come_in_unseen(
     assert "hunter2" not in first
 
 
+def test_an_entrypoint_is_kept_or_not(engine: Engine, podman: Podman, tmp_path: Path) -> None:
+    """As that of an image whose entrypoint is the tool: fmriprep's."""
+    (tmp_path / "Containerfile").write_text(f'FROM {BASE}\nENTRYPOINT ["echo", "tool"]\n')
+    built = podman.ask("build", "--quiet", "--layers=false", str(tmp_path)).splitlines()[-1]
+    job = Job(image=Image(name="tool", run_by=built, digest=built), command=("printf", "--version"))
+    log = tmp_path / "log"
+    for keep, said in ((True, "tool printf --version"), (False, "printf (GNU coreutils)")):
+        assert run(replace(job, keep_entrypoint=keep), engine=engine, log=log).succeeded
+        assert log.read_text().startswith(said)
+    podman.ask("rmi", built)
+
+
 @pytest.mark.parametrize(
     ("command", "code", "reason"),
     [
