@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import secrets
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, TextIO
 
 from neurofm.containers.command import Caller, command_line, environment_for
 from neurofm.containers.ending import TIMED_OUT, Ending, code_of, reason_of
@@ -62,6 +63,8 @@ def run(
 
     Raises
     ------
+    OSError
+        If the log could not be written; whatever `on_line` raised is raised too. The job has run to its end then.
     KeyboardInterrupt
         After Ctrl-C, once the container is gone: it was asked to end by SIGINT, and given `Limits.grace_s`.
     """
@@ -95,6 +98,8 @@ def run(
             tape.finish()
         out_of_memory = not engine.is_apptainer and _ran_out_of_memory(engine, name)
         guard.ended()
+        if tape.error is not None:
+            raise tape.error
     if why:
         code, reason = (STOPPED, "it was asked to stop") if why == "stop" else (TIMED_OUT, why)
     else:
@@ -132,7 +137,10 @@ class _Tape:
         self._file = file
         self._on_line = on_line
         self._lock = threading.Lock()
-        self._last = b""
+        self.error: Exception | None = None
+        """What the log or the listener failed with, first."""
+        self._last = {process.stdout: b"", process.stderr: b""}
+        self._pipes = process.stdout, process.stderr
         outputs = ((process.stdout, sys.stdout if show else None), (process.stderr, sys.stderr if show else None))
         self._threads = [threading.Thread(target=self._take, args=(pipe, ours), daemon=True) for pipe, ours in outputs]
         for thread in self._threads:
@@ -140,33 +148,45 @@ class _Tape:
 
     @property
     def last(self) -> str:
-        """The last lines that were written."""
-        return self._last.decode(errors="replace")
+        """The last lines of its error output, or of its output if there are none."""
+        output, errors = (self._last[pipe].decode(errors="replace") for pipe in self._pipes)
+        return errors or output
 
     def finish(self) -> None:
         """Wait until everything is taken."""
         for thread in self._threads:
             thread.join(timeout=_KILLED_WITHIN_S)
 
-    def _take(self, pipe: object, ours: object) -> None:
-        rest = b""
-        descriptor = pipe.fileno()  # type: ignore[attr-defined]  # a pipe
-        while chunk := os.read(descriptor, _CHUNK):
+    def _take(self, pipe: IO[bytes], ours: TextIO | None) -> None:
+        """Take everything, also after a log or a listener failed: a full pipe would stop the container for good."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        rest = ""
+        while chunk := os.read(pipe.fileno(), _CHUNK):
+            text = decoder.decode(chunk)
+            *lines, rest = (rest + text).split("\n")
             with self._lock:
-                self._last = (self._last + chunk)[-_LAST_BYTES:]
-                if self._file is not None:
-                    self._file.write(chunk)
-                    self._file.flush()
-                if ours is not None:
-                    with suppress(OSError, ValueError):  # Nobody looks any more; the log goes on.
-                        ours.write(chunk.decode(errors="replace"))  # type: ignore[attr-defined]  # our own output
-                        ours.flush()  # type: ignore[attr-defined]
-                if self._on_line is not None:
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        self._on_line(line.decode(errors="replace").rstrip("\r"))
-        if rest and self._on_line is not None:
-            self._on_line(rest.decode(errors="replace"))
+                self._last[pipe] = (self._last[pipe] + chunk)[-_LAST_BYTES:]
+                self._deliver(chunk, text, lines, ours)
+        if rest:
+            with self._lock:
+                self._deliver(b"", "", [rest], None)
+
+    def _deliver(self, chunk: bytes, text: str, lines: list[str], ours: TextIO | None) -> None:
+        if ours is not None:
+            with suppress(OSError, ValueError):  # Nobody looks any more; the log goes on.
+                ours.write(text)
+                ours.flush()
+        if self.error is not None:
+            return
+        try:
+            if self._file is not None:
+                self._file.write(chunk)
+                self._file.flush()
+            if self._on_line is not None:
+                for line in lines:
+                    self._on_line(line.rstrip("\r"))
+        except Exception as error:  # noqa: BLE001  # told once the container has ended
+            self.error = error
 
 
 def _wait(client: subprocess.Popen[bytes], *, seconds: float | None, stop: threading.Event | None, since: float) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from neurofm.containers import Engine, EngineName, Image, find_engine, find_image
-from neurofm.errors import UserError
+from neurofm.containers import Engine, EngineName, Image, find_engine, read_pins
 from neurofm.operations.images import build_image
 from tests.servers.podman import BASE, INSTALL, PROJECT, Podman, missing_program
 
@@ -56,12 +56,13 @@ def base(podman: Podman) -> Image:
 @pytest.fixture(scope="session")
 def project_image(store: Podman) -> str:
     """The project's image without torch, built from this checkout's lock; about a minute the first time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in store.env.items():
-            patch.setenv(name, value)
-        engine = find_engine(EngineName.PODMAN)
-        try:
-            find_image(PROJECT_IMAGE, engine=engine, root=PROJECT)
-        except UserError:
-            build_image(PROJECT_IMAGE, engine=engine, root=PROJECT)
+    pin = read_pins(PROJECT)[PROJECT_IMAGE]
+    sources = (PROJECT / pin.built_from, PROJECT / "requirements.lock", PROJECT / "pyproject.toml")
+    made_of = f"localhost/neurofm-test:{hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
+    if not store.has(made_of):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in store.env.items():
+                patch.setenv(name, value)
+            build_image(PROJECT_IMAGE, engine=find_engine(EngineName.PODMAN), root=PROJECT)
+        store.ask("tag", pin.reference, made_of)
     return PROJECT_IMAGE

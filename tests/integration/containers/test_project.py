@@ -19,15 +19,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from neurofm.containers import Engine, find_image
+from neurofm.errors import UserError
+from neurofm.operations.images import container_problems
+from neurofm.operations.in_container import run_stage_inside
+from neurofm.operations.sbom import write_bill
 from neurofm.operations.stage import read_costs
-from neurofm.params import load_params
-from neurofm.units import read_receipts
+from neurofm.operations.unit_status import units_facts, units_status
+from neurofm.params import Site, load_params
+from neurofm.units import ExecutorName, read_receipts
 from tests.integration.test_pipeline import Project
 from tests.servers.podman import PROJECT, Podman
 
 PAGE = PROJECT / "docs" / "containers.md"
 DATASETS = ("gw-rest", "tiny-bids-eeg")
 EEG = "tiny-bids-eeg"
+STAGES = ("manifest", "download", "preprocess")
+OUTSIDE, INSIDE = "env NEUROFM_CONTAINER=0", "env NEUROFM_CONTAINER=1"
 
 
 @pytest.fixture(scope="module")
@@ -75,25 +82,25 @@ def test_the_same_bytes_in_a_container_and_nothing_runs_again_on_the_way(
 ) -> None:
     made = {}
     digest = find_image(project_image, engine=engine, root=project.root).digest
-    for where, there in (("--no-container", "--container"), ("--container", "--no-container")):
+    for where, other, image in ((OUTSIDE, INSIDE, ""), (INSIDE, OUTSIDE, digest)):
         for dataset in DATASETS:
-            assert " 0 whole already" in run(project, f"neurofm run preprocess --dataset {dataset} {where}")
-        made[where] = project.shards()
-        image = digest if where == "--container" else ""
+            assert " 0 whole already" in run(project, f"{where} python stages/preprocess.py {dataset}")
+        made[image] = project.shards()
         for dataset in DATASETS:
             receipts = read_receipts(project.root / "data" / "receipts" / f"{dataset}.jsonl").values()
-            assert {receipt.cost.container for receipt in receipts if receipt.cost} == {image}
-            assert {receipt.cost.host for receipt in receipts if receipt.cost} == {os.uname().nodename}
+            assert {(one.cost.container, one.cost.host) for one in receipts if one.cost} == {
+                (image, os.uname().nodename)
+            }
             assert read_costs(project.root)[f"preprocess@{dataset}"].container == image
-        (facts,) = json.loads(run(project, f"neurofm status {EEG} --json"))
-        assert facts["recordings"]["containers"] == {image: 1}
         # Moved to the other side, all is there.
-        assert " 0 recordings preprocessed" in run(project, f"neurofm run preprocess --dataset {EEG} {there}")
-        assert project.shards() == made[where]
+        assert " 0 recordings preprocessed" in run(project, f"{other} python stages/preprocess.py {EEG}")
+        assert project.shards() == made[image]
+        (facts,) = units_status(load_params(project.root), root=project.root, dataset=EEG)
+        assert units_facts(facts)["containers"] == {image: 1}
         shutil.rmtree(project.root / "data" / "shards")
         shutil.rmtree(project.root / "data" / "receipts")
-    assert len(made["--container"]) == 6
-    assert made["--container"] == made["--no-container"]
+    assert len(made[digest]) == 6
+    assert made[digest] == made[""]
     log = project.root / ".neurofm" / "stages" / "preprocess@gw-rest.log"
     assert "gw-rest: 5 recordings preprocessed" in log.read_text()
 
@@ -103,25 +110,23 @@ def test_dvc_runs_its_stages_in_the_image_where_site_yaml_says_so(project: Proje
     (project.root / "site.yaml").write_text(f"image: {project_image}\ncontainer: true\n")
     manifest = project.root / "data" / "manifests" / f"{EEG}.json"
     before = manifest.read_bytes()
-    manifest.unlink()
     spy = "import pathlib, os\ntry: pathlib.Path('src/spoilt').touch()\nexcept OSError as e: print('SPY', e.strerror)\n"
     spy += "print('SPY', sorted(os.listdir('/sys/class/net')))\n"
     script = project.root / "stages" / "preprocess.py"
     script.write_text(script.read_text().replace('    """Fill', f'    exec({spy!r})\n    """Fill'))
-    done = project.dvc("repro", f"preprocess@{EEG}")
+    done = project.dvc("repro", "--force", f"preprocess@{EEG}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.findall(r"Running stage '([^']+)'", done.stdout) == [f"manifest@{EEG}", f"preprocess@{EEG}"]
+    assert re.findall(r"Running stage '([^']+)'", done.stdout) == [f"{stage}@{EEG}" for stage in STAGES]
     assert re.findall("SPY (.*)", done.stdout) == ["Read-only file system", "['lo']"]
     assert manifest.read_bytes() == before
     costs = read_costs(project.root)
-    assert costs[f"manifest@{EEG}"].container == costs[f"preprocess@{EEG}"].container != ""
+    assert len({costs[f"{stage}@{EEG}"].container for stage in STAGES} - {""}) == 1
     assert project.repro(f"preprocess@{EEG}") == []
 
 
 def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project: Project, podman: Podman) -> None:
-    command = ["neurofm", "run", "preprocess", "--dataset", "gw-rest", "--container"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment |= {"PYTHONPATH": str(project.root / "src")}
+    command = [sys.executable, "stages/preprocess.py", "gw-rest"]
+    environment = os.environ | {"PYTHONPATH": str(project.root / "src"), "NEUROFM_CONTAINER": "1"}
     process = subprocess.Popen(
         command, cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -137,45 +142,42 @@ def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project
         assert process.returncode == 130
         assert said.count("interrupted; run it again to go on where it stopped") == 1
         assert "Traceback" not in said
-        told = run(project, "neurofm run preprocess --dataset gw-rest --no-container")
+        told = run(project, f"{OUTSIDE} python stages/preprocess.py gw-rest")
         assert int(re.findall(r"(\d) whole already", told)[0]) >= 1
 
 
-def test_what_cannot_be_run_is_said_in_one_line(project: Project, project_image: str) -> None:
-    preprocess = f"run preprocess --dataset {EEG} --container"
+def test_what_cannot_be_run_is_refused_before_anything_runs(
+    project: Project, project_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    (project.root / "site.yaml").write_text("image: fmriprep\n")
+    said = project.run("neurofm", "run", "preprocess", "--dataset", EEG, "--container")
+    assert said.returncode == 2
+    (line,) = [line for line in said.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: podman has no image 'fmriprep' (docker.io/nipreps/fmriprep@sha256:")
+    assert "Mend: podman pull docker.io/nipreps/fmriprep@sha256:" in line
+
+    site = Site(image=project_image, container=True)
+    log = project.root / "log"
+    with pytest.raises(UserError, match="'pretrain' needs torch, which the image 'neurofm-preprocess' has not"):
+        run_stage_inside("pretrain", site=site, log=log)
+    slurm = site.model_copy(update={"executor": ExecutorName.SLURM})
+    with pytest.raises(UserError, match="cannot run in a container and send its recordings to Slurm"):
+        run_stage_inside("preprocess", site=slurm, log=log)
+    assert container_problems(site, root=project.root) == []
     lock = project.root / "requirements.lock"
-    for prepare, command, begins in (
-        (
-            lambda: None,
-            "run pretrain --container",
-            "stage 'pretrain' needs torch, which the image 'neurofm-preprocess'",
-        ),
-        (lambda: None, f"{preprocess} --executor slurm", "stage 'preprocess' cannot run in a container and send"),
-        (
-            lambda: (project.root / "site.yaml").write_text("image: fmriprep\n"),
-            preprocess,
-            "podman has no image 'fmriprep' (docker.io/nipreps/fmriprep@sha256:",
-        ),
-        (
-            lambda: (
-                (project.root / "site.yaml").write_text(f"image: {project_image}\ncontainer: true\n")
-                and lock.write_text(lock.read_text() + "six==1.0\n")
-            ),
-            preprocess,
-            f"the image '{project_image}' was built from another requirements.lock: ",
-        ),
-        (lambda: None, "preflight", f"the image '{project_image}' was built from another requirements.lock: "),
-    ):
-        prepare()
-        done = project.run("neurofm", *shlex.split(command))
-        assert done.returncode == 2, command
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert line.startswith(f"error: {begins}")
-        assert "Mend:" in line
+    lock.write_text(lock.read_text() + "six==1.0\n")
+    another = f"the image '{project_image}' was built from another requirements.lock: "
+    with pytest.raises(UserError, match=another):
+        run_stage_inside("preprocess", site=site, log=log)
+    (problem,) = container_problems(site, root=project.root)
+    assert problem.startswith(another)
     assert project.shards() == {}
 
 
-def test_the_image_holds_the_lock_and_says_what_is_in_it(project: Project, podman: Podman, project_image: str) -> None:
+def test_the_image_holds_the_lock_and_says_what_is_in_it(
+    project: Project, engine: Engine, podman: Podman, project_image: str
+) -> None:
     path = project.root / run(project, f"neurofm container sbom {project_image}").strip()
     content = path.read_bytes()
     bill = json.loads(content)
@@ -195,8 +197,9 @@ def test_the_image_holds_the_lock_and_says_what_is_in_it(project: Project, podma
     assert {"mne", "nilearn", "zarr", "dvc"} <= packages.keys()
     assert not {"torch", "pytest", "ruff", "pip", "uv"} & packages.keys()
     assert any(part["purl"].startswith("pkg:deb/debian/libc6@") for part in bill["components"])
-    run(project, f"neurofm container sbom {project_image}")
-    assert path.read_bytes() == content
+    image = find_image(project_image, engine=engine, root=project.root)
+    again = write_bill(project_image, image, engine=engine, root=project.root)
+    assert again.read_bytes() == content
     user = podman.ask("image", "inspect", "--format", "{{.Config.User}}", "localhost/neurofm:preprocess")
     assert user == "1000:1000"
 
@@ -205,7 +208,7 @@ def test_the_page_is_followed_word_for_word(project: Project, project_image: str
     """Its commands for podman, with the small image; building took place for this session already."""
     page = PAGE.read_text().split("<!-- tested -->")[1].split("<!-- end -->")[0]
     commands = re.findall(r"^    (\S.+?)(?: +#.*)?$", page, re.MULTILINE)
-    assert len(commands) >= 5
+    assert len(commands) == 5
     (site,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
     (project.root / "site.yaml").write_text(f"{site}image: {project_image}\n")
     for command in commands:

@@ -53,13 +53,29 @@ def test_output_goes_to_the_log_as_it_comes_and_the_code_is_said(
         on_line=note,
     )
     assert (ending.code, ending.succeeded) == (3, False)
-    assert ending.reason == "exit code 3: three"
+    assert ending.reason == "exit code 3: two"  # Errors say why.
     assert ending.image == base.digest
     assert seen == ["one\n"]
     assert sorted(lines) == ["one", "three", "two"]
-    assert sorted(log.read_text().split()) == ["one", "three", "two"]
+    assert log.read_text() in {"one\ntwo\nthree", "one\nthreetwo\n"}  # Two pipes: which is read first is chance.
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("one\nthree", "two\n")
+    assert podman.containers() == []
+
+
+def test_a_listener_that_fails_neither_stops_the_job_nor_goes_unheard(
+    engine: Engine, base: Image, podman: Podman, tmp_path: Path
+) -> None:
+    """A pipe that nobody empties would stop the container for good."""
+    (tmp_path / "out").mkdir()
+
+    def refuse(line: str) -> None:
+        raise RuntimeError(line)
+
+    script = f"seq 100000; echo done > {tmp_path}/out/done"
+    with pytest.raises(RuntimeError, match="1"):
+        run(sh(base, script, mounts=(Mount(source=tmp_path / "out", writable=True),)), engine=engine, on_line=refuse)
+    assert (tmp_path / "out" / "done").exists()
     assert podman.containers() == []
 
 
@@ -137,6 +153,18 @@ def test_the_host_is_called_as_outside_and_variables_come_in_unseen(
     assert secret == "hunter2"
     assert "init" in first
     assert "hunter2" not in first
+
+
+def test_an_entrypoint_is_kept_or_not(engine: Engine, podman: Podman, tmp_path: Path) -> None:
+    """As that of an image whose entrypoint is the tool: fmriprep's."""
+    (tmp_path / "Containerfile").write_text(f'FROM {BASE}\nENTRYPOINT ["echo", "tool"]\n')
+    built = podman.ask("build", "--quiet", "--layers=false", str(tmp_path)).splitlines()[-1]
+    job = Job(image=Image(name="tool", run_by=built, digest=built), command=("printf", "--version"))
+    log = tmp_path / "log"
+    for keep, said in ((True, "tool printf --version"), (False, "printf (GNU coreutils)")):
+        assert run(replace(job, keep_entrypoint=keep), engine=engine, log=log).succeeded
+        assert log.read_text().startswith(said)
+    podman.ask("rmi", built)
 
 
 @pytest.mark.parametrize(
