@@ -20,10 +20,10 @@ for _ in 1 2 3; do
         echo "Pushed to $branch."
         exit 0
     fi
-    # Somebody was faster. What both changed is left out of dvc.lock, and the next pipeline runs it.
+    # Somebody was faster. What both changed is left out of dvc.lock, and the pipeline of the merge runs it.
     neurofm lock driver >/dev/null
     remote fetch --quiet "$url" "$branch"
-    git merge --quiet --no-edit --message "Merge $branch [skip ci]" FETCH_HEAD
+    git merge --quiet --no-edit --message "Merge $branch" FETCH_HEAD
 done
 echo "error: $branch moves on faster than this can follow. Mend: run this job again" >&2
 exit 1

@@ -12,7 +12,9 @@ export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot} STORAGE_DRIVER=${STORAGE_D
 if [ -n "${CI_REGISTRY_PASSWORD:-}" ] && [ "${target#docker://}" != "$target" ]; then
     printf %s "$CI_REGISTRY_PASSWORD" | buildah login --username "$CI_REGISTRY_USER" --password-stdin "$CI_REGISTRY"
 fi
-buildah build --timestamp 0 --file "$containerfile" --build-arg BASE="$NEUROFM_BASE_IMAGE" --iidfile image.id .
-buildah push --digestfile image.digest "$(cat image.id)" "$target"
+id=$(mktemp)
+buildah build --timestamp 0 --file "$containerfile" --build-arg BASE="$NEUROFM_BASE_IMAGE" --iidfile "$id" .
+digest=$(mktemp)
+buildah push --digestfile "$digest" "$(cat "$id")" "$target"
 name=${target#docker://}
-printf 'NEUROFM_IMAGE=%s@%s\n' "${name%:*}" "$(cat image.digest)" | tee image.env
+printf 'NEUROFM_IMAGE=%s@%s\n' "${name%:*}" "$(cat "$digest")" | tee image.env

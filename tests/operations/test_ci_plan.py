@@ -42,7 +42,7 @@ def planned(checkout: Repository) -> dict[str, tuple[str, ...]]:
 
 def test_with_nothing_changed_nothing_is_planned(checkout: Repository) -> None:
     assert planned(checkout) == {}
-    assert stage_names(checkout.root) == {"shard@eeg", "shard@fmri", "score"}
+    assert stage_names(checkout.root) == frozenset({"shard@eeg", "shard@fmri", "score"})
 
 
 def test_a_changed_file_is_named_and_what_follows_is_planned(checkout: Repository) -> None:

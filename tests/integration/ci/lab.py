@@ -28,7 +28,7 @@ _DVC_CONFIG = f"""[core]
     region = {REGION}
 """
 # Every job has a checkout of its own, without what others left there.
-_OPTIONS = ("--force-shell-executor", "--shell-isolation", "--no-artifacts-to-source", "--concurrency", "2")
+OPTIONS = ("--force-shell-executor", "--shell-isolation", "--no-artifacts-to-source", "--concurrency", "2")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _FILES = (
     *("dvc.yaml", "params.yaml", "Makefile", "pyproject.toml", "requirements.lock"),
@@ -89,7 +89,7 @@ class Lab(Project):
             YAML().dump({name: {"type": "variable", "values": {"*": text}} for name, text in texts.items()}, file)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GCL_"))}
         return subprocess.Popen(
-            [str(self.program), *_OPTIONS, *arguments],
+            [str(self.program), *OPTIONS, *arguments],
             cwd=self.root,
             env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,8 @@ import pytest
 
 from neurofm.files import sha256_of
 from tests.integration.ci.conftest import SUBJECTS, Built
-from tests.integration.ci.lab import BUCKET, PROJECT, Lab, Ran
+from tests.integration.ci.lab import BUCKET, OPTIONS, PROJECT, Lab, Ran
+from tests.servers.fixtures import missing_part
 from tests.servers.gitlab_notes import GitlabNotes
 from tests.servers.seaweed import SeaweedServer
 from tests.servers.stall import Stall
@@ -56,6 +58,16 @@ def check_schema(*paths: Path) -> None:
 
 def test_the_pipeline_is_what_gitlabs_schema_allows() -> None:
     check_schema(PROJECT / ".gitlab-ci.yml", PROJECT / "ci" / "jobs.yml")
+
+
+def test_a_schedule_asks_the_archives_and_opens_a_merge_request(lab: Lab) -> None:
+    # A bare repository takes no options with which GitLab opens merge requests.
+    schedule = {"CI_PIPELINE_SOURCE": "schedule", "NEUROFM_TASK": "manifests", "NEUROFM_PUSH_OPTIONS": ""}
+    ran = lab.pipeline(**schedule)
+    assert (ran.passed, ran.failed) == (("refresh-manifests",), ()), ran.text
+    lab.git("fetch", "--quiet", "origin")
+    assert lab.git("diff", "--name-only", "HEAD", "origin/neurofm/refresh-manifests") == "dvc.lock"
+    assert "manifest@tiny-bids-eeg" in lab.git("show", "origin/neurofm/refresh-manifests:dvc.lock")
 
 
 def test_with_everything_out_of_date_every_job_runs_and_passes(built: Built) -> None:
@@ -251,3 +263,43 @@ def test_the_merge_request_shows_what_changed_in_numbers(changed: Changed) -> No
     assert "workspace" in plots
     assert (folder / "report.html").is_file()
     assert not any("tiny-bids-eeg" in line for line in (folder / "changes.md").read_text().splitlines())
+
+
+def test_the_page_says_how_this_was_run(lab: Lab) -> None:
+    page = (PROJECT / "docs" / "ci.md").read_text()
+    listing, run = re.findall(r"^    gitlab-ci-local (--.+)$", page, re.MULTILINE)
+    assert run == shlex.join(OPTIONS)
+    package = json.loads((PROJECT / "tests" / "clients" / "gitlab-ci-local" / "package.json").read_text())
+    assert f"{package['dependencies']['gitlab-ci-local']} (npm)" in page
+    done = lab.run(str(lab.program), *shlex.split(listing))
+    assert done.returncode == 0, done.stderr
+    assert {"lint", "test", "plan"} <= {line.split()[0] for line in done.stdout.splitlines()[1:] if line}
+
+
+CONTAINERFILE = """\
+ARG BASE
+FROM ${BASE}
+COPY LICENSE /licence
+"""
+
+
+def test_the_image_is_built_pushed_and_recorded_by_digest(lab: Lab, tmp_path: Path) -> None:
+    if shutil.which("buildah") is None:
+        missing_part("no buildah on this machine; to run this test: apt-get install buildah runc")
+    (tmp_path / "Containerfile").write_text(CONTAINERFILE)
+    (tmp_path / "storage.conf").write_text(
+        f'[storage]\ndriver = "vfs"\nrunroot = "{tmp_path}/run"\ngraphroot = "{tmp_path}/graph"\n'
+    )
+    settings = {
+        "NEUROFM_IMAGE_TARGET": f"dir:{tmp_path}/pushed",
+        "NEUROFM_CONTAINERFILE": str(tmp_path / "Containerfile"),
+        "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"),
+    }
+    unpinned = lab.pipeline("containers", **settings, NEUROFM_BASE_IMAGE="docker.io/library/debian:bookworm")
+    assert unpinned.failed == ("containers",)
+    assert "is not pinned by digest. Mend:" in unpinned.text
+    ran = lab.pipeline("containers", **settings, NEUROFM_BASE_IMAGE="scratch")
+    assert ran.passed == ("containers",), ran.text
+    manifest = (tmp_path / "pushed" / "manifest.json").read_bytes()
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    assert lab.artefact("containers", "image.env").read_text() == f"NEUROFM_IMAGE=dir@{digest}\n"
