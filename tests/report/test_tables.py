@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +13,9 @@ from neurofm.files import write_json
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal, Target
 from neurofm.report.archives import ARCHIVES, archive_name
 from neurofm.report.excerpts import choose_excerpt
+from neurofm.report.flow import trace
 from neurofm.report.inputs import read_inputs
-from neurofm.report.tables import left_out, origins, quality_tables, totals
+from neurofm.report.tables import Origin, left_out, origins, quality_tables, totals
 from neurofm.shards import Provenance, write_shard
 from tests.report.conftest import PROJECT, read_json
 
@@ -51,12 +53,20 @@ def test_long_tables_say_how_much_they_hide(project: Path, entries: list[Catalog
 
 
 def test_origins_carry_digests_and_terms(finished: Path, entries: list[CatalogEntry]) -> None:
-    inputs = read_inputs(root=finished, datasets=entries)
-    spikes, fmri = (origin for origin in origins(inputs, excerpts={}, most=3) if origin.dataset in _CHECKED)
+    spikes, fmri = (origin for origin in _origins(finished, entries) if origin.dataset in _CHECKED)
     digest = "sha256:a329216d2108dac0fff3fd3326c99f52f1bec6c354c2cdb330978e558caeb1f2"
     assert spikes.files == (("A2929-200711.nwb", digest),)
     assert (len(fmri.files), fmri.hidden_files) == (3, 4)
     assert not fmri.redistribute
+    manifest = (finished / "data" / "manifests" / "hcp-rest.json").read_bytes()
+    assert fmri.manifest == hashlib.md5(manifest, usedforsecurity=False).hexdigest()
+    assert len(fmri.shards) == 64
+
+
+def _origins(root: Path, entries: list[CatalogEntry]) -> list[Origin]:
+    inputs = read_inputs(root=root, datasets=entries)
+    traced = [trace(entry, inputs, root=root) for entry in inputs.entries]
+    return origins(inputs, traced, excerpts={}, most=3)
 
 
 _CHECKED = ("a2929-hd", "hcp-rest")
@@ -80,8 +90,7 @@ def test_a_digest_that_nobody_published_is_said_in_words(project: Path, entries:
     content = read_json(path)
     content["files"][0]["digest"] = "first-use"
     write_json(path, content)
-    inputs = read_inputs(root=project, datasets=entries)
-    (origin,) = (origin for origin in origins(inputs, excerpts={}, most=3) if origin.dataset == "a2929-hd")
+    (origin,) = (origin for origin in _origins(project, entries) if origin.dataset == "a2929-hd")
     ((_, digest),) = origin.files
     assert digest == "none published; taken at first use, in data/receipts/a2929-hd.jsonl"
 

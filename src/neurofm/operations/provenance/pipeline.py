@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from neurofm.catalog import read_yaml
 from neurofm.errors import UserError
+from neurofm.operations.provenance.subject import printable
 
 PARAMS = "params.yaml"
 _CODE = ("src/", "stages/")
@@ -191,7 +192,8 @@ class Pipeline:
             return State.CHANGED
         except OSError as error:
             raise UserError(
-                f"{artefact.path}: not readable ({error.strerror}: {error.filename}).", mend="see to its permissions"
+                f"{artefact.path}: not readable ({error.strerror}: {printable(str(error.filename))}).",
+                mend="see to its permissions",
             ) from None
         if f"{now.name}:{now.value}" == artefact.digest:
             return State.AS_LOCKED
