@@ -128,8 +128,6 @@ def test_a_second_clone_follows_the_page_word_for_word(certified: Checkout, tmp_
     assert ours.statement == theirs.statement
     assert ours.sha256 != theirs.sha256, "when, where and at what cost differ"
     assert ours.run.pulled_outputs > theirs.run.pulled_outputs == 0
-    assert clone.repro() == []
-
     done = clone.run(*shlex.split(check))
     assert done.returncode == 0
     assert "certificate.json: certified, issued 20" in done.stdout
