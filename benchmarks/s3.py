@@ -38,7 +38,7 @@ RESULT = Path(__file__).with_name("s3.json")
 PROJECT = Path(__file__).resolve().parents[1]
 BUCKET = "bench"
 SHARDS, SHARD_BYTES = 2000, 100_000
-ROUNDS = 2
+ROUNDS = 3
 BINARIES = Path(sys.executable).parent
 Row = dict[str, Any]
 
