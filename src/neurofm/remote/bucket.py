@@ -70,7 +70,7 @@ class Bucket:
 
     async def put(self, key: str, body: bytes, *, md5: str) -> None:
         """Store an object; the server refuses it if what comes is not what `md5` (in hexadecimal) says."""
-        checked = {"Content-MD5": base64.b64encode(bytes.fromhex(md5)).decode()}
+        checked = {"content-md5": base64.b64encode(bytes.fromhex(md5)).decode()}
         await self._ask("PUT", self.place.url(key), body=body, headers=checked)
 
     async def delete(self, key: str) -> None:
@@ -99,7 +99,7 @@ class Bucket:
         token = ""
         for _ in range(pages):
             query = f"list-type=2&max-keys={_PAGE}&prefix={quote(self.place.prefix, safe='')}"
-            query += f"&continuation-token={quote(token, safe='')}" if token else ""
+            query = (f"continuation-token={quote(token, safe='')}&" if token else "") + query
             content, _ = await self._ask("GET", f"{self.place.base}?{query}")
             tree = _xml(content)
             for item in tree.iterfind("{*}Contents"):

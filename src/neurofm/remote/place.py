@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 from neurofm.remote.complaints import complaint
 from neurofm.remote.project import RemoteSettings
+from neurofm.remote.signature import signed_headers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +36,16 @@ class Place:
     def headers(
         self, method: str, url: str, *, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> dict[str, str]:
-        """Return the headers that authorise one request (AWS Signature Version 4, by botocore).
-
-        Credentials that expire are renewed by botocore where it can.
-        """
-        from botocore.auth import S3SigV4Auth  # noqa: PLC0415
-        from botocore.awsrequest import AWSRequest  # noqa: PLC0415
-
-        request = AWSRequest(method=method, url=url, data=body, headers=headers or {})
-        S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", self.region).add_auth(request)
-        return dict(request.headers.items())
+        """Return the headers that authorise one request; botocore renews credentials that expire where it can."""
+        return signed_headers(
+            method,
+            url,
+            body=body,
+            headers=headers or {},
+            region=self.region,
+            key=self._credentials.get_frozen_credentials(),
+            now=datetime.now(UTC),
+        )
 
 
 def find_place(settings: RemoteSettings) -> Place:

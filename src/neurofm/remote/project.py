@@ -123,23 +123,31 @@ class DvcProject:
     def checkout(self, targets: list[str], *, force: bool) -> None:
         """Put what is in the cache into the workspace; DVC leaves alone what is right already.
 
+        Parameters
+        ----------
+        targets
+            Stages; none for all. DVC reads dvc.lock once more for each.
+        force
+            Replace files that were changed here.
+
         Raises
         ------
         UserError
             If a file was changed here, or is not in the cache.
         """
         with _told("put the files into their places"):
-            self._repo.checkout(targets=targets, force=force)
+            # Stages that never ran have no files anywhere; without targets DVC would complain of them.
+            self._repo.checkout(targets=targets or None, force=force, allow_missing=not targets)
 
     def push_by_dvc(self, targets: list[str]) -> int:
         """Push as plain ``dvc push`` does; returns how many files were sent."""
         with _told("push"):
-            return int(self._repo.push(targets=targets))
+            return int(self._repo.push(targets=targets or None))
 
     def fetch_by_dvc(self, targets: list[str]) -> int:
         """Fetch as plain ``dvc fetch`` does; returns how many files came."""
         with _told("fetch"):
-            return int(self._repo.fetch(targets=targets))
+            return int(self._repo.fetch(targets=targets or None))
 
     def put_by_dvc(self, path: Path, key: str) -> None:
         """Send one large file in parts, by the file system that DVC itself uses."""

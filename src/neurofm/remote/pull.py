@@ -74,8 +74,7 @@ def pull(
         settings = project.remote()
         settings.address.require_plugin()
         artefacts = project.artefacts(stage=stage, dataset=dataset)
-        # Stages that never ran have nothing to be put anywhere; DVC would complain of them.
-        targets = sorted({item.stage for item in artefacts})
+        targets = sorted({item.stage for item in artefacts}) if stage or dataset else []
         if settings.address.scheme != "s3" or not settings.plain:
             summary = PullSummary(came=project.fetch_by_dvc(targets), bytes=0, here=0)
         else:

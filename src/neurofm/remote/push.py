@@ -75,7 +75,7 @@ def push(
             problem, _, mend = problems[0].partition(" Mend: ")
             raise UserError(f"nothing was pushed: {problem}", mend=mend)
         if settings.address.scheme != "s3" or not settings.plain:
-            sent = project.push_by_dvc(sorted({item.stage for item in artefacts}))
+            sent = project.push_by_dvc(sorted({item.stage for item in artefacts}) if stage or dataset else [])
             return PushSummary(sent=sent, bytes=0, there=0)
         contents = contents_of(project, artefacts)
         place = find_place(settings)

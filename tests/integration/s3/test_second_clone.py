@@ -127,6 +127,7 @@ def test_a_folder_of_ones_own_stays_where_it_is(pushed: Clone, tmp_path: Path, s
     other.do("neurofm", "pull", "--stage", "preprocess")
     assert {path.parent.name for path in (other.root / "data" / "shards").rglob("*.zip")} == {KEPT, "rest"}
     other.do("neurofm", "pull")
+    series.rename(series.with_name("on another machine"))
     refused = other.run("dvc", "repro", "split")
     assert refused.returncode != 0
     assert "labdata" in refused.stderr
