@@ -27,11 +27,13 @@ __all__ = ["s3_fixture"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 STATE = "lab-state"
+STEPS = 240
 MOUNT = (
     *("--vfs-cache-mode", "full"),
     *("--dir-cache-time", "10s"),
     *("--vfs-cache-poll-interval", "10s"),
     "--vfs-fast-fingerprint",
+    *("--vfs-write-back", "1s"),
 )
 """As sky/data/mounting_utils.py (0.14.1) has it for MOUNT_CACHED."""
 
@@ -62,7 +64,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, sample_raw: Any, s3: SeaweedS
     project.set(["streamed"], {})
     project.set(["datasets"], {"gw-rest": read_yaml(root / "params.yaml")["datasets"]["gw-rest"]})
     project.set(["split", "folds"], 1)
-    for key, value in (("steps", 600), ("validate_every_steps", 20), ("validation_windows", 2), ("patience", 1000)):
+    for key, value in (
+        ("steps", STEPS),
+        ("validate_every_steps", 60),
+        ("batch_windows", 48),
+        ("validation_windows", 2),
+        ("patience", 1000),
+    ):
         project.set(["pretrain", key], value)
     project.set(["pretrain", "core", "smoothing_samples"], [0.0, 2.0])
     sample_raw("gw-rest")
@@ -132,13 +140,17 @@ def train(folder: Path, state: Path, s3: SeaweedServer, log: Path, **settings: s
 
 def states(s3: SeaweedServer) -> list[int]:
     """Return the steps of all training states that ever reached the bucket, in their order."""
-    versions = s3._client.list_object_versions(Bucket=STATE, Prefix="runs/").get("Versions", [])
     steps = []
-    for version in sorted(versions, key=lambda one: one["LastModified"]):
-        if version["Key"].endswith("/last.pt"):
-            answer = s3._client.get_object(Bucket=STATE, Key=version["Key"], VersionId=version["VersionId"])
-            steps.append(torch.load(io.BytesIO(answer["Body"].read()), weights_only=True)["step"])
+    for version in _stored(s3):
+        answer = s3._client.get_object(Bucket=STATE, Key=version["Key"], VersionId=version["VersionId"])
+        steps.append(torch.load(io.BytesIO(answer["Body"].read()), weights_only=True)["step"])
     return steps
+
+
+def _stored(s3: SeaweedServer) -> list[dict[str, Any]]:
+    versions = s3._client.list_object_versions(Bucket=STATE, Prefix="runs/").get("Versions", [])
+    found = [version for version in versions if version["Key"].endswith("/last.pt")]
+    return sorted(found, key=lambda version: version["LastModified"])
 
 
 def test_a_machine_that_is_taken_away_costs_what_came_after_its_last_validation(
@@ -147,14 +159,14 @@ def test_a_machine_that_is_taken_away_costs_what_came_after_its_last_validation(
     with machine(tmp_path / "first", home, s3) as (folder, state):
         running = train(folder, state, s3, tmp_path / "first.log")
         until = time.monotonic() + 400
-        while not states(s3):
+        while not _stored(s3):
             assert running.poll() is None, (tmp_path / "first.log").read_text()[-3000:]
             assert time.monotonic() < until, (tmp_path / "first.log").read_text()[-3000:]
             time.sleep(0.5)
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     before = states(s3)
-    assert 0 < before[-1] < 600
+    assert 0 < before[-1] < STEPS
 
     with machine(tmp_path / "second", home, s3) as (folder, state):
         spent = next(state.glob("spent-*"))
@@ -174,7 +186,7 @@ def test_a_machine_that_is_taken_away_costs_what_came_after_its_last_validation(
     assert "data/raw" not in log  # Raw files were not pulled.
     steps = states(s3)
     assert steps == sorted(set(steps))  # None was made twice: the second machine went on from the first's last.
-    assert steps[-1] == 600
+    assert steps[-1] == STEPS
 
     # At home, by the page.
     page = (PROJECT / "docs" / "cloud.md").read_text()
