@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro bench-fetch bench-units soak
+.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 soak
 
 env: .venv/.ready
 
@@ -42,6 +42,27 @@ bench-fetch: env
 # Ten thousand units that do nothing, and 300 beside 300 stages of DVC; writes benchmarks/units.json.
 bench-units: env
 	$(BIN)/python -m benchmarks.units
+
+# Pushing and pulling beside dvc and s5cmd, on a real S3 server on loopback; writes benchmarks/s3.json.
+bench-s3: env
+	$(BIN)/python -m benchmarks.s3
+
+# A local S3 server (SeaweedFS, in .neurofm/s3/) to try the remote on one machine; prints what to type next.
+s3-up: env
+	@$(BIN)/python -m tests.servers.s3_up
+
+s3-down: env
+	@$(BIN)/python -m tests.servers.s3_up down
+
+# The image in which `neurofm run STAGE --container` runs, and its bill of materials.
+image: env
+	$(BIN)/neurofm container build
+
+image-cuda: env
+	$(BIN)/neurofm container build neurofm-cuda
+
+sbom: env
+	$(BIN)/neurofm container sbom
 
 # 200 times `kill -9` in the middle of a fetch; writes benchmarks/soak.json.
 soak: env
