@@ -115,8 +115,19 @@ def test_the_commands_of_the_readme_run(built: Project) -> None:
     )
     by_ci = {"make repro", "make test"}
     by_this_module = {command for command in shown if command.startswith("neurofm dataset add")} | {"dvc repro"}
-    by_the_tests_of_slurm = {"neurofm run preprocess --dataset gw-rest --executor slurm"}
-    rest = shown - by_ci - by_this_module - by_the_tests_of_slurm
+    by_tests_of_their_pages = {
+        "neurofm run preprocess --dataset gw-rest --executor slurm",
+        "neurofm run preprocess --dataset gw-rest --container",
+        "neurofm remote use s3://our-lab/neurofm",
+        "neurofm push",
+        "neurofm pull",
+        "neurofm certify",
+        "neurofm explain metrics/summary.json#gw-rest.masked_reconstruction.R2.neurofm",
+        "neurofm crate export",
+        "neurofm doctor",
+    }
+    assert by_tests_of_their_pages <= shown
+    rest = shown - by_ci - by_this_module - by_tests_of_their_pages
     assert rest == {
         "neurofm catalog list",
         "neurofm catalog show hbn-r1",
