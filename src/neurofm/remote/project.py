@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class RemoteSettings:
     """Whether plain `dvc pull` checks the digest of what comes."""
     plain: bool = True
     """Nothing is set that only DVC itself knows how to do."""
+    others: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What else is set, for DVC; keys may be among it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,10 @@ class Artefact:
     def is_folder(self) -> bool:
         """Whether `oid` is a list of files."""
         return self.oid.endswith(".dir")
+
+
+class NoRemote(UserError):
+    """Nothing is amiss, and nobody else gets the data."""
 
 
 class DvcProject:
@@ -253,7 +259,7 @@ def file_system(settings: RemoteSettings) -> tuple[Any, str]:
     from dvc.fs import get_cloud_fs  # type: ignore[import-untyped]  # noqa: PLC0415
 
     facts = {"endpointurl": settings.endpoint, "region": settings.region, "profile": settings.profile}
-    conf = {key: value for key, value in facts.items() if value}
+    conf = {**settings.others, **{key: value for key, value in facts.items() if value}}
     kind, config, path = get_cloud_fs({}, url=settings.address.url, **conf)
     return kind(**config), path
 
@@ -270,8 +276,13 @@ def _config(root: Path) -> Any:
 
 def _settings(config: Mapping[str, Any]) -> RemoteSettings:
     name = config["core"].get("remote", "")
-    if not name or name not in config["remote"]:
-        raise UserError("no remote is configured.", mend="neurofm remote use s3://BUCKET/neurofm (docs/remote.md)")
+    if not name:
+        raise NoRemote("no remote is configured.", mend="neurofm remote use s3://BUCKET/neurofm")
+    if name not in config["remote"]:
+        raise UserError(
+            f"the default remote is {name!r}, and there is no such remote.",
+            mend="neurofm remote use s3://BUCKET/neurofm",
+        )
     facts = config["remote"][name]
     set_ = {key for key, value in facts.items() if value not in (None, False, "")}
     return RemoteSettings(
@@ -283,6 +294,7 @@ def _settings(config: Mapping[str, Any]) -> RemoteSettings:
         jobs=int(facts.get("jobs") or 0),
         verify=bool(facts.get("verify")),
         plain=set_ <= _PLAIN | {"use_ssl"},
+        others={key: facts[key] for key in set_ - _PLAIN},
     )
 
 

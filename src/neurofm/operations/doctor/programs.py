@@ -6,45 +6,35 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+from neurofm.containers import find_engine
+from neurofm.errors import UserError
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
 from neurofm.operations.doctor.place import PATIENCE_S, Place, ask
+from neurofm.operations.images import container_problems
 from neurofm.operations.preflight import executor_problems
 from neurofm.params import Params
 from neurofm.units import ExecutorName
 from neurofm.units.slurm_queue import require_slurm
 
-_ENGINES = {
-    "docker": ("docker", "version", "--format", "{{.Server.Version}}"),
-    "podman": ("podman", "info", "--format", "{{.Version.Version}}"),
-    "apptainer": ("apptainer", "--version"),
-}
-"""What makes an engine do something, and not only its client."""
 
-
-def engine(_: Place) -> Iterator[Finding]:
-    """Ask each container engine whether it works."""
-    working, silent = [], []
-    for name, command in _ENGINES.items():
-        said = ask(command)
-        if said is None:
-            continue
-        if said.code == 0:
-            working.append(f"{name} {said.out.strip().removeprefix('apptainer version ')}".rstrip())
-        else:
-            silent.append(f"{name}: {(said.complaint or said.out.strip())[:160]}")
-    if working:
-        yield ok(", ".join(working))
-    elif silent:
-        yield note(
-            f"no container engine works: {'; '.join(silent)}",
-            mend="sudo systemctl start docker && sudo usermod -aG docker $USER"
-            if silent[0].startswith("docker")
-            else "sudo apt-get install podman runc uidmap",
-        )
-    else:
-        yield note(
-            "no docker, podman or apptainer: stages run here, and not in containers", mend="sudo apt-get install podman"
-        )
+def engine(place: Place) -> Iterator[Finding]:
+    """Look for a container engine that answers; and for the image, if stages are to run in one."""
+    wanted = place.site.container
+    try:
+        found = find_engine(place.site.engine)
+    except UserError as error:
+        what = error.problem.rstrip(".")
+        yield problem(what, mend=error.mend) if wanted else note(f"{what}: stages run without one", mend=error.mend)
+        return
+    if not wanted:
+        yield ok(f"{found.name} answers ({found.program})")
+        return
+    amiss = container_problems(place.site, root=place.root)
+    for line in amiss:
+        what, _, mend = line.partition(" Mend: ")
+        yield problem(what, mend=mend)
+    if not amiss:
+        yield ok(f"{found.name} answers, and has the image {place.site.image!r}")
 
 
 def slurm(place: Place) -> Iterator[Finding]:

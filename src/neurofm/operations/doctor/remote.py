@@ -1,58 +1,52 @@
-"""DVC's default remote: whether it answers, lets us in, and may be read and written; and the clock it goes by.
-
-A thin check through DVC's own filesystem object, so that what is tried is what `dvc push` and `dvc pull` use.
-"""
+"""DVC's default remote: whether it can be used; and whether this machine's clock goes by its."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-import botocore.exceptions
 import botocore.session
 import httpx2
-from dvc_objects.fs.errors import RemoteMissingDepsError
 
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
 from neurofm.operations.doctor.place import PATIENCE_S, Place, ask
 from neurofm.operations.dvc import ConfigError
+from neurofm.operations.remote import push_problems, remote_line
+from neurofm.remote.probe import probe_remote
+from neurofm.remote.project import NoRemote, read_settings
 
-_HOW = "dvc remote add --default storage s3://BUCKET/FOLDER"
-_PROBE = ".neurofm-doctor"
-"""An object that is written, read and removed again."""
-_CONTENT = b"neurofm doctor was here\n"
 _SKEW_S = 900.0
 """S3 refuses requests whose clock is further off."""
 _NOTED_SKEW_S = 60.0
-_FIND_CREDENTIALS = {
-    "s3": "export AWS_PROFILE=NAME (after `aws configure --profile NAME`), or AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY",
-    "gs": "gcloud auth application-default login",
-    "azure": "az login, or export AZURE_STORAGE_CONNECTION_STRING",
-}
 
 
 def remote(place: Place) -> Iterator[Finding]:
-    """Try the default remote: its plugin, its credentials, whether it answers, may be read, and may be written."""
-    with place.dvc() as repo:
-        name, config = _default(repo)
-        if not name:
-            others = ", ".join(sorted(repo.config["remote"]))
-            yield note(
-                f"no default remote ({f'there are {others}' if others else 'none at all'}): nobody else gets the data",
-                mend=f"dvc remote default {others.split(', ')[0]}" if others else _HOW,
-            )
-            return
-        if config is None:
-            yield problem(f"core.remote is {name!r}, and there is no such remote", mend=_HOW)
-            return
-        yield from _try(repo, name, config)
+    """Try the default remote as `neurofm remote use` does: an object is written, read back and removed."""
+    try:
+        with place.dvc():  # Where DVC cannot work, that is said in one way.
+            settings = read_settings(place.root)
+    except NoRemote as error:
+        yield note(f"{error.problem.rstrip('.')}: nobody else gets the data", mend=error.mend)
+        return
+    access = probe_remote(settings)
+    said = remote_line(place.root)
+    if access.write:
+        yield ok(f"{said}: may read and write")
+    else:
+        yield note(f"{said}: this key pulls, and does not push", mend="to push, use a key that may write")
+    if settings.address.scheme in {"s3", "gs", "azure"} and not settings.verify:
+        yield note(
+            f"{said}: plain `dvc pull` believes whatever comes",
+            mend=f"dvc remote modify {settings.name} verify true",
+        )
+    for line in push_problems(place.root):
+        what, _, mend = line.partition(" Mend: ")
+        yield problem(what, mend=mend)
 
 
 def clock(place: Place) -> Iterator[Finding]:
@@ -130,118 +124,6 @@ def endpoint(config: Mapping[str, Any]) -> str:
         return str(config.get("endpointurl") or "https://storage.googleapis.com")
     account = config.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT")
     return f"https://{account}.blob.core.windows.net" if scheme == "azure" and account else ""
-
-
-def credentials_found(config: Mapping[str, Any]) -> str | None:
-    """Say where credentials for a remote come from, never what they are.
-
-    Returns
-    -------
-    str or None
-        The provider; empty where none is needed or nobody can tell before; None where there is none.
-    """
-    scheme = urlsplit(str(config.get("url", ""))).scheme
-    if scheme == "s3":
-        if config.get("allow_anonymous_login"):
-            return ""
-        if config.get("access_key_id"):
-            return ".dvc/config.local"
-        session = botocore.session.Session(profile=config.get("profile"))
-        if config.get("credentialpath"):
-            session.set_config_variable("credentials_file", config["credentialpath"])
-        found = session.get_credentials()
-        return str(found.method) if found else None
-    if scheme == "gs":
-        named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or config.get("credentialpath")
-        usual = Path("~/.config/gcloud/application_default_credentials.json").expanduser()
-        return "GOOGLE_APPLICATION_CREDENTIALS" if named else "gcloud" if usual.is_file() else None
-    return ""
-
-
-def without_password(url: str) -> str:
-    """Return an address without the user and password that may stand in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _try(repo: Any, name: str, config: dict[str, Any]) -> Iterator[Finding]:
-    """Go as `dvc push` would: plugin, credentials, server, list, write."""
-    url = without_password(str(config["url"]))
-    scheme = urlsplit(url).scheme or "local"
-    if scheme == "s3":
-        # For this process only: else a dead server is asked for minutes.
-        config.update({"connect_timeout": PATIENCE_S, "read_timeout": PATIENCE_S})
-    try:
-        found = repo.cloud.get_remote(name)
-    except (ImportError, RemoteMissingDepsError):
-        yield problem(f"{name} ({url}): DVC's plugin is not here", mend=f"uv pip install dvc-{scheme}")
-        return
-    except ConfigError as error:
-        yield problem(f"{name} ({url}): {' '.join(str(error).split())}", mend=f"dvc remote modify {name} url URL")
-        return
-    try:
-        provider = credentials_found(config)
-    except botocore.exceptions.BotoCoreError as error:
-        yield problem(f"{name} ({url}): {error}", mend=_FIND_CREDENTIALS[scheme])
-        return
-    if provider is None:
-        yield problem(f"{name} ({url}): no credentials found", mend=_FIND_CREDENTIALS[scheme])
-        return
-    if server := endpoint(config):
-        try:
-            _head(server)
-        except httpx2.HTTPError as error:
-            yield problem(
-                f"{name} ({url}): {without_password(server)} does not answer ({' '.join(str(error).split())})",
-                mend=f"start it, or name another: dvc remote modify {name} "
-                f"{'endpointurl' if scheme in {'s3', 'gs'} else 'url'} URL",
-            )
-            return
-    said = f"{name} ({url})" + (f", credentials of {provider}" if provider else "")
-    if scheme in {"http", "https"}:
-        yield ok(f"{said}: answers")
-        return
-    yield from _probe(found, said=said, mend=_FIND_CREDENTIALS.get(scheme, "ask whoever owns it for access"))
-
-
-def _probe(found: Any, *, said: str, mend: str) -> Iterator[Finding]:
-    """List the remote, then write an object, read it and remove it."""
-    fs, path = found.fs.fs, str(found.path)
-    target = f"{path.rstrip('/')}/{_PROBE}"
-    refusal = _complaint(lambda: fs.ls(path))
-    is_missing = isinstance(refusal, FileNotFoundError)  # Nothing was pushed yet, or there is no such bucket.
-    if refusal and not is_missing:
-        yield problem(f"{said}: may not be read ({_line(refusal)})", mend=mend)
-        return
-
-    def write() -> None:
-        found.fs.makedirs(path, exist_ok=True)
-        fs.pipe_file(target, _CONTENT)
-        if fs.cat_file(target) != _CONTENT:
-            raise OSError("what was written reads otherwise")
-        fs.rm_file(target)
-
-    complaint = _complaint(write)
-    if complaint is None:
-        yield ok(f"{said}: reads and writes{', and is empty' if is_missing else ''}")
-    elif is_missing:
-        yield problem(f"{said}: is not there, and cannot be made ({_line(complaint)})", mend=mend)
-    elif isinstance(complaint, PermissionError):
-        yield note(f"{said}: reads, and may not be written ({_line(complaint)}): pull only", mend=mend)
-    else:
-        yield problem(f"{said}: reads, and does not take anything ({_line(complaint)})", mend="make room there")
-
-
-def _complaint(action: Callable[[], object]) -> Exception | None:
-    try:
-        action()
-    except (OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        return error
-    return None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _head(url: str) -> httpx2.Response:
