@@ -192,8 +192,13 @@ def test_a_damaged_shard_alone_is_rebuilt_to_the_same_bytes(built: Project, dama
 def test_a_new_file_in_the_folder_is_noticed(built: Project, shared_data: Path) -> None:
     source = shared_data / "fmri" / "ds000228_pixar_rois"
     before = built.shards()
-    shutil.copy(aal_series(source)[SUBJECTS], built.root.parent / "labdata" / "rest")
-    ran = built.repro("split")
+    # Copies of the project read the lab's folder where it lies, so other modules must find it as it was.
+    labdata = Path(read_yaml(built.root / "params.yaml")["local"]["rest"]["path"])
+    added = Path(shutil.copy(aal_series(source)[SUBJECTS], labdata))
+    try:
+        ran = built.repro("split")
+    finally:
+        added.unlink()
     assert ran == ["manifest_local@rest", "preprocess_local@rest", "split"]
     after = built.shards()
     assert len(after) == len(before) + 1

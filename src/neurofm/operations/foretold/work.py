@@ -149,4 +149,7 @@ def _of_all_datasets(params: Params, forecasts: Sequence[Forecast], *, site: Sit
     yield Work(
         stage="evaluate", amount=float(folds * recordings), held_bytes=shards, files=5, written=3_000_000 * COPIES
     )
+    modalities = {load_entry(item.dataset, root=root).modality for item in forecasts}
+    # A slice holds few recordings, however many there are.
+    yield Work(stage="slice", amount=float(len(modalities)), files=1, written=20_000)
     yield Work(stage="report", amount=float(recordings), held_bytes=shards, files=3, written=4_000_000 * COPIES)
