@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from neurofm.errors import UserError
-from neurofm.operations.crate import CratePlan, export_crate, plan_crate
+from neurofm.operations.crate import CratePlan, _author, export_crate, plan_crate
 from neurofm.operations.crates.contents import inputs_of, results_of
 from neurofm.operations.crates.record import RunRecord
 from neurofm.operations.provenance.commits import Commit
-from neurofm.operations.provenance.dataset import DatasetFacts
+from neurofm.operations.provenance.dataset import DatasetFacts, container_of
 from neurofm.operations.provenance.pipeline import Artefact, LockedStage, Pipeline, State
 from neurofm.params import load_params
+from neurofm.recording import UnitStatus
+from neurofm.units.receipt import Cost, Receipt
 
 PROJECT = Path(__file__).resolve().parents[2]
 IMAGE = "registry.example.org/lab/neurofm@sha256:" + "c" * 64
@@ -110,6 +112,30 @@ def written(run: RunRecord, root: Path, out: Path) -> dict[str, Any]:
     export_crate(plan, root=root)
     content = json.loads((out / "ro-crate-metadata.json").read_bytes())
     return {entity["@id"]: entity for entity in content["@graph"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "author"),
+    [
+        ("Jane Doe", ("Jane Doe", "")),
+        (
+            "Jane Doe https://orcid.org/0000-0002-1825-0097",
+            ("Jane Doe", "https://orcid.org/0000-0002-1825-0097"),
+        ),
+    ],
+)
+def test_an_author_has_a_name_and_may_have_an_orcid(text: str, author: tuple[str, str]) -> None:
+    assert _author(text) == author
+
+
+def test_the_image_of_a_receipt_is_named_by_its_digest(run: RunRecord, tmp_path: Path) -> None:
+    cost = Cost(seconds=1.0, cpu_s=1.0, peak_mb=1.0, host="node", container=f"sha256:{'c' * 64}")
+    receipt = Receipt(unit="one", key="k", status=UnitStatus.SUCCEEDED, cost=cost)
+    assert container_of(receipt.model_copy(update={"cost": None})) == ""
+    facts = replace(run.datasets[0], containers=(container_of(receipt),))
+    entities = written(replace(run, datasets=(facts, *run.datasets[1:])), tmp_path, tmp_path / "crate")
+    (image,) = [one for one in entities.values() if one.get("sha256") == "c" * 64 and one["name"] == "neurofm"]
+    assert image["@type"] == "ContainerImage"
 
 
 def test_only_what_may_be_passed_on_is_carried(run: RunRecord) -> None:

@@ -20,6 +20,7 @@ from neurofm.operations.provenance.commits import History
 from neurofm.operations.provenance.pipeline import State
 from neurofm.operations.provenance.subject import printable
 from neurofm.operations.provenance.tree import explanation_tree
+from neurofm.operations.stage import COSTS, StageCost
 from neurofm.operations.tables import console
 from neurofm.params import load_params
 
@@ -240,6 +241,22 @@ def test_without_git_and_without_a_project(tmp_path: Path, clone: Path, monkeypa
     shutil.rmtree(bare / ".dvc")
     with pytest.raises(UserError, match="run neurofm in the project's folder"):
         explain("models/pretrained", root=Path(), params=load_params())
+
+
+def test_a_stage_names_the_image_that_it_last_ran_in(tell: Explain, clone: Path) -> None:
+    image = f"sha256:{'c' * 64}"
+    cost = StageCost(
+        stage="evaluate", succeeded=True, began=0.0, seconds=1.0, cpu_s=1.0, peak_mb=1.0, host="node", container=image
+    )
+    path = clone / COSTS / "evaluate.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(cost.model_dump_json())
+    try:
+        told = tell("metrics/scoreboard.json#gw-rest/masked_reconstruction/R2/neurofm")
+    finally:
+        shutil.rmtree(path.parent)
+    assert told.made_by[0].container == image
+    assert f"container of its last run on this machine  {image}" in shown(told)
 
 
 def test_long_lists_are_cut_unless_all_is_asked_for(tell: Explain) -> None:

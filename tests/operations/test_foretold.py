@@ -186,6 +186,7 @@ def test_a_forecast_is_compared_with_what_was_paid(project: Path, monkeypatch: p
         "split",
         "pretrain",
         "evaluate",
+        "slice",
         "report",
         "all",
     }

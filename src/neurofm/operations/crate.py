@@ -16,7 +16,7 @@ from neurofm.operations.provenance.commits import History
 from neurofm.params import Params
 from neurofm.progress import Progressing
 
-_AUTHOR = re.compile(r"(?P<name>[^<>\x00-\x1f]*[^<>\x00-\x1f\s])(\s+(?P<orcid>https://orcid\.org/[0-9X-]{19}))?")
+_AUTHOR = re.compile(r"(?P<name>[^<>\x00-\x1f]*?[^<>\x00-\x1f\s])(\s+(?P<orcid>https://orcid\.org/[0-9X-]{19}))?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from neurofm.operations.provenance.scores import Score
 from neurofm.operations.provenance.stages import StageFacts, stage_facts
 from neurofm.operations.provenance.standing import Standing, standing_of
 from neurofm.operations.provenance.subject import Kind, subject_of
+from neurofm.operations.stage import read_costs
 from neurofm.params import Params
 from neurofm.progress import Progressing
 
@@ -77,10 +78,11 @@ def explain(address: str, *, root: Path, params: Params) -> Explanation:
     makers = [stage for stage, _ in scope.makers]
     upstream = pipeline.upstream(*makers)
     told = [stage for stage in upstream if stage.dataset in ("", *scope.focus)]
+    costs = read_costs(root)
     with Progressing("compare with dvc.lock", total=len(makers) + len(told), unit="stages") as progress:
         facts = {}
         for stage in (*makers, *told):
-            facts[stage.name] = stage_facts(stage, pipeline=pipeline, history=history)
+            facts[stage.name] = stage_facts(stage, pipeline=pipeline, history=history, costs=costs)
             progress.advance(note=stage.name)
     involved = {stage.dataset for stage in (*makers, *upstream)} & params.all_datasets.keys()
     focus = [name for name in scope.focus if name in params.all_datasets]

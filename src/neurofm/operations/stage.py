@@ -95,6 +95,12 @@ def name_of(stage: str, dataset: str = "") -> str:
     return f"{stage}@{dataset}" if dataset else stage
 
 
+def script_name(stage: str) -> str:
+    """Return a stage of DVC's as its script knows it: ``manifest_local@rest`` is ``manifest@rest``."""
+    name, at, dataset = stage.partition("@")
+    return f"{name.removesuffix('_local').removesuffix('_streamed')}{at}{dataset}"
+
+
 def read_costs(root: Path) -> dict[str, StageCost]:
     """Return what each stage cost when it last ran here, by its name in DVC; those that are damaged are left out."""
     costs: dict[str, StageCost] = {}

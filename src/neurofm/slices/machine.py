@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import scipy.linalg  # noqa: F401  # loads its own BLAS, which is asked for below
@@ -13,11 +11,10 @@ import torch
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.settings import Settings
+from neurofm.units.processor import processor_facts
 
 _LIBRARIES = ("h5py", "mne", "nibabel", "nilearn", "numcodecs", "numpy", "pynwb", "scikit-learn", "scipy", "zarr")
 """Whose arithmetic ends up in shards, models and scores; torch says itself which build it is."""
-_CPUINFO = Path("/proc/cpuinfo")
-_IDENTITY = ("vendor_id", "cpu family", "model", "model name", "stepping")
 
 
 class Machine(Settings):
@@ -53,8 +50,7 @@ def this_machine() -> Machine:
     }
     return Machine(
         processor={
-            "machine": platform.machine(),
-            **_cpuinfo(_CPUINFO),
+            **processor_facts(),
             "numpy kernels": " ".join(_numpy_kernels()),
             "torch kernels": str(torch.backends.cpu.get_cpu_capability()),
             "blas": ", ".join(sorted(blas)),
@@ -70,17 +66,3 @@ def this_machine() -> Machine:
 def _numpy_kernels() -> list[str]:
     config = np.show_config(mode="dicts")
     return sorted(config["SIMD Extensions"]["found"]) if config else []
-
-
-def _cpuinfo(path: Path) -> dict[str, str]:
-    """Return what the first core says it is; instructions as a digest, since virtual machines hide models."""
-    if not path.is_file():
-        return {"model name": platform.processor()}
-    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
-    facts: dict[str, str] = {}
-    for line in first.splitlines():
-        name, _, value = line.partition(":")
-        facts[name.strip()] = value.strip()
-    flags = " ".join(sorted(facts.get("flags", facts.get("Features", "")).split()))
-    named = {name: facts[name] for name in _IDENTITY if name in facts}
-    return named | {"instructions": hashlib.sha256(flags.encode()).hexdigest()[:12]}

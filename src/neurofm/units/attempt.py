@@ -14,6 +14,7 @@ from collections.abc import Callable
 from neurofm.containers import image_inside
 from neurofm.files import sha256_of
 from neurofm.recording import UnitStatus, Unreadable
+from neurofm.units.processor import processor_id
 from neurofm.units.receipt import Cost, Receipt
 from neurofm.units.unit import Outcome, Payload, Superseded, Unit
 
@@ -74,6 +75,7 @@ def attempt(unit: Unit[Payload], work: Callable[[Payload], Outcome], *, log: str
         peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         host=socket.gethostname(),
         container=image_inside(),
+        processor=processor_id(),
     )
     return receipt_of(unit, status, reason, outcome, cost=cost, log=log)
 

@@ -32,6 +32,8 @@ class Cost(Settings):
     host: str
     container: str = ""
     """Digest of the image in which it ran; empty where that was none."""
+    processor: str = ""
+    """Kind of processor (`processor_id`): another one may round last bits otherwise."""
 
 
 class Receipt(Settings):

@@ -23,6 +23,7 @@ from neurofm.slices.result import SliceRecording
 from neurofm.sources import build_manifest, write_manifest
 from neurofm.stream import stream_dataset
 from neurofm.units.local import LocalExecutor
+from neurofm.units.processor import processor_id
 from tests.conftest import PROJECT
 
 DATASET = "hcp-rest"
@@ -71,8 +72,10 @@ def rebuild(streamed: Path, tmp_path: Path) -> Rebuild:
     return Rebuild(root=root, work=work, params=load_params(root), site=Site(workers=1), exact=True)
 
 
-def built(rebuild: Rebuild) -> dict[Part, Finding]:
-    (shard,) = (rebuild.root / "data" / "shards" / DATASET).iterdir()
+def built(rebuild: Rebuild, *, name: str = "", sha256: str = "") -> dict[Part, Finding]:
+    shard = rebuild.root / "data" / "shards" / DATASET / name
+    if not name:
+        (shard,) = shard.iterdir()
     one = SliceRecording(
         modality=Modality.FMRI,
         dataset=DATASET,
@@ -80,7 +83,7 @@ def built(rebuild: Rebuild) -> dict[Part, Finding]:
         seconds=300.0,
         samples=1,
         of_samples=1,
-        shard_sha256=sha256_of(shard),
+        shard_sha256=sha256 or sha256_of(shard),
         slice_sha256="",
     )
     return {finding.part: finding for finding in rebuild._dataset(DATASET, [one])}
@@ -105,6 +108,36 @@ def test_what_is_not_kept_is_fetched_again_or_said(rebuild: Rebuild, monkeypatch
     (kept,) = (rebuild.root / "data" / "shards" / DATASET).iterdir()
     stand_in = rebuild.work / "data" / "shards" / DATASET / kept.name
     assert stand_in.read_bytes() == kept.read_bytes(), "what follows is compared all the same"
+
+
+def test_only_a_shard_of_this_kind_of_processor_must_be_equal_to_the_bit(
+    rebuild: Rebuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slice may have been made on another machine of a cluster than its shards."""
+    asked: list[bool] = []
+
+    def judge(*paths: Path, exact: bool, **_: str) -> Finding:
+        asked.append(exact)
+        return Finding(part=Part.SHARD, item=str(paths[0]), status=Status.EQUAL)
+
+    monkeypatch.setattr("neurofm.operations.certify.rebuild.judge_shard", judge)
+    path = rebuild.root / "data" / "receipts" / f"{DATASET}.jsonl"
+    assert processor_id() in path.read_text()
+    built(rebuild)
+    path.write_text(path.read_text().replace(processor_id(), "0123456789ab"))
+    built(rebuild)
+    assert asked == [True, False]
+
+
+def test_with_neither_shard_nor_raw_files_it_says_so(rebuild: Rebuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(rebuild.root / ".neurofm" / "packages")
+    monkeypatch.setitem(os.environ, "NEUROFM_OFFLINE", "1")
+    (kept,) = (rebuild.root / "data" / "shards" / DATASET).iterdir()
+    digest = sha256_of(kept)
+    kept.unlink()
+    found = built(rebuild, name=kept.name, sha256=digest)[Part.SHARD]
+    assert found.status is Status.DIFFERS
+    assert found.detail == "neither it nor its raw files are here"
 
 
 def test_a_changed_setting_gives_another_shard(rebuild: Rebuild) -> None:

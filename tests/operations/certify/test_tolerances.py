@@ -17,7 +17,7 @@ from neurofm.operations.certify.scores import allowed_difference, compare_slices
 from neurofm.operations.certify.shards import compare_receipts, judge_shard
 from neurofm.preprocess import Common, preprocess_recording
 from neurofm.preprocess.eeg import ModalitySettings
-from neurofm.recording import Modality, Recording, Signal, UnitStatus
+from neurofm.recording import Events, Modality, Recording, Signal, Target, UnitStatus
 from neurofm.shards import Provenance, write_shard
 from neurofm.slices.machine import Machine
 from neurofm.slices.result import SliceRecording, SliceResult
@@ -68,9 +68,28 @@ def test_a_sample_may_move_a_little_on_another_kind_of_machine(
 
 def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_path: Path) -> None:
     kept, made = tmp_path / "kept.zarr.zip", tmp_path / "made.zarr.zip"
-    write_shard(recording, provenance=PROVENANCE, path=kept)
     valid = np.ones(len(recording.signal.values), dtype=np.bool_) if recording.signal is not None else np.ones(0)
+    n = len(recording.channels)
+    time_s = np.arange(20.0)
+    samples = np.arange(float(len(valid)))
+    target = Target(values=np.ones((len(valid), 1)), unit="cm", columns=("x",), time_s=samples)
+    events = Events(onset_s=time_s, duration_s=np.ones(20), label=("a",) * 20)
+    recording = replace(
+        recording,
+        channels=replace(recording.channels, region=("CA1",) * n, quality={"snr": np.arange(1.0, n + 1)}),
+        targets={"position": target},
+        events=events,
+    )
+    write_shard(recording, provenance=PROVENANCE, path=kept)
     for other, said in (
+        (replace(recording, channels=replace(recording.channels, region=("V1",) * n)), "in other regions"),
+        (replace(recording, channels=replace(recording.channels, space="CCF")), "in another space"),
+        (replace(recording, channels=replace(recording.channels, quality={"snr": np.ones(n)})), "channels' quality"),
+        (replace(recording, targets={"position": replace(target, unit="m")}), "targets differ"),
+        (replace(recording, targets={"position": replace(target, columns=("y",))}), "targets differ"),
+        (replace(recording, events=replace(events, duration_s=np.full(20, 99.0))), "events differ"),
+        (replace(recording, events=replace(events, onset_s=time_s + 0.001)), "events differ"),
+        (replace(recording, events=None), "events differ"),
         (replace(recording, subject="mne-sample:somebody-else"), "attribute subject differs"),
         (replace(recording, valid=np.arange(len(valid)) % 10 > 0), "of samples marked otherwise"),
     ):

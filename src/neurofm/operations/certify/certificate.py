@@ -143,11 +143,13 @@ def read_certificate(path: Path) -> Certificate:
         certificate = Certificate.model_validate_json(json.dumps(plain))
     except FileNotFoundError:
         raise UserError(f"{path} is not there.", mend=_AGAIN) from None
+    except OSError as error:
+        raise UserError(f"{path}: not readable: {error.strerror}.", mend="name the file of a certificate") from None
     except ValidationError as error:
         raise UserError.from_validation(error, where=str(path), mend=_AGAIN) from None
     except ValueError as error:
         raise UserError(f"{path}: no JSON: {error}.", mend=_AGAIN) from None
-    del plain["sha256"]
+    plain.pop("sha256", None)
     if digest_of(plain) != certificate.sha256 or digest_of(plain["statement"]) != certificate.identity:
         raise UserError(f"{path} was changed after it was written: its digest is not that of its content.", mend=_AGAIN)
     return certificate

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import neurofm
+from neurofm.errors import UserError
 from neurofm.fetch.waiting import alone
 from neurofm.files import write_atomic, write_json
 from neurofm.operations.certify.certificate import Certificate, Run, Statement
@@ -45,10 +47,11 @@ def certify(params: Params, *, site: Site, root: Path, pull: bool = True) -> Cer
     Raises
     ------
     UserError
-        If there is nothing to compare with: outputs that cannot be had, or a pipeline that never ran. Nothing is
-        written then.
+        If there is nothing to compare with (outputs that cannot be had, or a pipeline that never ran), or it would be
+        built by other code than this checkout's. Nothing is written then.
     """
     began = time.monotonic()
+    _require_own_code(root)
     outputs = Outputs.read(root)
     pulled = outputs.pull() if pull else Pulled(outputs=0, size=0)
     outputs.require()
@@ -101,7 +104,20 @@ def _rebuilt(rebuild: Rebuild, reference: SliceResult) -> list[Finding]:
         )
         return [*findings, failed]
     shards = [finding for finding in findings if finding.part is Part.SHARD]
-    return [*findings, *compare_slices(reference, made, shards=shards, exact=rebuild.exact)]
+    # Where shards came from another kind of machine than the slice, what follows them rounds otherwise too.
+    exact = rebuild.exact and not any(finding.status is Status.WITHIN for finding in shards)
+    return [*findings, *compare_slices(reference, made, shards=shards, exact=exact)]
+
+
+def _require_own_code(root: Path) -> None:
+    """Refuse to certify a checkout by the code of another: stages do not depend on every file of src/."""
+    running = Path(neurofm.__file__).resolve().parent
+    own = (root / "src" / "neurofm").resolve()
+    if running != own:
+        raise UserError(
+            f"This is the neurofm of {running}, which says nothing of the code in {own}.",
+            mend="use this checkout's environment: `make env`, then `.venv/bin/neurofm certify`",
+        )
 
 
 @contextmanager

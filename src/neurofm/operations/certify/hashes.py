@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from neurofm.operations.certify.outputs import Output, Outputs, named, run_dvc, 
 from neurofm.operations.tables import size_text
 from neurofm.progress import Progressing
 
+_OWN = ("src/", "stages/", "data/catalog", "params.yaml")
+"""Inputs that git keeps. Others are outputs, which are compared as such, or raw files."""
 _FOLDER = ".dir"
 """How DVC ends the digest of a folder; the object of that name lists the folder's files."""
 
@@ -121,27 +124,44 @@ def compare_inputs(outputs: Outputs) -> Iterator[Finding]:
     if done.returncode:
         raise UserError(f"`dvc status` failed: {said(done)}.", mend="run it by hand to see more")
     status: dict[str, list[Any]] = json.loads(done.stdout)
-    changed = {stage: found for stage in stages if (found := _changed(status.get(stage, [])))}
+    inputs = {stage: _inputs(status.get(stage, [])) for stage in stages}
+    absent = {stage: found.absent for stage, found in inputs.items() if found.absent}
+    changed = {stage: found.changed for stage, found in inputs.items() if found.changed}
+    for stage, lacking in absent.items():
+        detail = f"not here, so not compared: {named(lacking)}"
+        mend = "bring them (`dvc pull`, or the folder that they are in) and certify again"
+        yield Finding(part=Part.CODE, item=stage, status=Status.NOT_REBUILT, detail=detail, mend=mend)
     for stage, found in changed.items():
         detail = f"it last ran with other inputs: {named(found)}"
         mend = f"`dvc repro {stage}`, then commit dvc.lock"
         yield Finding(part=Part.CODE, item=stage, status=Status.DIFFERS, detail=detail, mend=mend)
-    if not changed:
+    if not changed and not absent:
         detail = "code, settings and inputs are those that dvc.lock names"
         yield Finding(part=Part.CODE, item=f"{len(stages)} stages", status=Status.EQUAL, detail=detail)
 
 
-def _changed(entries: list[Any]) -> list[str]:
-    """Name what of a stage's inputs differs."""
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What of a stage's inputs is not as it was."""
+
+    changed: list[str]
+    absent: list[str]
+    """Raw files, which need not be here."""
+
+
+def _inputs(entries: list[Any]) -> _Inputs:
     changed: list[str] = []
+    absent: list[str] = []
     for entry in entries:
         if entry == "changed command":
             changed.append("its command")
         elif isinstance(entry, dict):
             for path, how in entry.get("changed deps", {}).items():
-                # Of params.yaml DVC names the keys.
-                changed += list(how) if isinstance(how, Mapping) else [f"{path} ({how})"]
-    return changed
+                if how == "deleted" and not path.startswith(_OWN):
+                    absent.append(path)
+                else:  # Of params.yaml DVC names the keys.
+                    changed += list(how) if isinstance(how, Mapping) else [f"{path} ({how})"]
+    return _Inputs(changed=changed, absent=absent)
 
 
 def md5_of(path: Path) -> str:

@@ -125,7 +125,8 @@ def _needed(outputs: Iterable[Output]) -> list[str]:
 def _output(out: Any, *, root: Path) -> Output:
     return Output(
         path=Path(os.path.relpath(out.fs_path, root.absolute())).as_posix(),
-        stage=out.stage.addressing,
+        # Not its address, which is relative to where this process is; a `.dvc` file has no other.
+        stage=str(getattr(out.stage, "name", out.stage.addressing)),
         md5=(out.hash_info.value if out.hash_info else "") or "",
         size=out.meta.size or 0 if out.meta else 0,
         cached=bool(out.use_cache),

@@ -27,8 +27,9 @@ from neurofm.slices.result import SliceRecording, SliceResult
 from neurofm.sources import build_manifest, read_manifest, write_manifest
 from neurofm.sources.selection import used_paths
 from neurofm.stream import stream_dataset
-from neurofm.units import UnitSummary
+from neurofm.units import UnitSummary, read_receipts
 from neurofm.units.local import LocalExecutor
+from neurofm.units.processor import processor_id
 
 SLICE = Path("metrics/slice.json")
 
@@ -46,7 +47,8 @@ class Rebuild:
     params: Params
     site: Site
     exact: bool
-    """This machine is of the original's kind, so shards may not differ by a bit."""
+    """This machine is of the kind on which the original's slice was made. A shard that was made on such a one too (its
+    receipt knows) may not differ by a bit."""
 
     def run(self, reference: SliceResult) -> tuple[list[Finding], SliceResult | None]:
         """Build the slice again from catalogue entries to scores, as far as can be.
@@ -83,7 +85,16 @@ class Rebuild:
             statuses = dict(summary.statuses)
         except UserError as error:
             statuses, reasons = {}, {one.recording: str(error) for one in recordings}
-        return [finding, *(self._shard(one, statuses.get(one.recording), reasons) for one in recordings)]
+        receipts = read_receipts(self.root / "data" / "receipts" / f"{dataset}.jsonl")
+        costs = {name: receipt.cost for name, receipt in receipts.items()}
+        alike = {name for name, cost in costs.items() if cost is None or cost.processor in {"", processor_id()}}
+        return [
+            finding,
+            *(
+                self._shard(one, statuses.get(one.recording), reasons, exact=self.exact and one.recording in alike)
+                for one in recordings
+            ),
+        ]
 
     def _manifest(self, entry: CatalogEntry) -> tuple[Manifest, Finding]:
         """Make the dataset's manifest from its catalogue entry and compare it; where that fails, take the kept one."""
@@ -156,19 +167,25 @@ class Rebuild:
             if here.is_file():
                 there = package_path(entry.source, work=self.work / ".neurofm")
                 there.parent.mkdir(parents=True, exist_ok=True)
-                os.link(here, there)
+                if not there.exists():  # Datasets may share one.
+                    os.link(here, there)
                 return
             size = entry.source.size
         if not is_offline(self.site.fetch):
             sys.stderr.write(f"{entry.id}: its raw files are not kept; fetching {size_text(size)} again\n")
 
-    def _shard(self, one: SliceRecording, status: UnitStatus | None, reasons: Mapping[str, str]) -> Finding:
+    def _shard(
+        self, one: SliceRecording, status: UnitStatus | None, reasons: Mapping[str, str], *, exact: bool
+    ) -> Finding:
         """Say how one shard came out; the original stands in for one that could not be made."""
         name = f"{one.recording}.zarr.zip"
         kept = self.root / "data" / "shards" / one.dataset / name
         made = self.work / "data" / "shards" / one.dataset / name
         if status is UnitStatus.SUCCEEDED:
-            return judge_shard(kept, made, reference_sha256=one.shard_sha256, exact=self.exact, name=one.name)
+            return judge_shard(kept, made, reference_sha256=one.shard_sha256, exact=exact, name=one.name)
+        if not kept.is_file():
+            detail, mend = "neither it nor its raw files are here", f"`dvc checkout data/shards/{one.dataset}`"
+            return Finding(part=Part.SHARD, item=one.name, status=Status.DIFFERS, detail=detail, mend=mend)
         made.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(kept, made)
         reason = reasons.get(one.recording) or "the manifest does not name it any more"
@@ -192,7 +209,13 @@ class Rebuild:
         script = (self.root / "stages" / "slice.py").absolute()
         paths = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         # One thread, as in dvc.yaml: two would sum in another order.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+        # Where the whole of this runs is where the slice does too: in no other container.
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "NEUROFM_CONTAINER": "0",
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
         command = [sys.executable, str(script)]
         done = subprocess.run(command, cwd=self.work, env=environment, stdout=sys.stderr, check=False)  # noqa: S603
         return None if done.returncode else SliceResult.read(self.work / SLICE)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status
-from neurofm.recording import UnitStatus, Unreadable
+from neurofm.recording import Events, Spikes, Target, UnitStatus, Unreadable
 from neurofm.shards import Shard, read_shard
 from neurofm.units import read_receipts
 
@@ -24,6 +24,7 @@ MAX_FLIPPED = 1e-3
 """Largest share of samples whose mark `valid` differs: where a value lies at a limit, its last bit decides."""
 _MEASURED = ("quality",)
 """Attributes that are measured, and so round as the signal does."""
+_NAMES_OF_PLACES = ("region", "space", "position_unit")
 _OF_MACHINE = ("libraries", "container_digest")
 """What `pipeline` says of where it was made."""
 
@@ -117,25 +118,54 @@ def _tables(old: Shard, new: Shard) -> Iterator[str]:
         yield "other channels, or others of them usable"
     if not _near(mine.channels.position, theirs.channels.position):
         yield "channels lie elsewhere"
-    if mine.targets.keys() != theirs.targets.keys() or not all(
-        _near(target.values, theirs.targets[name].values) for name, target in mine.targets.items()
-    ):
+    if any(getattr(mine.channels, name) != getattr(theirs.channels, name) for name in _NAMES_OF_PLACES):
+        yield "channels are in other regions, or in another space"
+    if not _all_near(mine.channels.quality, theirs.channels.quality):
+        yield "other measures of channels' quality"
+    if not _same_targets(mine.targets, theirs.targets):
         yield "targets differ"
-    if (mine.spikes is None) != (theirs.spikes is None) or (
-        mine.spikes is not None
-        and theirs.spikes is not None
-        and not (
-            np.array_equal(mine.spikes.time_s, theirs.spikes.time_s)
-            and np.array_equal(mine.spikes.channel, theirs.spikes.channel)
-        )
-    ):
-        yield "spike times differ"
-    if (mine.events is None) != (theirs.events is None) or (
-        mine.events is not None
-        and theirs.events is not None
-        and not (mine.events.label == theirs.events.label and _near(mine.events.onset_s, theirs.events.onset_s))
-    ):
+    if not _same_spikes(mine.spikes, theirs.spikes):
+        yield "spikes differ"
+    if not _same_events(mine.events, theirs.events):
         yield "events differ"
+
+
+def _same_targets(mine: Mapping[str, Target], theirs: Mapping[str, Target]) -> bool:
+    return mine.keys() == theirs.keys() and all(
+        (target.unit, target.columns) == (theirs[name].unit, theirs[name].columns)
+        and _same_times(target.time_s, theirs[name].time_s)
+        and _near(target.values, theirs[name].values)
+        for name, target in mine.items()
+    )
+
+
+def _same_spikes(mine: Spikes | None, theirs: Spikes | None) -> bool:
+    if mine is None or theirs is None:
+        return mine is theirs
+    return (
+        (mine.start_s, mine.stop_s) == (theirs.start_s, theirs.stop_s)
+        and np.array_equal(mine.time_s, theirs.time_s)
+        and np.array_equal(mine.channel, theirs.channel)
+    )
+
+
+def _same_events(mine: Events | None, theirs: Events | None) -> bool:
+    if mine is None or theirs is None:
+        return mine is theirs
+    return (
+        mine.label == theirs.label
+        and _same_times(mine.onset_s, theirs.onset_s)
+        and _same_times(mine.duration_s, theirs.duration_s)
+    )
+
+
+def _same_times(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
+    """Whether times are equal, up to the last digits of one division."""
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-12, atol=1e-9, equal_nan=True))
+
+
+def _all_near(mine: Mapping[str, npt.NDArray[Any]], theirs: Mapping[str, npt.NDArray[Any]]) -> bool:
+    return mine.keys() == theirs.keys() and all(_near(column, theirs[name]) for name, column in mine.items())
 
 
 def _near(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
@@ -186,7 +216,7 @@ def judge_shard(kept: Path, made: Path, *, reference_sha256: str, exact: bool, n
     reference_sha256
         Of the original run's.
     exact
-        The machine is of the original's kind, so nothing may differ.
+        This machine is of the kind that made the shard, so nothing may differ.
     name
         ``<dataset>/<recording>``.
     """
@@ -203,7 +233,7 @@ def judge_shard(kept: Path, made: Path, *, reference_sha256: str, exact: bool, n
     except Unreadable as error:
         return Finding(part=Part.SHARD, item=name, status=Status.DIFFERS, detail=str(error), mend=mend)
     tolerable = difference.tolerable and not exact
-    where = " on a machine of the same kind, which must give the same bytes" if exact else ""
+    where = " on a machine of the same kind as made it, which must give the same bytes" if exact else ""
     return Finding(
         part=Part.SHARD,
         item=name,

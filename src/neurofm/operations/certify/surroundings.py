@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import socket
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from neurofm.containers import INSIDE
+from neurofm.errors import UserError
 from neurofm.files import sha256_of
+from neurofm.operations.provenance.commits import History
 from neurofm.settings import Settings
 from neurofm.slices.machine import Machine
 
-CONTAINER = "NEUROFM_IMAGE"
-"""Variable that is set inside a container of ours: the digest of its image."""
 _MOST_NAMED = 20
 _MARKS = {"podman": Path("/run/.containerenv"), "docker": Path("/.dockerenv")}
 """Files that container engines leave inside."""
@@ -58,14 +57,22 @@ class Host(Settings):
 
 
 def this_checkout(root: Path) -> Checkout:
-    """Describe the checkout at `root`."""
-    commit, _, committed = _git(root, "log", "-1", "--format=%H %cI").partition(" ")
-    changed = [line[3:] for line in _git(root, "status", "--porcelain").splitlines()] if commit else []
+    """Describe the checkout at `root`.
+
+    Raises
+    ------
+    UserError
+        If nothing ever ran there, or git cannot say what is committed.
+    """
+    if not (root / "dvc.lock").is_file():
+        raise UserError(f"{root.absolute()} has no dvc.lock.", mend="run it in the project's folder, after `dvc repro`")
+    history = History(root)
+    head = history.head
     lock = root / "requirements.lock"
     return Checkout(
-        commit=commit,
-        committed=committed,
-        uncommitted=tuple(changed[:_MOST_NAMED]),
+        commit=head.sha if head else "",
+        committed=head.date if head else "",
+        uncommitted=history.uncommitted()[:_MOST_NAMED] if head else (),
         dvc_lock_sha256=sha256_of(root / "dvc.lock"),
         requirements_sha256=sha256_of(lock) if lock.is_file() else "",
     )
@@ -89,17 +96,8 @@ def this_host(root: Path, *, machine: Machine) -> Host:
     )
 
 
-def _git(root: Path, *arguments: str) -> str:
-    """Return what git says, nothing where there is no git or no repository."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    done = subprocess.run([git, *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.rstrip() if done.returncode == 0 else ""
-
-
 def _container() -> str:
-    if named := os.environ.get(CONTAINER):
+    if named := os.environ.get(INSIDE):
         return named
     engines = [engine for engine, mark in _MARKS.items() if mark.exists()]
     if not engines:

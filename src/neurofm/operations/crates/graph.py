@@ -265,11 +265,11 @@ class CrateGraph:
         ]
 
     def _image(self, image: str) -> Any:
-        name, _, digest = image.partition("@sha256:")
+        name, _, digest = image.partition("sha256:")  # A receipt knows the digest alone.
         return self._add(
             f"#image/{_slug(image)}",
             "ContainerImage",
-            name=name,
+            name=name.rstrip("@") or "neurofm",
             sha256=digest,
             additionalType={"@id": f"{_TERMS}DockerImage"},
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neurofm.operations.dvc import DvcException, Repo
+from neurofm.operations.stage import script_name
 
 _INCREMENTAL = ("data/manifests", "data/raw")
 """Dependencies of preprocessing: a change in them concerns only the recordings whose files changed."""
@@ -77,7 +78,5 @@ def _run_of(changes: Any) -> Run:
 
 
 def _name(stage: Any) -> str:
-    """Return a stage's name as its script knows it: ``manifest_local@rest`` is ``manifest@rest``."""
     # Not its address, which is relative to where this process is; a `.dvc` file has no other.
-    name, at, dataset = str(getattr(stage, "name", stage.addressing)).partition("@")
-    return f"{name.removesuffix('_local').removesuffix('_streamed')}{at}{dataset}"
+    return script_name(str(getattr(stage, "name", stage.addressing)))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from neurofm.errors import UserError
+
 _FORMAT = "%H%x00%cI%x00%an%x00%s"
 
 
@@ -33,7 +35,9 @@ class History:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.prefix = (self._git("rev-parse", "--show-prefix") or "").strip()
+        prefix = self._git("rev-parse", "--show-prefix")
+        self._is_repository = prefix is not None
+        self.prefix = (prefix or "").strip()
         """Where `root` lies in the repository."""
 
     @property
@@ -50,8 +54,18 @@ class History:
         return Commit(sha=sha, date=date, author=author, subject=subject)
 
     def uncommitted(self, *paths: str) -> tuple[str, ...]:
-        """Return which files of `paths` (or of all) are not as committed, or not known to git."""
+        """Return which files of `paths` (or of all) are not as committed, or not known to git.
+
+        Raises
+        ------
+        UserError
+            If git cannot say: silence would pass for a clean checkout.
+        """
         said = self._git("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *paths)
+        if said is None and self._is_repository:
+            raise UserError(
+                f"git cannot say what of {self._root.absolute()} is committed.", mend="`git status` says why"
+            )
         found = (line[3:] for line in (said or "").split("\0") if line)
         return tuple(sorted(path.removeprefix(self.prefix) for path in found))
 

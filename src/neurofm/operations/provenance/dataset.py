@@ -139,9 +139,8 @@ def read_splits(root: Path) -> Splits | None:
 
 
 def container_of(receipt: Receipt) -> str:
-    """Return the image that a unit ran in, where its receipt says so; empty elsewhere."""
-    said = receipt.model_dump()
-    return next((str(said[name]) for name in ("container", "image", "container_digest") if said.get(name)), "")
+    """Return the digest of the image that a unit ran in; empty where that was none."""
+    return receipt.cost.container if receipt.cost else ""
 
 
 def dataset_facts(

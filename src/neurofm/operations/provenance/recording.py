@@ -98,7 +98,7 @@ def recording_facts(
         key=receipt.key if receipt else "",
         inputs=receipt.inputs if receipt else {},
         outputs=receipt.outputs if receipt else {},
-        container=(container_of(receipt) if receipt else "") or str(pipeline.get("container_digest", "")),
+        container=container_of(receipt) if receipt else "",
         cost=receipt.cost.model_dump() if receipt and receipt.cost else {},
         steps=tuple(pipeline.get("steps", ())),
         libraries=pipeline.get("libraries", {}),

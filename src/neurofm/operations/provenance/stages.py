@@ -8,6 +8,7 @@ from typing import Any
 
 from neurofm.operations.provenance.commits import Commit, History
 from neurofm.operations.provenance.pipeline import Artefact, LockedStage, Pipeline, State
+from neurofm.operations.stage import StageCost, script_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,25 @@ class StageFacts:
     """The last one that changed the code; None without git."""
     uncommitted: tuple[str, ...]
     """Files of the code that are not as committed."""
+    container: str
+    """Digest of the image that its last run on this machine was in; empty where that was none, or it never ran here."""
 
 
-def stage_facts(stage: LockedStage, *, pipeline: Pipeline, history: History) -> StageFacts:
-    """Compare a stage's files with the disk, and ask git for its code."""
+def stage_facts(
+    stage: LockedStage, *, pipeline: Pipeline, history: History, costs: Mapping[str, StageCost]
+) -> StageFacts:
+    """Compare a stage's files with the disk, and ask git for its code.
+
+    Parameters
+    ----------
+    stage
+        Which.
+    pipeline, history
+        Of the project.
+    costs
+        What each stage cost when it last ran here.
+    """
+    ran = costs.get(script_name(stage.name))
     code = [dep for dep in stage.deps if dep.is_code]
     paths = [dep.path for dep in code]
     return StageFacts(
@@ -55,6 +71,7 @@ def stage_facts(stage: LockedStage, *, pipeline: Pipeline, history: History) -> 
         outputs=tuple(artefact_facts(out, pipeline=pipeline) for out in stage.outs),
         commit=history.last_change(*paths) if paths else None,
         uncommitted=history.uncommitted(*paths) if paths else (),
+        container=ran.container if ran else "",
     )
 
 

@@ -121,6 +121,7 @@ def _stage(branch: Branches, stage: StageFacts, *, code: bool) -> None:
         _artefact(line, one)
     if stage.uncommitted:
         line.add(f"not as committed: {folded(stage.uncommitted)}", style="yellow")
+    branch.fact("container of its last run on this machine", stage.container)
     if stage.params:
         params = branch.add("settings")
         for name, value in stage.params.items():
