@@ -26,8 +26,9 @@ check: env
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_pipeline_agreement.py
 
+# Tests that share something costly run in one process (tests/conftest.py); `pytest` alone runs all of them in one.
 test: env
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
 
 # DVC runs each stage with the `python` it finds first.
 repro: env
