@@ -12,7 +12,7 @@ NAME = "neurofm-probe"
 """Always the same, so that a bucket that forbids removal holds one and not thousands."""
 _CONTENT = b"neurofm asks whether it may write here; this may be removed\n"
 _PATIENCE_S = 5.0
-"""How long an S3 server may take to connect or to answer; it is asked twice."""
+"""How long a server may take to answer one request; the file systems' own limits do not bound a write."""
 _TRIES = 3
 """Somebody else's probe may remove the object between our writing and our reading it."""
 
@@ -39,7 +39,7 @@ def probe_remote(settings: RemoteSettings) -> Access:
     where = settings.address.url
     only_errors_speak()
     try:
-        files, folder = _files(settings)
+        files, folder, limit = _files(settings)
         if not settings.address.scheme:
             files.makedirs(folder, exist_ok=True)
     except Exception as error:  # noqa: BLE001  # what the clouds' libraries raise has no common root
@@ -47,18 +47,18 @@ def probe_remote(settings: RemoteSettings) -> Access:
     path = f"{folder}/{NAME}"
     for _ in range(_TRIES):
         try:
-            files.pipe_file(path, _CONTENT)
+            files.pipe_file(path, _CONTENT, **limit)
         except Exception as error:  # noqa: BLE001
             if _is_refusal(error):
-                _require_reading(files, folder, where=where, refused=error)
+                _require_reading(files, folder, limit=limit, where=where, refused=error)
                 return Access(read=True, write=False)
             raise complaint(error, doing="write", where=where) from None
-        if _came_back(files, path, where=where):
+        if _came_back(files, path, limit=limit, where=where):
             break
     else:
         raise complaint(OSError("other bytes came back than were written"), doing="read", where=where)
     try:
-        files.rm_file(path)
+        files.rm_file(path, **limit)
     except FileNotFoundError:
         pass
     except Exception as error:  # noqa: BLE001
@@ -67,9 +67,9 @@ def probe_remote(settings: RemoteSettings) -> Access:
     return Access(read=True, write=True)
 
 
-def _came_back(files: Any, path: str, *, where: str) -> bool:
+def _came_back(files: Any, path: str, *, limit: dict[str, float], where: str) -> bool:
     try:
-        return bool(files.cat_file(path) == _CONTENT)
+        return bool(files.cat_file(path, **limit) == _CONTENT)
     except FileNotFoundError:
         return False
     except Exception as error:  # noqa: BLE001
@@ -80,24 +80,24 @@ def _is_refusal(error: BaseException) -> bool:
     return reason_of(error) == "AccessDenied" or isinstance(error, PermissionError)
 
 
-def _files(settings: RemoteSettings) -> tuple[Any, str]:
-    """Return the file system that DVC uses, and the remote's path on it; that of S3 gives up soon."""
+def _files(settings: RemoteSettings) -> tuple[Any, str, dict[str, float]]:
+    """Return the file system that DVC uses, the remote's path on it, and an option that bounds each of its requests."""
     import s3fs  # type: ignore[import-untyped]  # noqa: PLC0415  # half a second
     from dvc_s3 import S3FileSystem  # type: ignore[import-untyped]  # noqa: PLC0415
+    from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]  # noqa: PLC0415
 
     files, path = file_system(settings)
-    if not isinstance(files, S3FileSystem):
-        return files.fs, path
-    patience = {"connect_timeout": _PATIENCE_S, "read_timeout": _PATIENCE_S, "retries": {"total_max_attempts": 2}}
-    inner = s3fs.S3FileSystem(**{**files.fs_args, "config_kwargs": patience | files.fs_args.get("config_kwargs", {})})
-    inner.retries = 1
-    inner.connect()
-    return inner, path
+    inner = files.fs
+    if isinstance(files, S3FileSystem):
+        inner = s3fs.S3FileSystem(**files.fs_args)
+        inner.retries = 1
+        inner.connect()
+    return inner, path, {"timeout": _PATIENCE_S} if isinstance(inner, AsyncFileSystem) else {}
 
 
-def _require_reading(files: Any, folder: str, *, where: str, refused: BaseException) -> None:
+def _require_reading(files: Any, folder: str, *, limit: dict[str, float], where: str, refused: BaseException) -> None:
     try:
-        files.ls(folder, refresh=True)
+        files.ls(folder, refresh=True, **limit)
     except FileNotFoundError:
         return
     except Exception:  # noqa: BLE001
