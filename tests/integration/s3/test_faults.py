@@ -77,8 +77,7 @@ def kill(server: SeaweedServer) -> None:
 
 def test_the_server_is_killed_in_the_middle(project: Clone, own_server: SeaweedServer) -> None:
     project.env = key_of(own_server)
-    project.do("neurofm", "remote", "use", f"s3://{BUCKET}/here", "--endpoint", own_server.url)
-    project.commit()
+    project.use(f"s3://{BUCKET}/here", own_server.url)
 
     pushing = project.start("neurofm", "push")
     until(lambda: len(own_server.keys(BUCKET)) > 10)
@@ -112,8 +111,7 @@ def test_the_server_is_killed_in_the_middle(project: Clone, own_server: SeaweedS
 def test_the_server_is_killed_in_the_middle_of_plain_dvc(project: Clone, own_server: SeaweedServer) -> None:
     """DVC tries every file again for long; the server is back before that ends."""
     project.env = key_of(own_server)
-    project.do("neurofm", "remote", "use", f"s3://{BUCKET}/here", "--endpoint", own_server.url)
-    project.commit()
+    project.use(f"s3://{BUCKET}/here", own_server.url)
     pushing = project.start("dvc", "push")
     until(lambda: len(own_server.keys(BUCKET)) > 10)
     kill(own_server)
@@ -164,8 +162,7 @@ def test_a_read_only_key(project: Clone, tmp_path: Path) -> None:
     with server:
         server.make_bucket(BUCKET)
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", address, "--endpoint", server.url)
-        project.commit()
+        project.use(address, server.url)
         before = (project.root / ".dvc" / "config").read_text()
         use = ("neurofm", "remote", "use", f"{address}/other", "--endpoint", server.url)
         assert "may read, and not write" in project.complaint(*use, env=reader)
@@ -194,8 +191,7 @@ def test_the_disk_of_the_bucket_is_full(project: Clone, disk: Disk) -> None:
     with SeaweedServer(disk.folder / "weed", public=False, volume_mb=1) as server:
         server.make_bucket(BUCKET)
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", f"s3://{BUCKET}/here", "--endpoint", server.url)
-        project.commit()
+        project.use(f"s3://{BUCKET}/here", server.url)
         disk.fill(but=1_500_000)
         line = project.complaint("neurofm", "push")
         assert "maybe a full disk" in line
@@ -275,17 +271,15 @@ def test_a_large_file(project: Clone, server: SeaweedServer, url: str, objects: 
     )
     project.repro()
     project.env = key_of(server) | {"AWS_MAX_ATTEMPTS": "1"}
-    project.do("neurofm", "remote", "use", url, "--endpoint", server.url)
-    project.commit()
     large = project.root / "data" / "shards" / "large"
     assert large.stat().st_size >= LARGE_BYTES
 
     with Stall(server.address, after=20_000_000) as stall:
-        project.do("neurofm", "remote", "use", url, "--endpoint", stall.url, "--local")
+        project.use(url, stall.url)
         pushing = project.start("neurofm", "push")
         assert stall.reached.wait(WAIT_S)
     assert "the server cannot be reached" in line_of(pushing)
-    (project.root / ".dvc" / "config.local").unlink()
+    project.use(url, server.url)
     project.do("neurofm", "push")
     ((key, body),) = objects().items()
     changed = body[:-9] + b"x" + body[-8:]
@@ -357,8 +351,7 @@ def test_credentials_that_expire_in_the_middle(
 ) -> None:
     with Proxy(server.address) as proxy:
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", url, "--endpoint", proxy.url)
-        project.commit()
+        project.use(url, proxy.url)
 
         def expired_after(count: int, method: str) -> Callable[[Exchange], Fault | None]:
             seen = 0
@@ -393,8 +386,7 @@ def test_credentials_that_expire_in_the_middle(
 def test_bytes_that_turn_on_the_way_are_noticed(project: Clone, server: SeaweedServer, url: str) -> None:
     with Proxy(server.address) as proxy:
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", url, "--endpoint", proxy.url)
-        project.commit()
+        project.use(url, proxy.url)
         project.do("neurofm", "push")
         other = project.clone()
         turned: list[str] = []
