@@ -168,10 +168,11 @@ async def _lists_elsewhere(bucket: Bucket, lists: Iterable[Blob], *, where: str)
             raise WrongBytes
         found[blob.oid] = content
 
-    outcome = await side_by_side([blob for blob in lists if not blob.cached.exists()], read, workers=bucket.connections)
+    absent = [blob for blob in lists if not blob.cached.exists()]
+    outcome = await side_by_side(absent, read, workers=bucket.connections)
     if outcome.wrong:
         raise damaged_there([blob.path for blob in outcome.wrong], where=where)
-    outcome.require(doing="read", where=where, of=len(found))
+    outcome.require(doing="read", where=where, of=len(absent))
     return found
 
 
