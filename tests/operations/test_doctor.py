@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,9 @@ from typer.testing import CliRunner
 
 from neurofm.cli import app
 from neurofm.operations.doctor import CHECKS, Finding, Place, Verdict, examine
+from neurofm.operations.doctor.place import PATIENCE_S
 from neurofm.operations.stage import COSTS, StageCost
+from neurofm.remote import probe
 from neurofm.units.memory import total_memory_mb
 from tests.operations.conftest import PROJECT
 from tests.servers.fixtures import missing_part
@@ -151,11 +154,12 @@ def test_a_check_that_fails_or_hangs_harms_no_other(lab: Path) -> None:
         time.sleep(60)
         return []
 
-    checks = {"fails": fails, "hangs": hangs, "settings": CHECKS["settings"]}
-    failed, hanging, fine = examine(Place.at(lab), checks=checks, longest_s=1.0)
+    checks = {"fails": fails, "hangs": hangs, "remote": hangs, "settings": CHECKS["settings"]}
+    failed, hanging, silent, fine = examine(Place.at(lab), checks=checks, longest_s=1.0)
     assert "ZeroDivisionError: by accident" in failed.said
     assert "no answer within 1 s" in hanging.said
     assert (failed.verdict, hanging.verdict, fine.verdict) == (Verdict.NOTE, Verdict.NOTE, Verdict.OK)
+    assert silent.verdict is Verdict.PROBLEM, "it would not take a push either"
 
 
 def test_settings_that_are_wrong_are_said_and_the_rest_is_still_checked(lab: Path) -> None:
@@ -434,6 +438,18 @@ def test_a_dead_endpoint_is_said_at_once(lab: Path, monkeypatch: pytest.MonkeyPa
     assert "the server cannot be reached" in finding.said
     assert "check the endpoint" in finding.mend
     assert only(look(lab, "clock"), Verdict.OK)
+
+
+def test_a_server_that_stays_silent_is_a_problem(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections, and nothing comes back."""
+    assert probe._PATIENCE_S == PATIENCE_S, "as the page has it"
+    monkeypatch.setattr(probe, "_PATIENCE_S", 0.5)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        remote(lab, "s3://bucket/doctor", endpointurl=f"http://127.0.0.1:{server.getsockname()[1]}")
+        finding = only(look(lab, "remote"), Verdict.PROBLEM)
+    assert "the server cannot be reached" in finding.said
 
 
 def test_a_plugin_that_is_not_here(lab: Path) -> None:

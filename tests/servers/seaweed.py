@@ -290,6 +290,12 @@ class SeaweedServer:
             contents = pool.map(lambda key: self._client.get_object(Bucket=bucket, Key=key)["Body"].read(), found)
             return dict(zip((key.removeprefix(prefix).lstrip("/") for key in found), contents, strict=True))
 
+    def keep(self, bucket: str) -> None:
+        """Forbid by the bucket's policy that anything in it is removed; the admin may still."""
+        deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+        policy = {"Version": "2012-10-17", "Statement": [deny]}
+        self._client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+
     def remove(self, bucket: str, key: str) -> None:
         """Remove an object."""
         self._client.delete_object(Bucket=bucket, Key=key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from typing import Self
 
 _CHUNK = 1 << 14
@@ -41,6 +42,9 @@ class Stall:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for open_socket in self._open:
+            with suppress(OSError):
+                # Closing alone does not wake those who wait for it: the port would take one more.
+                open_socket.shutdown(socket.SHUT_RDWR)
             open_socket.close()
 
     def _accept(self) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from neurofm.errors import UserError
 
 _CREDENTIALS = "give the address alone; credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE ...)"
+_SERVER = "write https://s3.lab.example"
 _ACCESS_KEY = re.compile(r"(AKIA|ASIA)[A-Z0-9]{12,}|[A-Za-z0-9/+=]{40,}")
 """What AWS's access keys and secrets look like: nobody calls a profile or a region that."""
 
@@ -92,7 +93,12 @@ def parse_address(url: str) -> RemoteAddress:
             f"{scheme}:// is no kind of remote that is known here.",
             mend=f"use one of {', '.join(kind.example for kind in KINDS.values())}",
         )
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text repeats the address, in which a secret may be
+        raise UserError(
+            f"{scheme}://: what follows is not the address of a place.", mend=f"write it as {KINDS[scheme].example}"
+        ) from None
     if parts.query or parts.fragment or parts.password or (parts.username and scheme != "ssh"):
         raise UserError(
             f"the address of {scheme}://{parts.hostname or ''} carries more than a place.", mend=_CREDENTIALS
@@ -110,11 +116,15 @@ def check_endpoint(endpoint: str) -> str:
     UserError
         If it is not, or carries a secret.
     """
-    parts = urlsplit(endpoint)
+    try:
+        parts = urlsplit(endpoint)
+        parts.port  # noqa: B018  # asking raises for one that is none
+    except ValueError:  # its text repeats the address, in which a secret may be
+        raise UserError("--endpoint is not the address of a server.", mend=_SERVER) from None
     if parts.username or parts.password or parts.query:
         raise UserError("--endpoint carries more than a place.", mend=_CREDENTIALS)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
-        raise UserError(f"--endpoint {endpoint} is not the address of a server.", mend="write https://s3.lab.example")
+        raise UserError(f"--endpoint {endpoint} is not the address of a server.", mend=_SERVER)
     return endpoint.rstrip("/")
 
 

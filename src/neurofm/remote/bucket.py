@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
 from xml.etree import ElementTree as ET  # entities are refused below
 
@@ -17,6 +19,7 @@ from yarl import URL
 from neurofm.remote.complaints import FINAL, Answer, reason_of
 from neurofm.remote.place import Place
 
+T = TypeVar("T")
 LARGE_BYTES = 64 << 20
 """From here on an object goes in parts, by DVC's own file system."""
 _CONNECTIONS = 8
@@ -57,25 +60,29 @@ class Bucket:
         self.connections = connections
         self._http = http
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, large: bool = False) -> bytes:
         """Return an object's bytes.
 
         Raises
         ------
         TooLarge
-            From `LARGE_BYTES` on.
+            From `LARGE_BYTES` on, unless `large` ones are welcome.
         """
-        content, _ = await self._ask("GET", self.place.url(key))
-        return content
+        return await self._ask("GET", self.place.url(key), read=_whole if large else _small)
+
+    async def digest(self, key: str) -> Stored | None:
+        """Read an object of any size without keeping it: its size and the MD5 of what came; None if there is none."""
+        try:
+            return await self._ask("GET", self.place.url(key), read=_digested)
+        except Answer as error:
+            if error.is_absent:
+                return None
+            raise
 
     async def put(self, key: str, body: bytes, *, md5: str) -> None:
         """Store an object; the server refuses it if what comes is not what `md5` (in hexadecimal) says."""
         checked = {"content-md5": base64.b64encode(bytes.fromhex(md5)).decode()}
-        await self._ask("PUT", self.place.url(key), body=body, headers=checked)
-
-    async def delete(self, key: str) -> None:
-        """Remove an object."""
-        await self._ask("DELETE", self.place.url(key))
+        await self._ask("PUT", self.place.url(key), body=body, headers=checked, read=_whole)
 
     async def head(self, key: str) -> Stored | None:
         """Return what the bucket says of an object; None if there is none.
@@ -83,9 +90,9 @@ class Bucket:
         The ETag is empty where the object is encrypted so that it tells nothing.
         """
         try:
-            _, headers = await self._ask("HEAD", self.place.url(key))
+            headers = await self._ask("HEAD", self.place.url(key), read=_headers)
         except Answer as error:
-            if error.code in {"404", "NoSuchKey"}:
+            if error.is_absent:
                 return None
             raise
         tells = headers.get("x-amz-server-side-encryption", "") not in _ENCRYPTED and (
@@ -100,8 +107,7 @@ class Bucket:
         for _ in range(pages):
             query = f"list-type=2&max-keys={_PAGE}&prefix={quote(self.place.prefix, safe='')}"
             query = (f"continuation-token={quote(token, safe='')}&" if token else "") + query
-            content, _ = await self._ask("GET", f"{self.place.base}?{query}")
-            tree = _xml(content)
+            tree = _xml(await self._ask("GET", f"{self.place.base}?{query}", read=_whole))
             for item in tree.iterfind("{*}Contents"):
                 key = item.findtext("{*}Key", "").removeprefix(self.place.prefix)
                 found[key] = Stored(
@@ -113,22 +119,34 @@ class Bucket:
         return found, False
 
     async def _ask(
-        self, method: str, url: str, *, body: bytes = b"", headers: dict[str, str] | None = None
-    ) -> tuple[bytes, Mapping[str, str]]:
+        self,
+        method: str,
+        url: str,
+        *,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> T:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._once(method, url, body=body, headers=headers)
+                return await self._once(method, url, read=read, body=body, headers=headers)
             except (Answer, aiohttp.ClientError, TimeoutError) as error:
-                code = getattr(error, "code", "")
-                if attempt == _ATTEMPTS or reason_of(error) in FINAL or code in {"404", "NoSuchKey"}:
+                absent = isinstance(error, Answer) and error.is_absent
+                if attempt == _ATTEMPTS or reason_of(error) in FINAL or absent:
                     raise
             grown = min(_LONGEST_PAUSE_S, 0.1 * 2.0**attempt)
             await asyncio.sleep(grown * (0.5 + 0.5 * random.random()))  # noqa: S311  # spaces machines out
         raise AssertionError
 
     async def _once(
-        self, method: str, url: str, *, body: bytes, headers: dict[str, str] | None
-    ) -> tuple[bytes, Mapping[str, str]]:
+        self,
+        method: str,
+        url: str,
+        *,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[T]],
+        body: bytes,
+        headers: dict[str, str] | None,
+    ) -> T:
         signed = self.place.headers(method, url, body=body, headers=headers)
         async with self._http.request(
             method,
@@ -141,9 +159,7 @@ class Bucket:
         ) as answer:
             if answer.status >= 300:
                 raise _refusal(answer.status, await answer.read())
-            if method == "GET" and (answer.content_length or 0) >= LARGE_BYTES:
-                raise TooLarge
-            return await answer.read(), answer.headers
+            return await read(answer)
 
 
 @asynccontextmanager
@@ -159,6 +175,28 @@ async def open_bucket(place: Place, *, connections: int = 0) -> AsyncIterator[Bu
         read_bufsize=_READ_BUFFER_BYTES,
     ) as http:
         yield Bucket(place, http, connections=connections)
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    return await answer.read()
+
+
+async def _small(answer: aiohttp.ClientResponse) -> bytes:
+    if (answer.content_length or 0) >= LARGE_BYTES:
+        raise TooLarge
+    return await answer.read()
+
+
+async def _headers(answer: aiohttp.ClientResponse) -> Mapping[str, str]:
+    return answer.headers
+
+
+async def _digested(answer: aiohttp.ClientResponse) -> Stored:
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    async for chunk in answer.content.iter_any():
+        digest.update(chunk)
+        size += len(chunk)
+    return Stored(size=size, etag=digest.hexdigest())
 
 
 def _refusal(status: int, content: bytes) -> Answer:

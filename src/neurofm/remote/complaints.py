@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from neurofm.errors import UserError
+from neurofm.remote.words import some
 
 _AGAIN = "run it again: what is there stays, and only the rest is sent"
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -20,6 +23,10 @@ REASONS: Mapping[str, tuple[str, str]] = {
     "AccessDenied": (
         "this key may not do that there",
         "ask whoever keeps the bucket for the right, or use another key",
+    ),
+    "RoleRefused": (
+        "this key may not take the role of its profile",
+        "ask whoever keeps the role, correct `role_arn` in ~/.aws/config, or use another profile",
     ),
     "NoSuchBucket": ("there is no such bucket", "make it, or correct the address"),
     "WrongRegion": ("the bucket is in another region", "give it: neurofm remote use URL --region REGION"),
@@ -62,6 +69,7 @@ _CLASSES = {
     "CredentialRetrievalError": "ExpiredToken",
 }
 """Errors of botocore by their names: importing it takes half a second."""
+_LOGGERS = ("dvc", "dvc_data", "dvc_objects", "botocore", "aiobotocore", "s3fs")
 FINAL = frozenset(REASONS) - {"Unreachable", "ServerTrouble", "BadDigest"}
 """After these the next request cannot go better."""
 
@@ -78,6 +86,29 @@ class Answer(Exception):
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it says that there is no such object."""
+        return self.code in {"404", "NoSuchKey"}
+
+
+def only_errors_speak() -> None:
+    """Keep libraries from saying, with a traceback or for every file, what the error says in one line."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn what botocore and s3fs raise into an `Answer`; what this disk does stays an `OSError`."""
+    try:
+        yield
+    except Exception as error:  # what they raise has no common root
+        reason = reason_of(error)
+        if isinstance(error, OSError) and not reason:
+            raise
+        raise Answer(reason or type(error).__name__, " ".join(str(error).split())[:200]) from error
 
 
 def reason_of(error: BaseException) -> str:
@@ -111,6 +142,14 @@ def complaint(error: BaseException, *, doing: str, where: str) -> UserError:
     return UserError(f"{where}: cannot {doing}: {told}.", mend="check the address, the network and the credentials")
 
 
+def damaged_there(paths: Sequence[str], *, where: str, through: str = "") -> UserError:
+    """Return the line on files that a remote holds with other bytes; `through` says how many came."""
+    return UserError(
+        f"{some(paths)}: what {where} holds is damaged{f'; {through}' if through else ''}.",
+        mend="`neurofm push --reread` on a machine that has it whole (docs/remote.md), then pull again",
+    )
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -130,6 +169,8 @@ def _code(error: BaseException) -> str:
         code = error.code
     elif isinstance(answer, Mapping) and isinstance(answer.get("Error"), Mapping):
         code = str(answer["Error"].get("Code", ""))
+        if code == "AccessDenied" and str(getattr(error, "operation_name", "")).startswith("AssumeRole"):
+            code = "RoleRefused"
     else:
         names = [kind.__name__ for kind in type(error).__mro__]
         code = next((_CLASSES[name] for name in names if name in _CLASSES), "")

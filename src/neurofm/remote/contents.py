@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Contents:
     files: dict[str, Blob]
     """By oid; a file that stands in several folders is one object."""
     folders: dict[str, frozenset[str]]
-    """Oids of a folder's files, by the oid of its list."""
+    """Oids of a folder's files, by the oid of its list; only where the list is known."""
     lists: dict[str, Blob]
     """Lists of folders by oid; sent last, so that a list that is there says that its files are."""
 
@@ -47,14 +48,26 @@ def list_blobs(project: DvcProject, artefacts: Iterable[Artefact]) -> dict[str, 
     return {item.oid: _blob(project, item.oid, item.path) for item in artefacts if item.is_folder}
 
 
-def contents_of(project: DvcProject, artefacts: Iterable[Artefact]) -> Contents:
-    """Return what artefacts are made of; the lists of folders must be in the cache.
+def contents_of(
+    project: DvcProject, artefacts: Iterable[Artefact], *, fetched: Mapping[str, bytes] | None = None
+) -> Contents:
+    """Return what artefacts are made of.
+
+    Parameters
+    ----------
+    project
+        Whose cache has the lists of folders.
+    artefacts
+        Of a folder whose list is nowhere, only the list itself is told.
+    fetched
+        Lists that are not in the cache, by oid.
 
     Raises
     ------
     UserError
-        If a list is missing or damaged.
+        If a list in the cache is damaged.
     """
+    known = dict(fetched or {})
     files: dict[str, Blob] = {}
     folders: dict[str, frozenset[str]] = {}
     lists: dict[str, Blob] = {}
@@ -64,13 +77,12 @@ def contents_of(project: DvcProject, artefacts: Iterable[Artefact]) -> Contents:
             files.setdefault(item.oid, blob)
             continue
         lists[item.oid] = blob
+        with suppress(FileNotFoundError):
+            known[item.oid] = blob.cached.read_bytes()
+        if item.oid not in known:
+            continue
         try:
-            named = folder_list(blob.cached.read_bytes())
-        except FileNotFoundError:
-            raise UserError(
-                f"{item.path} is in dvc.lock, and not in the cache of this machine.",
-                mend=f"bring it (`neurofm pull --stage {item.stage}`) or make it (`dvc repro {item.stage}`)",
-            ) from None
+            named = folder_list(known[item.oid])
         except ValueError as error:
             raise UserError(f"{blob.cached}: {error}.", mend="remove that file, then `neurofm pull`") from None
         folders[item.oid] = frozenset(oid for _, oid in named)

@@ -24,6 +24,8 @@ class Outcome(Generic[T]):
     done: list[T] = field(default_factory=list)
     wrong: list[T] = field(default_factory=list)
     """Whose bytes are not what their names say."""
+    absent: list[T] = field(default_factory=list)
+    """Which the remote does not have."""
     failed: int = 0
     error: BaseException | None = None
     """Why, of the last that failed."""
@@ -46,6 +48,10 @@ class WrongBytes(Exception):
     """An object is not what its name says."""
 
 
+class Absent(Exception):
+    """The remote does not have an object."""
+
+
 async def side_by_side(items: Iterable[T], do: Callable[[T], Awaitable[None]], *, workers: int) -> Outcome[T]:
     """Do something with every item, a bounded number at a time.
 
@@ -66,6 +72,8 @@ async def side_by_side(items: Iterable[T], do: Callable[[T], Awaitable[None]], *
                 await do(item)
             except WrongBytes:
                 outcome.wrong.append(item)
+            except Absent:
+                outcome.absent.append(item)
             except (Answer, aiohttp.ClientError, OSError) as error:
                 outcome.failed += 1
                 outcome.error = error

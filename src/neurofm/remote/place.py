@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
-from neurofm.remote.complaints import complaint
+from neurofm.errors import UserError
+from neurofm.remote.complaints import answered, complaint, only_errors_speak
 from neurofm.remote.project import RemoteSettings
 from neurofm.remote.signature import signed_headers
 
@@ -36,14 +37,22 @@ class Place:
     def headers(
         self, method: str, url: str, *, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> dict[str, str]:
-        """Return the headers that authorise one request; botocore renews credentials that expire where it can."""
+        """Return the headers that authorise one request; botocore renews credentials that expire where it can.
+
+        Raises
+        ------
+        Answer
+            If they could not be renewed.
+        """
+        with answered():
+            key = self._credentials.get_frozen_credentials()
         return signed_headers(
             method,
             url,
             body=body,
             headers=headers or {},
             region=self.region,
-            key=self._credentials.get_frozen_credentials(),
+            key=key,
             now=datetime.now(UTC),
         )
 
@@ -54,12 +63,13 @@ def find_place(settings: RemoteSettings) -> Place:
     Raises
     ------
     UserError
-        If there are no credentials, or no such profile.
+        If there are no credentials, no such profile, or its role is refused; if the endpoint is not an address.
     """
     import botocore.session  # noqa: PLC0415  # a quarter of a second, for S3 alone
-    from botocore.exceptions import BotoCoreError, NoCredentialsError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415
 
     bucket = settings.address.bucket
+    only_errors_speak()
     try:
         session = botocore.session.Session(profile=settings.profile or None)
         credentials = session.get_credentials()
@@ -70,7 +80,7 @@ def find_place(settings: RemoteSettings) -> Place:
         )
         # botocore knows a hundred rules for addresses; its own signed one tells where this bucket's objects are.
         told: str = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "x"})
-    except BotoCoreError as error:
+    except (BotoCoreError, ClientError, ValueError) as error:
         raise complaint(error, doing="go there", where=settings.address.url) from None
     base = told.partition("?")[0].removesuffix("x")
     prefix = f"{settings.address.prefix}/" if settings.address.prefix else ""
@@ -94,4 +104,9 @@ def _proxy(url: str) -> str | None:
 def _tls() -> ssl.SSLContext | bool:
     """Trust what AWS_CA_BUNDLE names, as botocore does."""
     bundle = os.environ.get("AWS_CA_BUNDLE", "")
-    return ssl.create_default_context(cafile=bundle) if bundle else True
+    try:
+        return ssl.create_default_context(cafile=bundle) if bundle else True
+    except OSError as error:
+        raise UserError(
+            f"AWS_CA_BUNDLE: {bundle} holds no certificates: {error.strerror}.", mend="correct it, or unset it"
+        ) from None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from neurofm.remote.complaints import complaint, reason_of
+from neurofm.remote.complaints import complaint, only_errors_speak, reason_of
 from neurofm.remote.project import RemoteSettings, file_system
 
+NAME = "neurofm-probe"
+"""Always the same, so that a bucket that forbids removal holds one and not thousands."""
 _CONTENT = b"neurofm asks whether it may write here; this may be removed\n"
+_PATIENCE_S = 5.0
+"""How long a server may take to answer one request; the file systems' own limits do not bound a write."""
+_TRIES = 3
+"""Somebody else's probe may remove the object between our writing and our reading it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,8 @@ class Access:
 def probe_remote(settings: RemoteSettings) -> Access:
     """Write an object, read it back and remove it; if it may not be written, look whether reading is allowed.
 
+    A bucket that forbids removal is as good as any: nothing but ``dvc gc`` removes. The object stays there then.
+
     Raises
     ------
     UserError
@@ -30,49 +37,67 @@ def probe_remote(settings: RemoteSettings) -> Access:
     """
     settings.address.require_plugin()
     where = settings.address.url
+    only_errors_speak()
     try:
-        files, folder = _files(settings)
+        files, folder, limit = _files(settings)
         if not settings.address.scheme:
             files.makedirs(folder, exist_ok=True)
     except Exception as error:  # noqa: BLE001  # what the clouds' libraries raise has no common root
         raise complaint(error, doing="go there", where=where) from None
-    path = f"{folder}/neurofm-probe-{secrets.token_hex(8)}"
-    try:
-        files.pipe_file(path, _CONTENT)
-    except Exception as error:  # noqa: BLE001
-        if reason_of(error) == "AccessDenied" or isinstance(error, PermissionError):
-            _require_reading(files, folder, where=where, refused=error)
-            return Access(read=True, write=False)
-        raise complaint(error, doing="write", where=where) from None
-    doing = "read back what was written"
-    try:
-        same = files.cat_file(path) == _CONTENT
-        doing = "remove what was written (nothing else needs that right, but `dvc gc` does)"
-        files.rm_file(path)
-    except Exception as error:  # noqa: BLE001
-        raise complaint(error, doing=doing, where=where) from None
-    if not same:
+    path = f"{folder}/{NAME}"
+    for _ in range(_TRIES):
+        try:
+            files.pipe_file(path, _CONTENT, **limit)
+        except Exception as error:  # noqa: BLE001
+            if _is_refusal(error):
+                _require_reading(files, folder, limit=limit, where=where, refused=error)
+                return Access(read=True, write=False)
+            raise complaint(error, doing="write", where=where) from None
+        if _came_back(files, path, limit=limit, where=where):
+            break
+    else:
         raise complaint(OSError("other bytes came back than were written"), doing="read", where=where)
+    try:
+        files.rm_file(path, **limit)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # noqa: BLE001
+        if not _is_refusal(error):
+            raise complaint(error, doing="remove what was written", where=where) from None
     return Access(read=True, write=True)
 
 
-def _files(settings: RemoteSettings) -> tuple[Any, str]:
-    """Return the file system that DVC uses, and the remote's path on it; that of S3 gives up soon."""
+def _came_back(files: Any, path: str, *, limit: dict[str, float], where: str) -> bool:
+    try:
+        return bool(files.cat_file(path, **limit) == _CONTENT)
+    except FileNotFoundError:
+        return False
+    except Exception as error:  # noqa: BLE001
+        raise complaint(error, doing="read back what was written", where=where) from None
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return reason_of(error) == "AccessDenied" or isinstance(error, PermissionError)
+
+
+def _files(settings: RemoteSettings) -> tuple[Any, str, dict[str, float]]:
+    """Return the file system that DVC uses, the remote's path on it, and an option that bounds each of its requests."""
     import s3fs  # type: ignore[import-untyped]  # noqa: PLC0415  # half a second
     from dvc_s3 import S3FileSystem  # type: ignore[import-untyped]  # noqa: PLC0415
+    from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]  # noqa: PLC0415
 
     files, path = file_system(settings)
-    if not isinstance(files, S3FileSystem):
-        return files.fs, path
-    inner = s3fs.S3FileSystem(**files.fs_args)
-    inner.retries = 1
-    inner.connect()
-    return inner, path
+    inner = files.fs
+    if isinstance(files, S3FileSystem):
+        inner = s3fs.S3FileSystem(**files.fs_args)
+        inner.retries = 1
+        inner.connect()
+    return inner, path, {"timeout": _PATIENCE_S} if isinstance(inner, AsyncFileSystem) else {}
 
 
-def _require_reading(files: Any, folder: str, *, where: str, refused: BaseException) -> None:
+def _require_reading(files: Any, folder: str, *, limit: dict[str, float], where: str, refused: BaseException) -> None:
     try:
-        files.ls(folder, refresh=True)
+        files.ls(folder, refresh=True, **limit)
     except FileNotFoundError:
         return
     except Exception:  # noqa: BLE001

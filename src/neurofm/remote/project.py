@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,10 +11,10 @@ from typing import Any
 
 from neurofm.errors import UserError
 from neurofm.remote.address import RemoteAddress, parse_address
+from neurofm.remote.complaints import answered, only_errors_speak
 
 _PLAIN = frozenset({"url", "endpointurl", "region", "profile", "verify", "jobs", "cache_regions"})
 """Settings of an S3 remote that our own transfer understands; with any other, DVC's is used."""
-_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +155,14 @@ class DvcProject:
             return int(self._repo.fetch(targets=targets or None))
 
     def put_by_dvc(self, path: Path, key: str) -> None:
-        """Send one large file in parts, by the file system that DVC itself uses."""
-        self._files().put_file(str(path), key)
+        """Send one large file in parts, by the file system that DVC itself uses; raises `Answer` or `OSError`."""
+        with answered():
+            self._files().put_file(str(path), key)
 
     def get_by_dvc(self, key: str, path: Path) -> None:
-        """Bring one large file in parts, by the file system that DVC itself uses."""
-        self._files().get_file(key, str(path))
+        """Bring one large file in parts, by the file system that DVC itself uses; raises `Answer` or `OSError`."""
+        with answered():
+            self._files().get_file(key, str(path))
 
     def _files(self) -> Any:
         return self._repo.cloud.get_remote().fs
@@ -194,9 +195,7 @@ def open_project(root: Path) -> Iterator[DvcProject]:
     """
     from dvc.repo import Repo, lock_repo  # type: ignore[import-untyped]  # noqa: PLC0415  # half a second
 
-    for name in _LOGGERS:
-        # What goes wrong is said in one line by the error; DVC would say it once more for every file.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    only_errors_speak()
     with _told("open the project"):
         repo = Repo(str(root))
     try:

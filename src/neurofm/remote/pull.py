@@ -13,8 +13,9 @@ from pathlib import Path
 from neurofm.errors import UserError
 from neurofm.progress import Progressing
 from neurofm.remote.bucket import Bucket, TooLarge, open_bucket
+from neurofm.remote.complaints import Answer, damaged_there
 from neurofm.remote.contents import Blob, contents_of, list_blobs
-from neurofm.remote.crew import WrongBytes, side_by_side
+from neurofm.remote.crew import Absent, WrongBytes, side_by_side
 from neurofm.remote.place import Place, find_place
 from neurofm.remote.project import Artefact, DvcProject, open_project
 from neurofm.remote.words import some
@@ -101,7 +102,7 @@ class _Pulling:
     ) -> PullSummary:
         async with open_bucket(place, connections=jobs) as bucket:
             lists = list_blobs(self.project, artefacts)
-            await self._bring(bucket, [blob for blob in lists.values() if not blob.cached.exists()])
+            absent = await self._bring(bucket, [blob for blob in lists.values() if not blob.cached.exists()])
             contents = contents_of(self.project, artefacts)
             missing = [blob for blob in contents.files.values() if not blob.cached.exists()]
             plan = PullPlan(
@@ -113,7 +114,12 @@ class _Pulling:
             announce(plan)
             self.came = 0
             with Progressing(f"pull from {self.where}", total=plan.bytes, unit="bytes") as self.progress:
-                await self._bring(bucket, missing)
+                absent += await self._bring(bucket, missing)
+        if absent:
+            raise UserError(
+                f"{self.where} lacks {some([blob.path for blob in absent])}; all else is through.",
+                mend="`neurofm push` on the machine that has it, then pull again",
+            )
         return PullSummary(came=self.came, bytes=self.received, here=plan.here)
 
     @staticmethod
@@ -124,7 +130,8 @@ class _Pulling:
             expected += size * len(files & missing) / max(1, len(files))
         return round(expected)
 
-    async def _bring(self, bucket: Bucket, blobs: list[Blob]) -> None:
+    async def _bring(self, bucket: Bucket, blobs: list[Blob]) -> list[Blob]:
+        """Bring objects into the cache; returns those that the remote does not have."""
         for folder in {blob.cached.parent for blob in blobs}:
             self.project.make_folder(folder)
 
@@ -137,16 +144,18 @@ class _Pulling:
 
         outcome = await side_by_side(blobs, one, workers=bucket.connections)
         if outcome.wrong:
-            raise UserError(
-                f"{some([blob.path for blob in outcome.wrong])}: what {self.where} holds is damaged; "
-                f"{len(outcome.done)} of {len(blobs)} files are through.",
-                mend="`neurofm push --reread` on a machine that has it whole (docs/remote.md), then pull again",
-            )
+            through = f"{len(outcome.done)} of {len(blobs)} files are through"
+            raise damaged_there([blob.path for blob in outcome.wrong], where=self.where, through=through)
         outcome.require(doing="read", where=self.where, of=len(blobs))
+        return outcome.absent
 
     async def _one(self, bucket: Bucket, blob: Blob, *, of: int) -> None:
         try:
             content = await bucket.get(blob.key)
+        except Answer as error:
+            if error.is_absent:
+                raise Absent from None
+            raise
         except TooLarge:
             key = f"{bucket.place.bucket}/{bucket.place.prefix}{blob.key}"
             size = await asyncio.to_thread(self._land_large, blob, key)

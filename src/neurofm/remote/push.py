@@ -10,11 +10,12 @@ from pathlib import Path
 
 from neurofm.errors import UserError
 from neurofm.progress import Progressing
-from neurofm.remote.bucket import LARGE_BYTES, Bucket, Stored, TooLarge, open_bucket
-from neurofm.remote.contents import Blob, Contents, contents_of
+from neurofm.remote.bucket import LARGE_BYTES, Bucket, Stored, open_bucket
+from neurofm.remote.complaints import Answer, damaged_there
+from neurofm.remote.contents import Blob, contents_of, list_blobs
 from neurofm.remote.crew import WrongBytes, side_by_side
 from neurofm.remote.place import Place, find_place
-from neurofm.remote.project import DvcProject, RemoteSettings, open_project
+from neurofm.remote.project import Artefact, DvcProject, RemoteSettings, open_project
 from neurofm.remote.withheld import withheld_problems
 from neurofm.remote.words import some
 
@@ -77,22 +78,24 @@ def push(
         if settings.address.scheme != "s3" or not settings.plain:
             sent = project.push_by_dvc(sorted({item.stage for item in artefacts}) if stage or dataset else [])
             return PushSummary(sent=sent, bytes=0, there=0)
-        contents = contents_of(project, artefacts)
         place = find_place(settings)
-        return asyncio.run(_push(project, contents, place=place, settings=settings, reread=reread, announce=announce))
+        return asyncio.run(_push(project, artefacts, place=place, settings=settings, reread=reread, announce=announce))
 
 
 async def _push(
     project: DvcProject,
-    contents: Contents,
+    artefacts: list[Artefact],
     *,
     place: Place,
     settings: RemoteSettings,
     reread: bool,
     announce: Callable[[PushPlan], None],
 ) -> PushSummary:
-    blobs, where = contents.files | contents.lists, settings.address.url
+    where = settings.address.url
     async with open_bucket(place, connections=settings.jobs) as bucket:
+        fetched = await _lists_elsewhere(bucket, list_blobs(project, artefacts).values(), where=where)
+        contents = contents_of(project, artefacts, fetched=fetched)
+        blobs = contents.files | contents.lists
         stored = await _stored(bucket, blobs.values(), where=where)
         if reread:
             stored = await _reread(bucket, blobs, stored, where=where)
@@ -147,6 +150,32 @@ def _plan(blobs: Mapping[str, Blob], stored: Mapping[str, Stored], *, where: str
     return plan, lost
 
 
+async def _lists_elsewhere(bucket: Bucket, lists: Iterable[Blob], *, where: str) -> dict[str, bytes]:
+    """Read the lists that are not here, as in a clone that pulled a part: what they name may be on the remote.
+
+    One that is not there either is left out.
+    """
+    found: dict[str, bytes] = {}
+
+    async def read(blob: Blob) -> None:
+        try:
+            content = await bucket.get(blob.key, large=True)
+        except Answer as error:
+            if error.is_absent:
+                return
+            raise
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != blob.md5:
+            raise WrongBytes
+        found[blob.oid] = content
+
+    absent = [blob for blob in lists if not blob.cached.exists()]
+    outcome = await side_by_side(absent, read, workers=bucket.connections)
+    if outcome.wrong:
+        raise damaged_there([blob.path for blob in outcome.wrong], where=where)
+    outcome.require(doing="read", where=where, of=len(absent))
+    return found
+
+
 async def _stored(bucket: Bucket, blobs: Iterable[Blob], *, where: str) -> dict[str, Stored]:
     """Ask what the bucket has of these objects.
 
@@ -181,17 +210,14 @@ async def _stored(bucket: Bucket, blobs: Iterable[Blob], *, where: str) -> dict[
 async def _reread(
     bucket: Bucket, blobs: Mapping[str, Blob], stored: Mapping[str, Stored], *, where: str
 ) -> dict[str, Stored]:
-    """Read every object back; one with other bytes gets an ETag that says so."""
-    found = dict(stored)
+    """Read every object back, of whatever size; one with other bytes gets an ETag that says so."""
+    found: dict[str, Stored] = {}
     with Progressing(f"read back {where}", total=sum(item.size for item in stored.values()), unit="bytes") as progress:
 
         async def read(oid: str) -> None:
-            try:
-                content = await bucket.get(blobs[oid].key)
-            except TooLarge:
-                return
-            found[oid] = Stored(size=len(content), etag=hashlib.md5(content, usedforsecurity=False).hexdigest())
-            progress.advance(len(content))
+            if (item := await bucket.digest(blobs[oid].key)) is not None:
+                found[oid] = item
+                progress.advance(item.size)
 
         outcome = await side_by_side(list(stored), read, workers=bucket.connections)
     outcome.require(doing="read back", where=where, of=len(stored))

@@ -15,6 +15,8 @@ from uuid import uuid4
 
 import pytest
 
+from neurofm.remote.address import parse_address
+from neurofm.remote.project import RemoteSettings, write_settings
 from tests.servers.fixtures import PROJECT, missing_part
 from tests.servers.seaweed import NoServer, SeaweedServer, seaweed
 
@@ -86,6 +88,12 @@ class Clone:
     def commit(self) -> None:
         self.do("git", "add", "--all")
         self.do("git", "-c", "user.name=Doe", "-c", "user.email=doe@lab", "commit", "--quiet", "--message", "state")
+
+    def use(self, url: str, endpoint: str) -> None:
+        """Make this the remote as `neurofm remote use` writes it, without trying it first: other tests do."""
+        address = parse_address(url)
+        write_settings(self.root, RemoteSettings(name="storage", address=address, endpoint=endpoint))
+        self.commit()
 
     def clone(self, name: str = "") -> Clone:
         """Clone into an empty folder; nothing but git and the environment comes along."""
@@ -168,8 +176,7 @@ def project(lab: Path, tmp_path: Path) -> Clone:
 def configured(project: Clone, server: SeaweedServer, url: str) -> Clone:
     """A project with a remote, and a key to it in the environment."""
     project.env = key_of(server)
-    project.do("neurofm", "remote", "use", url, "--endpoint", server.url)
-    project.commit()
+    project.use(url, server.url)
     return project
 
 

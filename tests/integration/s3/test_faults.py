@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from neurofm.remote.bucket import LARGE_BYTES
 from tests.fetch.test_disk import Disk, disk
 from tests.integration.s3.conftest import BUCKET, Clone, Objects, key_of, only_line
 from tests.servers.proxy import Exchange, Fault, Proxy
 from tests.servers.seaweed import SeaweedServer
+from tests.servers.stall import Stall
 
 __all__ = ["disk"]
 
@@ -39,6 +42,10 @@ def arrives_whole(project: Clone) -> bool:
     other = project.clone()
     other.do("dvc", "pull")
     return other.files() == project.files() and other.repro() == []
+
+
+def series(project: Clone) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((project.root / "data" / "shards" / "rest").iterdir())]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -70,8 +77,7 @@ def kill(server: SeaweedServer) -> None:
 
 def test_the_server_is_killed_in_the_middle(project: Clone, own_server: SeaweedServer) -> None:
     project.env = key_of(own_server)
-    project.do("neurofm", "remote", "use", f"s3://{BUCKET}/here", "--endpoint", own_server.url)
-    project.commit()
+    project.use(f"s3://{BUCKET}/here", own_server.url)
 
     pushing = project.start("neurofm", "push")
     until(lambda: len(own_server.keys(BUCKET)) > 10)
@@ -105,8 +111,7 @@ def test_the_server_is_killed_in_the_middle(project: Clone, own_server: SeaweedS
 def test_the_server_is_killed_in_the_middle_of_plain_dvc(project: Clone, own_server: SeaweedServer) -> None:
     """DVC tries every file again for long; the server is back before that ends."""
     project.env = key_of(own_server)
-    project.do("neurofm", "remote", "use", f"s3://{BUCKET}/here", "--endpoint", own_server.url)
-    project.commit()
+    project.use(f"s3://{BUCKET}/here", own_server.url)
     pushing = project.start("dvc", "push")
     until(lambda: len(own_server.keys(BUCKET)) > 10)
     kill(own_server)
@@ -152,13 +157,12 @@ def test_no_credentials(configured: Clone) -> None:
 
 def test_a_read_only_key(project: Clone, tmp_path: Path) -> None:
     server = SeaweedServer(tmp_path / "weed", public=False)
-    reader = server.key_for("Read", "List")
+    reader, writer = server.key_for("Read", "List"), server.key_for("Read", "List", "Write")
     address = f"s3://{BUCKET}/here"
     with server:
         server.make_bucket(BUCKET)
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", address, "--endpoint", server.url)
-        project.commit()
+        project.use(address, server.url)
         before = (project.root / ".dvc" / "config").read_text()
         use = ("neurofm", "remote", "use", f"{address}/other", "--endpoint", server.url)
         assert "may read, and not write" in project.complaint(*use, env=reader)
@@ -173,6 +177,13 @@ def test_a_read_only_key(project: Clone, tmp_path: Path) -> None:
         assert other.files() == project.files()
         other.do("neurofm", "remote", "check", env=reader)
 
+        # The policy that docs/remote.md advises: nothing is removed, and probes do not heap up.
+        server.keep(BUCKET)
+        before_probing = server.keys(BUCKET)
+        for _ in range(2):
+            assert "may read and write" in project.do(*use, "--local", env=writer)
+        assert set(server.keys(BUCKET)) - set(before_probing) == {"here/other/neurofm-probe"}
+
 
 def test_the_disk_of_the_bucket_is_full(project: Clone, disk: Disk) -> None:
     """A real one of a few megabytes; there is room again later."""
@@ -180,8 +191,7 @@ def test_the_disk_of_the_bucket_is_full(project: Clone, disk: Disk) -> None:
     with SeaweedServer(disk.folder / "weed", public=False, volume_mb=1) as server:
         server.make_bucket(BUCKET)
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", f"s3://{BUCKET}/here", "--endpoint", server.url)
-        project.commit()
+        project.use(f"s3://{BUCKET}/here", server.url)
         disk.fill(but=1_500_000)
         line = project.complaint("neurofm", "push")
         assert "maybe a full disk" in line
@@ -219,6 +229,69 @@ def test_an_object_that_was_changed_is_found_named_and_sent_again(
     assert objects() == before
     other.do("neurofm", "pull")
     assert other.files() == configured.files()
+
+
+def test_what_was_never_pushed_is_named_and_the_rest_comes(
+    configured: Clone, server: SeaweedServer, url: str, objects: Objects
+) -> None:
+    """More files in a row than after which a server counts as gone; and a folder of which even the list is absent."""
+    configured.do("neurofm", "push")
+    prefix = url.removeprefix(f"s3://{BUCKET}/")
+    names = {"".join(key.split("/")[-2:]): key for key in objects()}
+    rest = [names[hashlib.md5(body, usedforsecurity=False).hexdigest()] for body in series(configured)[:20]]
+    (eeg,) = [key for key, body in objects().items() if key.endswith(".dir") and b"Subject21" in body]
+    for key in (*rest, eeg):
+        server.remove(BUCKET, f"{prefix}/{key}")
+
+    other = configured.clone()
+    line = other.complaint("neurofm", "pull")
+    assert f"{url} lacks data/shards/eeg, data/shards/rest/" in line
+    assert " and 18 more" in line
+    assert "`neurofm push` on the machine that has it" in line
+    # The EEG itself is not asked for, since only the list tells of it.
+    assert len(other.cached()) == FILES + LISTS - len(rest) - 2
+
+    # A clone that has a part may push: what it lacks is looked for there.
+    assert "data/shards/eeg" in other.complaint("neurofm", "push")
+    configured.do("neurofm", "push")
+    assert len(objects()) == FILES + LISTS
+    part = configured.clone()
+    part.do("neurofm", "pull", "--stage", "split")
+    assert f"all {FILES + LISTS} files are on" in part.do("neurofm", "push")
+    assert len(part.cached()) == 1
+    other.do("neurofm", "pull")
+    assert other.files() == configured.files()
+
+
+def test_a_large_file(project: Clone, server: SeaweedServer, url: str, objects: Objects) -> None:
+    """It goes in parts, by other ways than small ones; so the server dies, and the file is damaged, once more."""
+    (project.root / "dvc.yaml").write_text(
+        "stages:\n  preprocess:\n    cmd: mkdir -p data/shards && seq 9000000 > data/shards/large\n"
+        "    outs: [data/shards/large]\n"
+    )
+    project.repro()
+    project.env = key_of(server) | {"AWS_MAX_ATTEMPTS": "1"}
+    large = project.root / "data" / "shards" / "large"
+    assert large.stat().st_size >= LARGE_BYTES
+
+    with Stall(server.address, after=20_000_000) as stall:
+        project.use(url, stall.url)
+        pushing = project.start("neurofm", "push")
+        assert stall.reached.wait(WAIT_S)
+    assert "the server cannot be reached" in line_of(pushing)
+    project.use(url, server.url)
+    project.do("neurofm", "push")
+    ((key, body),) = objects().items()
+    changed = body[:-9] + b"x" + body[-8:]
+    server.put_parts(BUCKET, f"{url.removeprefix(f's3://{BUCKET}/')}/{key}", changed, part_bytes=50 << 20)
+
+    other = project.clone()
+    assert re.search(r"damaged; .+ Mend: `neurofm push --reread`", other.complaint("neurofm", "pull"))
+    assert project.do("neurofm", "push").startswith("Nothing to push"), "the ETag of parts does not tell"
+    assert "damaged there, replaced: data/shards/large" in project.do("neurofm", "push", "--reread")
+    assert objects() == {key: body}
+    other.do("neurofm", "pull")
+    assert other.files()["shards/large"] == large.read_bytes()
 
 
 def test_what_is_damaged_here_is_not_pushed(configured: Clone, objects: Objects) -> None:
@@ -278,8 +351,7 @@ def test_credentials_that_expire_in_the_middle(
 ) -> None:
     with Proxy(server.address) as proxy:
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", url, "--endpoint", proxy.url)
-        project.commit()
+        project.use(url, proxy.url)
 
         def expired_after(count: int, method: str) -> Callable[[Exchange], Fault | None]:
             seen = 0
@@ -314,8 +386,7 @@ def test_credentials_that_expire_in_the_middle(
 def test_bytes_that_turn_on_the_way_are_noticed(project: Clone, server: SeaweedServer, url: str) -> None:
     with Proxy(server.address) as proxy:
         project.env = key_of(server)
-        project.do("neurofm", "remote", "use", url, "--endpoint", proxy.url)
-        project.commit()
+        project.use(url, proxy.url)
         project.do("neurofm", "push")
         other = project.clone()
         turned: list[str] = []

@@ -82,6 +82,11 @@ def test_one_stage_and_one_dataset(pushed: Clone) -> None:
     assert "4 files" in said or "3 files" in said
     shards = {path.parent.name for path in (other.root / "data" / "shards").rglob("*.zip")}
     assert shards == {STREAMED}
+    # As docs/remote.md has it for those who work on models alone; what this clone lacks is looked for on the remote.
+    other.do("neurofm", "pull", "--stage", "preprocess")
+    assert other.repro("--allow-missing", "split") == []
+    assert not (other.root / "data" / "raw").exists()
+    assert other.do("neurofm", "push").startswith("Nothing to push: ")
     line = other.complaint("neurofm", "pull", "--dataset", "nobody")
     assert "dvc.lock has no outputs of nobody" in line
     assert KEPT in line

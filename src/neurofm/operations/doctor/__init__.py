@@ -66,10 +66,21 @@ def examine(place: Place, *, checks: Mapping[str, Check] = CHECKS, longest_s: fl
         thread.start()
     for thread in threads.values():
         thread.join(max(0.0, until - time.monotonic()))
-    hanging = note(f"no answer within {longest_s:g} s: a disk or a server that is gone?", mend="neurofm doctor, again")
-    told = [finding for name in checks for finding in found.get(name, [replace(hanging, check=name)])]
+    told = [finding for name in checks for finding in found.get(name, [_hanging(name, longest_s)])]
     # Several checks may stumble over the same thing (DVC cannot be opened): it is said once.
     return list({(finding.said, finding.mend): finding for finding in reversed(told)}.values())[::-1]
+
+
+def _hanging(name: str, longest_s: float) -> Finding:
+    """Return what is said of a check that does not end; a remote that is silent would not take a push either."""
+    if name == "remote":
+        found = problem(
+            f"no answer from it within {longest_s:g} s", mend="check the server and the network, then again"
+        )
+    else:
+        said = f"no answer within {longest_s:g} s: a disk or a server that is gone?"
+        found = note(said, mend="neurofm doctor, again")
+    return replace(found, check=name)
 
 
 def _of(name: str, check: Check, place: Place) -> list[Finding]:
