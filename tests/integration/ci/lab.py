@@ -26,9 +26,12 @@ _DVC_CONFIG = f"""[core]
 ['remote "s3"']
     url = s3://{BUCKET}/dvc
     region = {REGION}
+    verify = true
 """
 # Every job has a checkout of its own, without what others left there.
 OPTIONS = ("--force-shell-executor", "--shell-isolation", "--no-artifacts-to-source", "--concurrency", "2")
+# Each job starts a dozen processes, and without byte code each of them would compile torch once more.
+_NOT_FOR_JOBS = ("AWS_", "GCL_", "PYTHONDONTWRITEBYTECODE")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _FILES = (
     *("dvc.yaml", "params.yaml", "Makefile", "pyproject.toml", "requirements.lock"),
@@ -76,6 +79,7 @@ class Lab(Project):
             "NEUROFM_PUSH_URL": self.origin.as_uri(),
             "NEUROFM_CI_TOKEN": "glpat-of-the-lab",
             "LINT_TARGET": "--dry-run check",
+            "CI_REGISTRY_IMAGE": "",  # the project has no registry
             **self.s3.environment,
             **self.variables,
         }
@@ -87,11 +91,11 @@ class Lab(Project):
             # Said in full: a bare text that begins with a slash would be read as the name of a file.
             texts = self.settings | variables
             YAML().dump({name: {"type": "variable", "values": {"*": text}} for name, text in texts.items()}, file)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GCL_"))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_JOBS)}
         return subprocess.Popen(
             [str(self.program), *OPTIONS, *arguments],
             cwd=self.root,
-            env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
