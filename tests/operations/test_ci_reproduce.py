@@ -9,8 +9,7 @@ import pytest
 
 from neurofm.errors import UserError
 from neurofm.operations.ci.gather import gather, handed_over
-from neurofm.operations.ci.reproduce import UNFINISHED, reproduce_rest, reproduce_stage
-from neurofm.operations.lock import read_lock
+from neurofm.operations.ci.reproduce import ASIDE, UNFINISHED, reproduce_rest, reproduce_stage
 from tests.operations.quick_stages import Repository, make_repository
 
 APPENDS = (
@@ -45,23 +44,6 @@ def start_anew(checkout: Repository) -> None:
     checkout("git", "checkout", "--quiet", "--", ".")
 
 
-def test_jobs_run_a_stage_each_and_the_last_one_the_rest(checkout: Repository) -> None:
-    for name in ("shard@eeg", "shard@fmri"):
-        start_anew(checkout)
-        assert reproduce_stage(name, root=checkout.root)
-        assert set(read_lock(checkout.root / "dvc.lock")["stages"]) >= {name}
-    assert [path.name for path in handed_over(checkout.root)] == ["shard@eeg.lock", "shard@fmri.lock"]
-    assert not (checkout.root.parent / "store" / "runs").exists(), "nobody pulls DVC's run-cache"
-    start_anew(checkout)
-    assert not reproduce_stage("shard@eeg", root=checkout.root), "it came with what was handed over"
-    start_anew(checkout)
-    assert reproduce_rest(root=checkout.root) == ["score"]
-    assert (checkout.root / "score").read_text() == "eeg\nfmri\n"
-    assert (checkout.root / "metrics" / "eeg.json").read_text() == "1\n"
-    assert set(read_lock(checkout.root / "dvc.lock")["stages"]) == {"shard@eeg", "shard@fmri", "score"}
-    assert reproduce_rest(root=checkout.root) == []
-
-
 def test_what_a_failed_job_finished_is_there_for_the_next(checkout: Repository) -> None:
     (checkout.root / "broken").touch()
     with pytest.raises(UserError, match=r"`dvc repro --single-item shard@eeg` ended with") as caught:
@@ -92,9 +74,12 @@ stages:
   shard:
     foreach: [eeg]
     do:
-      cmd: mkdir -p data/shards/${item} && cp data/raw/${item} data/shards/${item}/$(cat data/raw/${item})
+      cmd: >-
+        mkdir -p data/shards/${item} metrics && cp data/raw/${item} data/shards/${item}/$(cat data/raw/${item})
+        && cp data/raw/${item} metrics/${item}.json
       deps: [ 'data/manifests/${item}', 'data/raw/${item}' ]
       outs: [ 'data/shards/${item}': {persist: true} ]
+      metrics: [ 'metrics/${item}.json': {cache: false} ]
   score:
     cmd: ls data/shards/eeg > score
     deps: [ data/shards ]
@@ -122,14 +107,29 @@ def test_a_chain_of_jobs_goes_on_from_the_old_outputs_and_nothing_runs_twice(che
         start_anew(checkout)
         assert reproduce_stage(name, root=root)
     start_anew(checkout)
-    # A job that was cancelled in a checkout that stays.
-    (root / "data" / "shards" / "eeg").mkdir(parents=True)
-    (root / "data" / "shards" / "eeg" / "unfinished").write_text("3\n")
+    # Two jobs that were cancelled in a checkout that stays: one in its stage, and one before that in its pull.
+    for folder, name in ((root, "unfinished"), (root / ASIDE, "older")):
+        (folder / "data" / "shards" / "eeg").mkdir(parents=True)
+        (folder / "data" / "shards" / "eeg" / name).write_text("3\n")
     assert reproduce_stage("shard@eeg", root=root)
-    assert sorted(path.name for path in (root / "data" / "shards" / "eeg").iterdir()) == ["1", "2", "unfinished"]
+    assert sorted(path.name for path in (root / "data" / "shards" / "eeg").iterdir()) == [
+        "1",
+        "2",
+        "older",
+        "unfinished",
+    ]
+    assert not (root / ASIDE).exists()
+    assert [path.name for path in handed_over(root)] == ["download@eeg.lock", "manifest@eeg.lock", "shard@eeg.lock"]
+
+    start_anew(checkout)
+    assert not reproduce_stage("shard@eeg", root=root), "it came with what was handed over"
     start_anew(checkout)
     assert reproduce_rest(root=root) == ["score"]
-    assert (root / "score").read_text() == "1\n2\nunfinished\n"
+    assert (root / "score").read_text() == "1\n2\nolder\nunfinished\n"
+    assert (root / "metrics" / "eeg.json").read_text() == "2\n"
+    assert set(checkout.stages()) == {"manifest@eeg", "download@eeg", "shard@eeg", "score"}
+    assert reproduce_rest(root=root) == []
+    assert not (root.parent / "store" / "runs").exists(), "nobody pulls DVC's run-cache"
 
 
 def test_a_stage_that_is_not_there_is_no_success(checkout: Repository) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,14 +21,6 @@ from tests.servers.seaweed import REGION, SeaweedServer
 
 PROJECT = Path(__file__).resolve().parents[3]
 BUCKET = "lab"
-_DVC_CONFIG = f"""[core]
-    analytics = false
-    remote = s3
-['remote "s3"']
-    url = s3://{BUCKET}/dvc
-    region = {REGION}
-    verify = true
-"""
 # Every job has a checkout of its own, without what others left there.
 OPTIONS = ("--force-shell-executor", "--shell-isolation", "--no-artifacts-to-source", "--concurrency", "2")
 # Each job starts a dozen processes, and without byte code each of them would compile torch once more.
@@ -196,8 +189,10 @@ def make_lab(folder: Path, *, series: Mapping[str, Path], s3: SeaweedServer, pro
     lab.git("push", "--quiet", "origin", "main")
     lab.git("remote", "set-head", "origin", "main")
     shutil.copytree(PROJECT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    (root / ".dvc" / "config").write_text(_DVC_CONFIG)
     s3.make_bucket(BUCKET)
+    set_up = re.findall(r"`(neurofm remote use s3://.+?)`", (PROJECT / "docs" / "ci.md").read_text())
+    done = lab.run(*shlex.split(set_up[0].replace("BUCKET", BUCKET)), "--region", REGION)
+    assert done.returncode == 0, done.stderr
     small: dict[tuple[str, ...], Any] = {
         ("datasets",): {"tiny-bids-eeg": {"modality": "eeg", "reader": "bids"}},
         ("streamed",): {},

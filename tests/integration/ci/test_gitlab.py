@@ -41,7 +41,7 @@ def md5(content: bytes) -> str:
 
 def objects(s3: SeaweedServer) -> dict[str, bytes]:
     """Return what lies in the remote's store, by digest."""
-    pages = s3._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="dvc/files/md5/")
+    pages = s3._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="neurofm/files/md5/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     return {"".join(key.split("/")[-2:]): s3._client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 

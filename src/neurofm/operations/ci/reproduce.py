@@ -20,7 +20,7 @@ from neurofm.remote.project import read_settings
 
 UNFINISHED = Path(".neurofm/unfinished")
 """What a job that failed had finished of its persistent outputs: kept in CI's cache, laid back by the next one."""
-_ASIDE = Path(".neurofm/aside")
+ASIDE = Path(".neurofm/aside")
 """The same, where the checkout stays between jobs: out of the way while the outputs of the run before come."""
 _LIST = "kept.txt"
 _RECEIPTS = Path(".neurofm/receipts")
@@ -47,13 +47,12 @@ def reproduce_stage(name: str, *, root: Path) -> bool:
         If ``dvc.yaml`` has no such stage, or ``dvc`` fails; the recordings that were finished are set aside for the
         next run of the job.
     """
-    known = stage_names(root)
-    if known is not None and name not in known:
-        raise UserError(f"dvc.yaml has no stage {name!r}.", mend="take one that `neurofm ci plan` names")
     before = _lock_before(root)
     gather(handed_over(root), root=root)
     found = [stage for stage in plan_stages(root) if stage.name == name and stage.why]
     if not found:
+        if name not in (stage_names(root) or ()):
+            raise UserError(f"dvc.yaml has no stage {name!r}.", mend="take one that `neurofm ci plan` names")
         return False
     (stage,) = found
     _pull([stage], before=before, root=root)
@@ -122,7 +121,7 @@ def _pull_old(paths: Sequence[str], *, before: Lock, root: Path) -> None:
     _lay_back(root)
     write_lock(root / LOCK, before)
     try:
-        _move(changed_here(paths, root=root), source=root, target=root / _ASIDE)
+        _move(changed_here(paths, root=root), source=root, target=root / ASIDE)
         # A stage makes anew what is not on the remote.
         _dvc("pull", "--allow-missing", *paths, root=root)
     except UserError:
@@ -134,12 +133,12 @@ def _pull_old(paths: Sequence[str], *, before: Lock, root: Path) -> None:
 
 def _lay_back(root: Path) -> None:
     """Move what stands aside over what is there, file by file."""
-    for folder, _, names in os.walk(root / _ASIDE):
-        target = root / Path(folder).relative_to(root / _ASIDE)
+    for folder, _, names in os.walk(root / ASIDE):
+        target = root / Path(folder).relative_to(root / ASIDE)
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
             (Path(folder) / name).replace(target / name)
-    shutil.rmtree(root / _ASIDE, ignore_errors=True)
+    shutil.rmtree(root / ASIDE, ignore_errors=True)
 
 
 def _move(paths: Sequence[str], *, source: Path, target: Path) -> None:
