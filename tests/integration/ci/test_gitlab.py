@@ -50,6 +50,22 @@ def test_the_pipeline_is_what_gitlabs_schema_allows() -> None:
     check_schema(PROJECT / ".gitlab-ci.yml", PROJECT / "ci" / "jobs.yml")
 
 
+def test_rules_ask_for_what_gitlab_knows_before_a_job_runs() -> None:
+    """Variables that only a running job has are empty in a rule, and the job is then never made."""
+    jobs = [read_yaml(PROJECT / path) for path in (".gitlab-ci.yml", "ci/jobs.yml")]
+    rules = [rule for file in jobs for job in file.values() if isinstance(job, dict) for rule in job.get("rules", ())]
+    asked = " ".join(rule.get("if", "") for rule in rules)
+    assert "$CI_REGISTRY_IMAGE" in asked
+    assert not re.search(r"CI_REGISTRY_PASSWORD|CI_JOB_TOKEN|CI_JOB_ID|CI_DEPLOY_PASSWORD", asked)
+
+
+def test_pages_that_the_pipeline_names_are_there() -> None:
+    files = [PROJECT / ".gitlab-ci.yml", *(PROJECT / "ci").iterdir()]
+    named = {page for path in files for page in re.findall(r"docs/[\w-]+\.md", path.read_text())}
+    assert named
+    assert [page for page in sorted(named) if not (PROJECT / page).is_file()] == []
+
+
 def test_a_schedule_asks_the_archives_and_opens_a_merge_request(lab: Lab) -> None:
     # A bare repository takes no options with which GitLab opens merge requests.
     schedule = {"CI_PIPELINE_SOURCE": "schedule", "NEUROFM_TASK": "manifests", "NEUROFM_PUSH_OPTIONS": ""}
