@@ -20,9 +20,14 @@ for _ in 1 2 3; do
         echo "Pushed to $branch."
         exit 0
     fi
+    remote fetch --quiet "$url" "$branch"
+    if git merge-base --is-ancestor FETCH_HEAD HEAD; then
+        # Nobody was faster: it is refused for good.
+        echo "error: git refuses the push to $branch, as it says above. Mend: let NEUROFM_CI_TOKEN push there" >&2
+        exit 1
+    fi
     # Somebody was faster. What both changed is left out of dvc.lock, and the pipeline of the merge runs it.
     neurofm lock driver >/dev/null
-    remote fetch --quiet "$url" "$branch"
     git merge --quiet --no-edit --message "Merge $branch" FETCH_HEAD
 done
 echo "error: $branch moves on faster than this can follow. Mend: run this job again" >&2

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from neurofm.errors import UserError
-from neurofm.operations.ci.child import Runners, child_pipeline
+from neurofm.operations.ci.child import Runners, child_pipeline, write_child
 from neurofm.operations.ci.gather import gather
 from neurofm.operations.ci.plan import Planned, plan_stages, stage_names
 from neurofm.operations.lock import read_lock, write_lock
+from tests.gitlab_schema import check_schema
 from tests.operations.quick_stages import Repository, make_repository
 
 
@@ -52,7 +54,7 @@ def test_a_changed_file_is_named_and_what_follows_is_planned(checkout: Repositor
         ("shard@eeg", ("eeg.txt",), ()),
         ("score", (), ("shard@eeg",)),
     ]
-    assert stages[0].old == ("data/eeg",)
+    assert stages[0].persists == ("data/eeg",)
     assert stages[0].in_git == ("metrics/eeg.json",)
     assert stages[1].inputs == ("data/eeg", "data/fmri")
 
@@ -99,7 +101,7 @@ def test_a_broken_dvc_yaml_is_one_line(checkout: Repository) -> None:
 
 
 def stage(name: str, *after: str) -> Planned:
-    return Planned(name=name, why=("code",), after=after, inputs=(), makes=(), persists=(), old=(), in_git=())
+    return Planned(name=name, why=("code",), after=after, inputs=(), makes=(), persists=(), in_git=())
 
 
 def test_jobs_wait_for_what_they_read_and_go_to_the_runners_that_can() -> None:
@@ -131,6 +133,14 @@ def test_jobs_wait_for_what_they_read_and_go_to_the_runners_that_can() -> None:
 
 def test_with_nothing_out_of_date_there_is_one_cheap_job() -> None:
     made = child_pipeline([], report=False, runners=Runners())
-    assert set(made) == {"include", "stages", "nothing-to-do"}
+    assert set(made) == {"include", "workflow", "stages", "nothing-to-do"}
     only_numbers = child_pipeline([], report=True, runners=Runners())
-    assert set(only_numbers) == {"include", "stages", "numbers"}
+    assert set(only_numbers) == {"include", "workflow", "stages", "numbers"}
+
+
+def test_its_jobs_are_made_in_merge_requests_too(tmp_path: Path) -> None:
+    """GitLab makes jobs without a rule in pipelines of branches only, unless the pipeline has rules."""
+    made = child_pipeline([stage("preprocess@a")], report=True, runners=Runners())
+    assert made["workflow"] == {"rules": [{"when": "always"}]}
+    write_child(tmp_path / "child.yml", made)
+    check_schema(tmp_path / "child.yml")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neurofm.errors import UserError
-from neurofm.operations.lock import Lock, merge_locks, parse_lock, read_lock, write_lock
+from neurofm.operations.lock import Lock, merge_locks, overlay_runs, parse_lock, read_lock, write_lock
 from tests.operations.quick_stages import PROJECT, Repository, make_repository
 
 
@@ -84,15 +84,39 @@ def test_stages_that_dvc_yaml_does_not_have_are_dropped() -> None:
     assert "shard@b" not in merged.content["stages"]
 
 
-def test_many_jobs_each_with_one_stage_of_its_own() -> None:
-    """As in CI: a chain of jobs hands over locks that contain each other, and the split in them is of before."""
-    first = with_changes(BASE, {"shard@a": entry("data/a", "a2")})
-    second = with_changes(first, {"shard@b": entry("data/b", "b2")})
-    for sides in ([BASE, first, second], [BASE, second, first]):
-        merged = merge_locks(sides, base=BASE)
-        assert set(merged.content["stages"]) == {"shard@a", "shard@b"}
-        assert merged.content["stages"]["shard@b"] == second["stages"]["shard@b"]
-        assert set(merged.left_out) == {"split"}
+CHAIN = lock(
+    manifest__a=entry("manifest/a", "m1", code="c1"),
+    download__a=entry("raw/a", "r1", manifest__a="m1"),
+    shard__a=entry("data/a", "a1", raw__a="r1", manifest__a="m1"),
+    split=entry("split.json", "s1", data="d1"),
+)
+
+
+def test_of_a_chain_of_jobs_each_keeps_what_it_ran() -> None:
+    """The job of a manifest left out what reads it, which the jobs after it ran on the new one."""
+    manifest = with_changes(CHAIN, {"manifest@a": entry("manifest/a", "m2", code="c2")})
+    merged = overlay_runs(CHAIN, {"manifest@a": manifest}, base=CHAIN)
+    assert set(merged.left_out) == {"download@a", "shard@a"}
+    download = with_changes(merged.content, {"download@a": entry("raw/a", "r2", manifest__a="m2")})
+    runs = {"manifest@a": manifest, "download@a": download}
+    merged = overlay_runs(CHAIN, runs, base=CHAIN)
+    assert set(merged.left_out) == {"shard@a"}
+    runs["shard@a"] = with_changes(merged.content, {"shard@a": entry("data/a", "a2", raw__a="r2", manifest__a="m2")})
+    merged = overlay_runs(CHAIN, runs, base=CHAIN)
+    assert {name: merged.content["stages"][name] for name in runs} == {
+        name: run["stages"][name] for name, run in runs.items()
+    }
+    assert list(merged.content["stages"]) == ["manifest@a", "download@a", "shard@a"]
+    assert set(merged.left_out) == {"split"}
+    assert overlay_runs(merged.content, runs, base=CHAIN).content == merged.content
+
+
+def test_what_ran_here_since_stays_before_what_a_job_ran() -> None:
+    here = with_changes(CHAIN, {"manifest@a": entry("manifest/a", "m3", code="c3")})
+    job = with_changes(CHAIN, {"manifest@a": entry("manifest/a", "m2", code="c2")})
+    merged = overlay_runs(here, {"manifest@a": job}, base=CHAIN, known=frozenset({"manifest@a", "split"}))
+    assert merged.content["stages"]["manifest@a"] == here["stages"]["manifest@a"]
+    assert merged.dropped == ("download@a", "shard@a")
 
 
 def test_the_projects_lock_is_written_as_dvc_writes_it(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ DRIVER = "neurofm-lock"
 METRICS_DRIVER = "neurofm-metrics"
 """Merge driver of the metrics files: this side's stay, and are written anew by the stages that were left out."""
 
+_STALE = "what it reads is no longer what it ran on"
 _MARKERS = re.compile(r"^(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)( |$)", re.MULTILINE)
 
 Lock = dict[str, Any]
@@ -123,11 +124,45 @@ def merge_locks(sides: Sequence[Lock], *, base: Lock, known: frozenset[str] | No
             left_out[name] = "one side changed it, another removed it" if None in changed else "both sides changed it"
         elif found := changed[0] if changed else entry:
             stages[name] = found
-    for name in [name for name in stages if _is_stale(name, stages, sides=sides, base=base, unknown=left_out)]:
-        left_out[name] = "what it reads is no longer what it ran on"
+    ran = {
+        name: [base] if before.get(name) == entry else [side for side in sides if side["stages"].get(name) == entry]
+        for name, entry in stages.items()
+    }
+    left_out |= dict.fromkeys(_stale(stages, ran=ran, unknown=frozenset(left_out)), _STALE)
     for name in left_out:
         stages.pop(name, None)
     return Merged(content=content | {"stages": stages}, left_out=left_out, dropped=tuple(dropped))
+
+
+def overlay_runs(lock: Lock, runs: Mapping[str, Lock], *, base: Lock, known: frozenset[str] | None = None) -> Merged:
+    """Lay what jobs ran over a lock file, stage by stage, and leave out what no longer fits.
+
+    Parameters
+    ----------
+    lock
+        That of the checkout. A stage that ran here since `base` stays as it is.
+    runs
+        By stage, the whole lock file of the checkout where it ran. Nothing but the stage's own entry is taken from
+        it: the job may have left out others, which jobs of their own ran meanwhile.
+    base
+        What all of them come from.
+    known
+        Stages of ``dvc.yaml``; others are dropped. None keeps all.
+    """
+    here, before = lock["stages"], base["stages"]
+    taken = {name: run for name, run in runs.items() if here.get(name) in (None, before.get(name))}
+    stages = {**here, **{name: run["stages"][name] for name, run in taken.items()}}
+    dropped = tuple(name for name in stages if known is not None and name not in known)
+    for name in dropped:
+        del stages[name]
+    ran = {
+        name: [taken[name]] if name in taken else [base] if before.get(name) == entry else [lock]
+        for name, entry in stages.items()
+    }
+    left_out = dict.fromkeys(_stale(stages, ran=ran), _STALE)
+    for name in left_out:
+        del stages[name]
+    return Merged(content=lock | {"stages": stages}, left_out=left_out, dropped=dropped)
 
 
 def _rest_of(sides: Sequence[Lock], *, base: Lock) -> Lock:
@@ -141,19 +176,27 @@ def _rest_of(sides: Sequence[Lock], *, base: Lock) -> Lock:
     return content
 
 
-def _is_stale(
-    name: str, stages: Mapping[str, Any], *, sides: Sequence[Lock], base: Lock, unknown: Collection[str]
-) -> bool:
-    """Whether the outputs that now feed this entry are none that it is known to have run on.
+def _stale(stages: Mapping[str, Any], *, ran: Mapping[str, Sequence[Lock]], unknown: Collection[str] = ()) -> list[str]:
+    """Return the stages whose entry is not known to have run on the outputs that now feed it.
 
     DVC itself compares the digest of a dependency with the file's; where a stage reads the folder that holds several
     outputs (``data/shards``), that needs the files, which whoever merges may not have.
+
+    Parameters
+    ----------
+    stages
+        Merged.
+    ran
+        By stage, the lock files of where its entry comes from.
+    unknown
+        Stages that were left out already: their outputs are none to compare.
     """
-    entry = stages[name]
-    unchanged = base["stages"].get(name) == entry
-    ran = [base] if unchanged else [side for side in sides if side["stages"].get(name) == entry]
-    feeds = _feeds(entry, stages, without=unknown)
-    return not any(_feeds(entry, lock["stages"], without=unknown) == feeds for lock in ran)
+    return [
+        name
+        for name, entry in stages.items()
+        if _feeds(entry, stages, without=unknown)
+        not in [_feeds(entry, lock["stages"], without=unknown) for lock in ran[name]]
+    ]
 
 
 def _feeds(entry: Mapping[str, Any], stages: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
@@ -209,6 +252,20 @@ def lock_of_revision(revision: str, *, root: Path) -> Lock | None:
     """Return ``dvc.lock`` of a commit (or ``:1`` to ``:3``, the sides of a conflict); None where there is none."""
     done = _git("show", f"{revision}:./{LOCK}", root=root)
     return parse_lock(done.stdout, where=f"{LOCK} of {revision}") if done.returncode == 0 else None
+
+
+def commit_of(revision: str, *, root: Path) -> str:
+    """Return the hash of a commit.
+
+    Raises
+    ------
+    UserError
+        If git does not know it, or this is no clone.
+    """
+    done = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", root=root)
+    if done.returncode != 0:
+        raise UserError(f"{root.resolve()}: git knows no commit {revision}.", mend="run this in a clone of the project")
+    return done.stdout.strip()
 
 
 def install_driver(root: Path) -> list[str]:

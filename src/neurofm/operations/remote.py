@@ -81,14 +81,25 @@ def remote_problems(root: Path) -> list[str]:
     try:
         settings = read_settings(root)
         probe_remote(settings)
-        if settings.address.scheme in {"s3", "gs", "azure"} and not settings.verify:
-            problems.append(
-                f"remote {settings.name!r}: plain `dvc pull` believes whatever comes. "
-                f"Mend: dvc remote modify {settings.name} verify true"
-            )
+        require_verified(settings)
     except UserError as error:
         problems.append(str(error))
     return problems + push_problems(root)
+
+
+def require_verified(settings: RemoteSettings) -> None:
+    """Make sure that plain ``dvc pull`` compares what comes with its digest.
+
+    Raises
+    ------
+    UserError
+        If it is not set: a damaged shard would be recorded as right.
+    """
+    if settings.address.scheme in {"s3", "gs", "azure"} and not settings.verify:
+        raise UserError(
+            f"remote {settings.name!r}: plain `dvc pull` believes whatever comes.",
+            mend=f"dvc remote modify {settings.name} verify true",
+        )
 
 
 def push_problems(root: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,15 +21,10 @@ from tests.servers.seaweed import REGION, SeaweedServer
 
 PROJECT = Path(__file__).resolve().parents[3]
 BUCKET = "lab"
-_DVC_CONFIG = f"""[core]
-    analytics = false
-    remote = s3
-['remote "s3"']
-    url = s3://{BUCKET}/dvc
-    region = {REGION}
-"""
 # Every job has a checkout of its own, without what others left there.
 OPTIONS = ("--force-shell-executor", "--shell-isolation", "--no-artifacts-to-source", "--concurrency", "2")
+# Each job starts a dozen processes, and without byte code each of them would compile torch once more.
+_NOT_FOR_JOBS = ("AWS_", "GCL_", "PYTHONDONTWRITEBYTECODE")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _FILES = (
     *("dvc.yaml", "params.yaml", "Makefile", "pyproject.toml", "requirements.lock"),
@@ -76,6 +72,7 @@ class Lab(Project):
             "NEUROFM_PUSH_URL": self.origin.as_uri(),
             "NEUROFM_CI_TOKEN": "glpat-of-the-lab",
             "LINT_TARGET": "--dry-run check",
+            "CI_REGISTRY_IMAGE": "",  # the project has no registry
             **self.s3.environment,
             **self.variables,
         }
@@ -87,11 +84,11 @@ class Lab(Project):
             # Said in full: a bare text that begins with a slash would be read as the name of a file.
             texts = self.settings | variables
             YAML().dump({name: {"type": "variable", "values": {"*": text}} for name, text in texts.items()}, file)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GCL_"))}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_JOBS)}
         return subprocess.Popen(
             [str(self.program), *OPTIONS, *arguments],
             cwd=self.root,
-            env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -192,8 +189,10 @@ def make_lab(folder: Path, *, series: Mapping[str, Path], s3: SeaweedServer, pro
     lab.git("push", "--quiet", "origin", "main")
     lab.git("remote", "set-head", "origin", "main")
     shutil.copytree(PROJECT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    (root / ".dvc" / "config").write_text(_DVC_CONFIG)
     s3.make_bucket(BUCKET)
+    set_up = re.findall(r"`(neurofm remote use s3://.+?)`", (PROJECT / "docs" / "ci.md").read_text())
+    done = lab.run(*shlex.split(set_up[0].replace("BUCKET", BUCKET)), "--region", REGION)
+    assert done.returncode == 0, done.stderr
     small: dict[tuple[str, ...], Any] = {
         ("datasets",): {"tiny-bids-eeg": {"modality": "eeg", "reader": "bids"}},
         ("streamed",): {},

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from neurofm.catalog import read_yaml
 from neurofm.files import sha256_of
+from tests.gitlab_schema import check_schema
 from tests.integration.ci.conftest import SUBJECTS, Built
 from tests.integration.ci.lab import BUCKET, OPTIONS, PROJECT, Lab, Ran
 from tests.servers.fixtures import missing_part
@@ -34,30 +35,35 @@ STAGES = {
 _PATIENCE_S = 240.0
 
 
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def objects(s3: SeaweedServer) -> dict[str, bytes]:
     """Return what lies in the remote's store, by digest."""
-    pages = s3._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="dvc/files/md5/")
+    pages = s3._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="neurofm/files/md5/")
     keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
     return {"".join(key.split("/")[-2:]): s3._client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
 
-def check_schema(*paths: Path) -> None:
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("check-jsonschema")),
-            "--builtin-schema",
-            "vendor.gitlab-ci",
-            *map(str, paths),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_the_pipeline_is_what_gitlabs_schema_allows() -> None:
     check_schema(PROJECT / ".gitlab-ci.yml", PROJECT / "ci" / "jobs.yml")
+
+
+def test_rules_ask_for_what_gitlab_knows_before_a_job_runs() -> None:
+    """Variables that only a running job has are empty in a rule, and the job is then never made."""
+    jobs = [read_yaml(PROJECT / path) for path in (".gitlab-ci.yml", "ci/jobs.yml")]
+    rules = [rule for file in jobs for job in file.values() if isinstance(job, dict) for rule in job.get("rules", ())]
+    asked = " ".join(rule.get("if", "") for rule in rules)
+    assert "$CI_REGISTRY_IMAGE" in asked
+    assert not re.search(r"CI_REGISTRY_PASSWORD|CI_JOB_TOKEN|CI_JOB_ID|CI_DEPLOY_PASSWORD", asked)
+
+
+def test_pages_that_the_pipeline_names_are_there() -> None:
+    files = [PROJECT / ".gitlab-ci.yml", *(PROJECT / "ci").iterdir()]
+    named = {page for path in files for page in re.findall(r"docs/[\w-]+\.md", path.read_text())}
+    assert named
+    assert [page for page in sorted(named) if not (PROJECT / page).is_file()] == []
 
 
 def test_a_schedule_asks_the_archives_and_opens_a_merge_request(lab: Lab) -> None:
@@ -93,7 +99,7 @@ def test_what_ci_made_is_committed_and_on_the_remote_whole(built: Built) -> None
     assert set(lab.lock()) == STAGES | {"split", "pretrain", "evaluate", "slice", "report"}
     stored = objects(lab.s3)
     for digest, content in stored.items():
-        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.removesuffix(".dir")
+        assert md5(content) == digest.removesuffix(".dir")
     for stage in lab.lock().values():
         for out in stage["outs"]:
             assert out["md5"] in stored or out["path"].startswith("metrics/"), out
@@ -125,8 +131,9 @@ def test_with_nothing_changed_no_job_is_made(built: Built) -> None:
 class Killed:
     """What was left after a job was killed."""
 
-    shards: int
-    """In the job's checkout."""
+    said: str
+    shards: dict[str, str]
+    """In the job's checkout, with their digests."""
     lock: bytes
     """``dvc.lock`` there."""
     sent: int
@@ -166,19 +173,20 @@ def changed(built: Built) -> Changed:
     checkout = lab.root / ".gitlab-ci-local" / "builds" / "preprocess_localQArest"
     before = objects(lab.s3)
 
-    def left() -> Killed:
+    def left(said: str) -> Killed:
         return Killed(
-            shards=len(list((checkout / "data" / "shards" / "rest").glob("*.zip"))),
+            said=said,
+            shards={
+                path.name: md5(path.read_bytes()) for path in (checkout / "data" / "shards" / "rest").glob("*.zip")
+            },
             lock=(checkout / "dvc.lock").read_bytes(),
             sent=len(objects(lab.s3).keys() - before.keys()),
         )
 
     receipts = checkout / ".neurofm" / "receipts" / "rest"
-    kill(lab.start(*job, **request), when=lambda: any(receipts.rglob("*.jsonl")))
-    in_repro = left()
+    in_repro = left(kill(lab.start(*job, **request), when=lambda: any(receipts.rglob("*.jsonl"))))
     with Stall(lab.s3.address, after=_of_a_push(lab)) as stall:
-        kill(lab.start(*job, **request, AWS_ENDPOINT_URL=stall.url), when=stall.reached.is_set)
-    in_push = left()
+        in_push = left(kill(lab.start(*job, **request, AWS_ENDPOINT_URL=stall.url), when=stall.reached.is_set))
     with GitlabNotes(lab.settings["NEUROFM_CI_TOKEN"]) as gitlab:
         ran = lab.pipeline(**request, CI_API_V4_URL=gitlab.url)
     notes = tuple(note["body"] for note in gitlab.notes)
@@ -191,8 +199,8 @@ def _of_a_push(lab: Lab) -> int:
     return int(size) // 2
 
 
-def kill(process: subprocess.Popen[str], *, when: Callable[[], bool]) -> None:
-    """SIGKILL everything that a pipeline started, once `when` says so."""
+def kill(process: subprocess.Popen[str], *, when: Callable[[], bool]) -> str:
+    """SIGKILL everything that a pipeline started, once `when` says so; returns what it had said."""
     until = time.monotonic() + _PATIENCE_S
     try:
         while not when():
@@ -202,7 +210,8 @@ def kill(process: subprocess.Popen[str], *, when: Callable[[], bool]) -> None:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        said, _ = process.communicate()
+    return said
 
 
 def test_jobs_were_killed_half_way(changed: Changed) -> None:
@@ -213,24 +222,24 @@ def test_jobs_were_killed_half_way(changed: Changed) -> None:
     assert 0 <= changed.in_push.sent < SUBJECTS, "killed before all was sent"
 
 
-def test_a_rerun_after_a_kill_loses_nothing(changed: Changed, tmp_path: Path) -> None:
-    """What a killed job left on the remote is whole, and what the rerun pushed are the bytes of an undisturbed run."""
-    lab = changed.lab
+def test_a_rerun_after_a_kill_loses_nothing(changed: Changed) -> None:
+    """What killed jobs left on the remote is whole, and what the rerun pushed are the bytes of an undisturbed run.
+
+    The second one was killed in its push: it had run the whole stage anew, in a checkout of its own.
+    """
+    all_anew = f"rest: {SUBJECTS} recordings preprocessed, 0 whole already"
+    assert all_anew in changed.in_push.said
     assert changed.ran.failed == (), changed.ran.text
-    for digest, content in objects(lab.s3).items():
-        assert hashlib.md5(content, usedforsecurity=False).hexdigest() == digest.removesuffix(".dir")
-    clone = lab.clone(tmp_path / "clone")
-    clone.git("fetch", "--quiet", str(lab.root), "smoother")
-    clone.git("checkout", "--quiet", "FETCH_HEAD")
-    shutil.copy(lab.artefact("gather", "dvc.lock"), clone.root / "dvc.lock")
-    pulled = clone.dvc("pull", "data/manifests/rest.json", "data/shards/rest")
-    assert pulled.returncode == 0, pulled.stderr
-    by_ci = {path.name: sha256_of(path) for path in (clone.root / "data" / "shards" / "rest").glob("*.zip")}
-    shutil.rmtree(clone.root / "data" / "shards")
-    by_hand = clone.run("neurofm", "run", "preprocess", "--dataset", "rest")
-    assert by_hand.returncode == 0, by_hand.stderr
-    assert {path.name: sha256_of(path) for path in (clone.root / "data" / "shards" / "rest").glob("*.zip")} == by_ci
-    assert len(by_ci) == SUBJECTS
+    assert all_anew in changed.ran.text
+    stored = objects(changed.lab.s3)
+    for digest, content in stored.items():
+        assert md5(content) == digest.removesuffix(".dir")
+    stages = read_yaml(changed.lab.artefact("gather", "dvc.lock"))["stages"]
+    (folder,) = (out for out in stages["preprocess_local@rest"]["outs"] if out["path"] == "data/shards/rest")
+    pushed = {item["relpath"]: item["md5"] for item in json.loads(stored[folder["md5"]])}
+    assert pushed == changed.in_push.shards
+    assert len(pushed) == SUBJECTS
+    assert set(pushed.values()) <= stored.keys()
 
 
 def test_a_setting_of_one_modality_makes_a_job_for_its_dataset_alone(changed: Changed) -> None:
@@ -277,17 +286,11 @@ def test_the_page_says_how_this_was_run(lab: Lab) -> None:
     assert {"lint", "test", "plan"} <= {line.split()[0] for line in done.stdout.splitlines()[1:] if line}
 
 
-CONTAINERFILE = """\
-ARG BASE
-FROM ${BASE}
-COPY LICENSE /licence
-"""
-
-
 def test_the_image_is_built_pushed_and_recorded_by_digest(lab: Lab, tmp_path: Path) -> None:
+    """On a base of a few files; of the real Containerfile, all that needs no network."""
     if shutil.which("buildah") is None:
         missing_part("no buildah on this machine; to run this test: apt-get install buildah runc")
-    (tmp_path / "Containerfile").write_text(CONTAINERFILE)
+    (tmp_path / "Containerfile").write_text(short_containerfile())
     (tmp_path / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\nrunroot = "{tmp_path}/run"\ngraphroot = "{tmp_path}/graph"\n'
     )
@@ -299,8 +302,46 @@ def test_the_image_is_built_pushed_and_recorded_by_digest(lab: Lab, tmp_path: Pa
     unpinned = lab.pipeline("containers", **settings, NEUROFM_BASE_IMAGE="docker.io/library/debian:bookworm")
     assert unpinned.failed == ("containers",)
     assert "is not pinned by digest. Mend:" in unpinned.text
-    ran = lab.pipeline("containers", **settings, NEUROFM_BASE_IMAGE="scratch")
+    base = make_base(tmp_path)
+    ran = lab.pipeline("containers", **settings, NEUROFM_BASE_IMAGE=base)
     assert ran.passed == ("containers",), ran.text
-    manifest = (tmp_path / "pushed" / "manifest.json").read_bytes()
-    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    assert lab.artefact("containers", "image.env").read_text() == f"NEUROFM_IMAGE=dir@{digest}\n"
+    content = (tmp_path / "pushed" / "manifest.json").read_bytes()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert lab.artefact("containers", "image.yaml").read_text() == f"image: dir@{digest}\n"
+    blob = json.loads(content)["config"]["digest"].removeprefix("sha256:")
+    labels = json.loads((tmp_path / "pushed" / blob).read_text())["config"]["Labels"]
+    assert labels["org.neurofm.lock"] == sha256_of(lab.root / "requirements.lock").removeprefix("sha256:")
+
+
+def short_containerfile() -> str:
+    """Return the project's, up to where it installs what the lock names, with the labels of what comes of it."""
+    text = (PROJECT / "containers" / "neurofm" / "Containerfile").read_text()
+    check, _, rest = text.partition(" \\\n    && python3 -m venv tools")
+    label = re.search(r"^LABEL .+?[^\\]\n", rest, re.MULTILINE | re.DOTALL)
+    assert "| sha256sum --check" in check.splitlines()[-1]
+    assert label is not None
+    return f"{check}\n{label.group()}"
+
+
+def make_base(folder: Path) -> str:
+    """Make an image with a shell and sha256sum, in buildah's store; returns its address with digest."""
+    root = folder / "base"
+    for program in ("sh", "sha256sum"):
+        path = shutil.which(program)
+        assert path is not None
+        linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+        for source in (path, *re.findall(r"(/\S+) \(0x", linked)):
+            target = root / "bin" / program if source == path else root / source[1:]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    environment = os.environ | {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"), "STORAGE_DRIVER": "vfs"}
+
+    def buildah(*arguments: str) -> str:
+        done = subprocess.run(["buildah", *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    container = buildah("from", "scratch")
+    buildah("copy", "--quiet", container, str(root), "/")
+    buildah("commit", "--quiet", container, "localhost/base")
+    return f"localhost/base@{buildah('images', '--format', '{{.Digest}}', 'localhost/base')}"

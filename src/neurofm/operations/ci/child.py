@@ -54,7 +54,13 @@ def child_pipeline(stages: Sequence[Planned], *, report: bool, runners: Runners)
     if not jobs:
         # GitLab refuses a pipeline without jobs.
         steps, jobs = ["done"], {"nothing-to-do": {"extends": ".nothing-to-do", "stage": "done"}}
-    return {"include": [{"local": JOBS}], "stages": steps, **jobs}
+    # Without a rule of its own a child pipeline is one of a branch, and in a merge request none of its jobs is made.
+    return {
+        "include": [{"local": JOBS}],
+        "workflow": {"rules": [{"when": "always"}]},
+        "stages": steps,
+        **jobs,
+    }
 
 
 def write_child(path: Path, pipeline: dict[str, Any]) -> None:

@@ -31,8 +31,6 @@ class Planned:
     """Its own outputs."""
     persists: tuple[str, ...]
     """Those that stay between runs."""
-    old: tuple[str, ...]
-    """Those of them that were made before."""
     in_git: tuple[str, ...]
     """Its own outputs that are kept in git (``cache: false``)."""
 
@@ -83,7 +81,6 @@ def plan_stages(root: Path) -> list[Planned]:
                     inputs=tuple(sorted(_inputs(stage, upstream))),
                     makes=tuple(sorted(out.def_path for out in stage.outs)),
                     persists=tuple(sorted(out.def_path for out in stage.outs if out.persist)),
-                    old=tuple(sorted(out.def_path for out in stage.outs if out.persist and out.hash_info)),
                     in_git=tuple(sorted(out.def_path for out in stage.outs if not out.use_cache)),
                 )
         return list(planned.values())
@@ -96,6 +93,13 @@ def stage_names(root: Path) -> frozenset[str] | None:
             return frozenset(_name(stage, repo) for stage in repo.index.stages)
     except UserError:
         return None
+
+
+def changed_here(paths: Sequence[str], *, root: Path) -> list[str]:
+    """Return those outputs that are here, and are not what ``dvc.lock`` says of them."""
+    with open_repo(root) as repo:
+        outs = [out for out in repo.index.outs if out.def_path in paths and out.exists]
+        return [out.def_path for out in outs if out.changed_checksum()]
 
 
 @contextmanager

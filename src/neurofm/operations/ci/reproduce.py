@@ -13,10 +13,15 @@ from pathlib import Path
 from neurofm.errors import UserError
 from neurofm.files import write_atomic
 from neurofm.operations.ci.gather import gather, hand_over, handed_over
-from neurofm.operations.ci.plan import Planned, plan_stages
+from neurofm.operations.ci.plan import Planned, changed_here, plan_stages, stage_names
+from neurofm.operations.lock import LOCK, NO_STAGES, Lock, lock_of_revision, read_lock, write_lock
+from neurofm.operations.remote import require_verified
+from neurofm.remote.project import read_settings
 
 UNFINISHED = Path(".neurofm/unfinished")
 """What a job that failed had finished of its persistent outputs: kept in CI's cache, laid back by the next one."""
+ASIDE = Path(".neurofm/aside")
+"""The same, where the checkout stays between jobs: out of the way while the outputs of the run before come."""
 _LIST = "kept.txt"
 _RECEIPTS = Path(".neurofm/receipts")
 
@@ -39,18 +44,21 @@ def reproduce_stage(name: str, *, root: Path) -> bool:
     Raises
     ------
     UserError
-        If ``dvc`` fails; the recordings that were finished are set aside for the next run of the job.
+        If ``dvc.yaml`` has no such stage, or ``dvc`` fails; the recordings that were finished are set aside for the
+        next run of the job.
     """
+    before = _lock_before(root)
     gather(handed_over(root), root=root)
     found = [stage for stage in plan_stages(root) if stage.name == name and stage.why]
     if not found:
+        if name not in (stage_names(root) or ()):
+            raise UserError(f"dvc.yaml has no stage {name!r}.", mend="take one that `neurofm ci plan` names")
         return False
     (stage,) = found
-    _pull([stage], root=root)
-    _lay_back(root)
+    _pull([stage], before=before, root=root)
     try:
         _dvc("repro", "--single-item", name, root=root)
-        _dvc("push", "--run-cache", name, root=root)
+        _dvc("push", name, root=root)
     except UserError:
         _set_aside([*stage.persists, str(_RECEIPTS / stage.dataset)], root=root)
         raise
@@ -61,14 +69,21 @@ def reproduce_stage(name: str, *, root: Path) -> bool:
 
 def reproduce_rest(*, root: Path) -> list[str]:
     """Run every stage that is left, in order, after the jobs of datasets; returns the planned ones."""
+    before = _lock_before(root)
     gather(handed_over(root), root=root)
     stages = plan_stages(root)
     if not any(stage.why for stage in stages):
         return []
-    _pull(stages, root=root)
+    _pull(stages, before=before, root=root)
     _dvc("repro", "--allow-missing", root=root)
-    _dvc("push", "--run-cache", root=root)
+    _dvc("push", root=root)
     return [stage.name for stage in stages]
+
+
+def _lock_before(root: Path) -> Lock:
+    """Return what was known before anything was gathered: that leaves out stages whose old outputs are wanted."""
+    here, committed = read_lock(root / LOCK), lock_of_revision("HEAD", root=root) or NO_STAGES
+    return here | {"stages": {**committed["stages"], **here["stages"]}}
 
 
 def _set_aside(paths: Sequence[str], *, root: Path) -> None:
@@ -76,27 +91,61 @@ def _set_aside(paths: Sequence[str], *, root: Path) -> None:
     shutil.rmtree(root / UNFINISHED, ignore_errors=True)
     # Never empty: a runner leaves the old cache in place where it finds nothing to put in.
     write_atomic(root / UNFINISHED / _LIST, "".join(f"{path}\n" for path in paths).encode())
-    for path in paths:
-        source, target = root / path, root / UNFINISHED / path
-        if source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source.rename(target)
+    _move(paths, source=root, target=root / UNFINISHED)
 
 
-def _lay_back(root: Path) -> None:
-    """Lay what was kept over the outputs of the last run that succeeded: the stage looks at every shard anyway."""
-    if (root / UNFINISHED).is_dir():
-        shutil.copytree(root / UNFINISHED, root, ignore=shutil.ignore_patterns(_LIST), dirs_exist_ok=True)
+def _pull(stages: Sequence[Planned], *, before: Lock, root: Path) -> None:
+    """Pull what the stages read, as far as they do not make it themselves, and lay their unfinished outputs out.
 
-
-def _pull(stages: Sequence[Planned], *, root: Path) -> None:
-    """Pull what the stages read, as far as they do not make it themselves, and their own persistent outputs."""
+    These come on top of those of the last run that succeeded: a stage looks at every shard anyway.
+    """
+    require_verified(read_settings(root))
     made = {path for stage in stages for path in stage.makes}
     if inputs := sorted({path for stage in stages for path in stage.inputs} - made):
         _dvc("pull", *inputs, root=root)
-    if old := sorted({path for stage in stages for path in stage.old}):
+    persists = {path for stage in stages for path in stage.persists}
+    recorded = {out["path"] for stage in stages for out in before["stages"].get(stage.name, {}).get("outs", [])}
+    if old := sorted(persists & recorded):
+        _pull_old(old, before=before, root=root)
+    if (root / UNFINISHED).is_dir():
+        shutil.copytree(root / UNFINISHED, root, ignore=shutil.ignore_patterns(_LIST), dirs_exist_ok=True)
+    _lay_back(root)
+
+
+def _pull_old(paths: Sequence[str], *, before: Lock, root: Path) -> None:
+    """Pull outputs as `before` has them: DVC looks a path up in ``dvc.lock``, so that this stands there meanwhile.
+
+    What a job that was cancelled left in a checkout that stays would be in DVC's way, and goes aside.
+    """
+    gathered = (root / LOCK).read_bytes()
+    _lay_back(root)
+    write_lock(root / LOCK, before)
+    try:
+        _move(changed_here(paths, root=root), source=root, target=root / ASIDE)
         # A stage makes anew what is not on the remote.
-        _dvc("pull", "--allow-missing", *old, root=root)
+        _dvc("pull", "--allow-missing", *paths, root=root)
+    except UserError:
+        _lay_back(root)
+        raise
+    finally:
+        write_atomic(root / LOCK, gathered)
+
+
+def _lay_back(root: Path) -> None:
+    """Move what stands aside over what is there, file by file."""
+    for folder, _, names in os.walk(root / ASIDE):
+        target = root / Path(folder).relative_to(root / ASIDE)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (Path(folder) / name).replace(target / name)
+    shutil.rmtree(root / ASIDE, ignore_errors=True)
+
+
+def _move(paths: Sequence[str], *, source: Path, target: Path) -> None:
+    for path in paths:
+        if (source / path).exists():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).rename(target / path)
 
 
 def _dvc(*arguments: str, root: Path) -> None:
