@@ -54,8 +54,8 @@ def test_all_that_git_has_of_the_stages_is_handed_back_and_named_on_the_page(roo
     handed = {path.name for path in (root.parent / "handback").iterdir()}
     assert handed == {"dvc.lock"} | metrics_of(*STAGES)
     page = (PROJECT / "docs" / "cloud.md").read_text().partition("## Afterwards")[2]
-    (further,) = re.findall(r"^for name in (.+); do$", page, re.MULTILINE)
-    assert set(re.findall(r"handback/(\S+) ", page)) - {'$name"'} | set(further.split()) == handed
+    (further,) = re.findall(r"^for name in (.+); do ", page, re.MULTILINE)
+    assert set(re.findall(r"handback/(\S+) ", page)) - {"$name"} | set(further.split()) == handed
 
 
 @pytest.mark.parametrize("content", ["", "many\n", "-1", "08"])

@@ -32,8 +32,7 @@ from tests.integration.test_pipeline import Project
 from tests.servers.podman import PROJECT, Podman
 
 PAGE = PROJECT / "docs" / "containers.md"
-DATASETS = ("gw-rest", "tiny-bids-eeg")
-EEG = "tiny-bids-eeg"
+DATASETS = FMRI, EEG = "gw-rest", "tiny-bids-eeg"
 FETCHING = ("manifest", "download")
 SPY = """
 import os, pathlib
@@ -92,6 +91,20 @@ def run(project: Project, command: str) -> str:
     return done.stdout
 
 
+def shards(project: Project, dataset: str) -> dict[Path, str]:
+    """Digests of a dataset's shards."""
+    found = {path.relative_to(project.root): digest for path, digest in project.shards().items()}
+    return {path: digest for path, digest in found.items() if dataset in path.parts}
+
+
+def containers(project: Project, dataset: str) -> list[str]:
+    """In which images its recordings were made, on this machine."""
+    receipts = read_receipts(project.root / "data" / "receipts" / f"{dataset}.jsonl").values()
+    costs = [one.cost for one in receipts if one.cost]
+    assert {cost.host for cost in costs} == {os.uname().nodename}
+    return sorted(cost.container for cost in costs)
+
+
 @dataclass(frozen=True)
 class Inside:
     """A project in which docs/containers.md was followed: everything was preprocessed in the image."""
@@ -99,9 +112,6 @@ class Inside:
     project: Project
     digest: str
     said: dict[str, str]
-
-    def shards(self) -> dict[Path, str]:
-        return {path.relative_to(self.project.root): digest for path, digest in self.project.shards().items()}
 
 
 @pytest.fixture(scope="module")
@@ -139,23 +149,17 @@ def test_the_page_is_followed_word_for_word(inside: Inside, project_image: str) 
 
 
 def test_the_same_bytes_in_a_container_and_nothing_runs_again_on_the_way(inside: Inside, project: Project) -> None:
-    for dataset in DATASETS:
-        assert " 0 whole already" in run(project, f"{OUTSIDE} python stages/preprocess.py {dataset}")
-    made = project.shards()
-    assert len(made) == 6
-    assert inside.shards() == {path.relative_to(project.root): digest for path, digest in made.items()}
-    sides = ((inside.project, inside.digest, OUTSIDE), (project, "", INSIDE))
-    for one, image, other in sides:
-        for dataset in DATASETS:
-            receipts = read_receipts(one.root / "data" / "receipts" / f"{dataset}.jsonl").values()
-            assert {(made.cost.container, made.cost.host) for made in receipts if made.cost} == {
-                (image, os.uname().nodename)
-            }
-            assert read_costs(one.root)[f"preprocess@{dataset}"].container == image
+    """EEG here; fMRI in the next test, which makes some of its recordings inside and the others outside."""
+    assert " 0 whole already" in run(project, f"{OUTSIDE} python stages/preprocess.py {EEG}")
+    made = shards(project, EEG)
+    assert len(made) == 1
+    assert shards(inside.project, EEG) == made
+    for one, image, other in ((inside.project, inside.digest, OUTSIDE), (project, "", INSIDE)):
+        assert containers(one, EEG) == [image]
+        assert read_costs(one.root)[f"preprocess@{EEG}"].container == image
         # Moved to the other side, all is there.
-        before = one.shards()
         assert " 0 recordings preprocessed" in run(one, f"{other} python stages/preprocess.py {EEG}")
-        assert one.shards() == before
+        assert shards(one, EEG) == made
         (facts,) = units_status(load_params(one.root), root=one.root, dataset=EEG)
         assert units_facts(facts)["containers"] == {image: 1}
 
@@ -173,13 +177,18 @@ def test_stages_that_fetch_have_a_network_in_the_image(project: Project, project
     assert project.repro(f"download@{EEG}") == []
 
 
-def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project: Project, podman: Podman) -> None:
-    command = [sys.executable, "stages/preprocess.py", "gw-rest"]
+def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_outside_to_the_same_bytes(
+    inside: Inside, project: Project, project_image: str, podman: Podman
+) -> None:
+    assert containers(inside.project, FMRI) == [inside.digest] * 5
+    # One after the other, so that some are left when the first has ended.
+    (project.root / "site.yaml").write_text(f"image: {project_image}\nworkers: 1\n")
+    command = [sys.executable, "stages/preprocess.py", FMRI]
     environment = os.environ | {"PYTHONPATH": str(project.root / "src"), "NEUROFM_CONTAINER": "1"}
     process = subprocess.Popen(
         command, cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    journals = project.root / ".neurofm" / "receipts" / "gw-rest"
+    journals = project.root / ".neurofm" / "receipts" / FMRI
     until = time.monotonic() + 90
     while not any(path.stat().st_size for path in journals.glob("*.jsonl")):
         assert time.monotonic() < until, "no recording ended"
@@ -187,12 +196,17 @@ def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert podman.containers() == []
-    if process.returncode:  # It may have been done by then.
-        assert process.returncode == 130
-        assert said.count("interrupted; run it again to go on where it stopped") == 1
-        assert "Traceback" not in said
-        told = run(project, f"{OUTSIDE} python stages/preprocess.py gw-rest")
-        assert int(re.findall(r"(\d) whole already", told)[0]) >= 1
+    assert process.returncode == 130
+    assert said.count("interrupted; run it again to go on where it stopped") == 1
+    assert "Traceback" not in said
+    (project.root / "site.yaml").unlink()
+    told = run(project, f"{OUTSIDE} python stages/preprocess.py {FMRI}")
+    whole = int(re.findall(r"(\d) whole already", told)[0])
+    assert 1 <= whole < 5
+    assert containers(project, FMRI) == [""] * (5 - whole) + [inside.digest] * whole
+    made = shards(project, FMRI)
+    assert len(made) == 5
+    assert shards(inside.project, FMRI) == made
 
 
 def test_what_cannot_be_run_is_refused_before_anything_runs(
