@@ -12,21 +12,32 @@ export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS=1 DVC_NO_ANALYTICS=1
 # The budget is that of all tries of this training together.
 mkdir -p "$state/runs" "$state/handback" .neurofm
 spent_file="$state/spent-$(cat dvc.lock params.yaml | sha256sum | cut -c1-16)"
-spent=$(cat "$spent_file" 2>/dev/null || echo 0)
+spent=0
+if [ -e "$spent_file" ]; then
+    spent=$(cat "$spent_file")
+    if ! [[ $spent =~ ^(0|[1-9][0-9]*)$ ]]; then
+        echo "error: $spent_file holds no number of seconds. Mend: write into it what was spent, or remove it for a new budget" >&2
+        exit 2
+    fi
+fi
 if [ "$spent" -ge "$budget" ]; then
     echo "The budget is spent: $spent of $budget s. To go on where it stopped: a larger NEUROFM_HOURS" >&2
     exit 75
 fi
 began=$SECONDS
+note() { # Whole or not at all: a machine that is taken away half-way through writing must not open the budget anew.
+    echo $((spent + SECONDS - began)) >"$state/.spent.$BASHPID"
+    mv "$state/.spent.$BASHPID" "$spent_file"
+}
 count() {
     while true; do
-        echo $((spent + SECONDS - began)) >"$spent_file"
-        sleep 20
+        note
+        sleep 20 >/dev/null 2>&1 # It outlives this loop, and must not hold the job's output open.
     done
 }
 count &
 counting=$!
-trap 'kill "$counting" 2>/dev/null || true; echo $((spent + SECONDS - began)) >"$spent_file"' EXIT
+trap 'kill "$counting" 2>/dev/null || true; note' EXIT
 
 # Training keeps its state in .neurofm/runs and goes on from there, to the same bits.
 if [ ! -L .neurofm/runs ]; then
@@ -57,5 +68,6 @@ fi
 
 dvc push "${stages[@]}" || dvc push "${stages[@]}"
 cp dvc.lock "$state/handback/dvc.lock"
-cp metrics/*.json "$state/handback/"
+shopt -s nullglob
+cp metrics/*.json metrics/*.csv "$state/handback/"
 echo "Handed back: $state/handback"

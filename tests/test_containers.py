@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from neurofm.catalog import read_yaml
 from neurofm.containers import INSIDE, Engine, EngineName, Image, Job, Limits, Mount, Pin, find_engine, read_pins
 from neurofm.containers.command import Caller, command_line, environment_for
 from neurofm.containers.ending import code_of, reason_of
-from neurofm.containers.image import find_image, how_to_get, lock_digest, sif_path
+from neurofm.containers.image import find_image, how_to_get, lock_digest, short, sif_path
 from neurofm.containers.pins import pin_of
 from neurofm.errors import UserError
 from neurofm.operations.images import build_command, container_problems
-from neurofm.operations.in_container import stage_environment, stage_mounts
+from neurofm.operations.in_container import handed_on, stage_environment, stage_mounts
 from neurofm.params import Site, load_site
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -42,14 +43,15 @@ def job(tmp_path: Path) -> Job:
             Mount(source=tmp_path / "a"),
             Mount(source=tmp_path / "b", target=Path("/data")),
         ),
-        environment={"TOKEN": "hunter2", "HOME": "/tmp"},
+        environment={"HOME": "/tmp", "USER": "neurofm"},
+        inherited=("TOKEN", "USER"),
         workdir=tmp_path / "a",
         limits=Limits(memory_gb=1.5, cpus=2),
     )
 
 
 def line(job: Job, engine: Engine, caller: Caller = ME) -> list[str]:
-    return command_line(job, engine=engine, name="neurofm-1", caller=caller)
+    return command_line(job, engine=engine, name="neurofm-1", caller=caller, scratch=Path("/scratch/neurofm-1"))
 
 
 def test_command_of_podman_without_root(job: Job, tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_command_of_podman_without_root(job: Job, tmp_path: Path) -> None:
         *("--mount", "type=bind,source=" + f"{tmp_path}/b,target=/data,readonly"),
         *("--mount", f"type=bind,source={tmp_path}/a,target={tmp_path}/a,readonly"),
         *("--mount", f"type=bind,source={tmp_path}/a/out,target={tmp_path}/a/out"),
-        *("--env", "HOME", "--env", "TOKEN", "--workdir", f"{tmp_path}/a"),
+        *("--env", "TOKEN", "--env", "HOME=/tmp", "--env", "USER=neurofm", "--workdir", f"{tmp_path}/a"),
         *("--entrypoint", "python", "sha256:1234", "x.py", "--flag"),
     ]
 
@@ -84,7 +86,8 @@ def test_command_of_docker_and_of_podman_as_root_differ_in_who_runs(job: Job) ->
 def test_command_of_apptainer(job: Job, tmp_path: Path) -> None:
     """Never run here: apptainer is in none of the registries that can be reached."""
     assert line(job, APPTAINER) == [
-        *("/usr/bin/apptainer", "exec", "--cleanenv", "--no-home", "--pid", "--net", "--network", "none"),
+        *("/usr/bin/apptainer", "exec", "--cleanenv", "--contain", "--workdir", "/scratch/neurofm-1", "--pid"),
+        *("--home", "/scratch/neurofm-1/home:/tmp", "--net", "--network", "none"),
         *("--memory", "1610612736", "--cpus", "2"),
         *("--bind", f"{tmp_path}/b:/data:ro"),
         *("--bind", f"{tmp_path}/a:{tmp_path}/a:ro", "--bind", f"{tmp_path}/a/out:{tmp_path}/a/out:rw"),
@@ -114,11 +117,19 @@ def test_an_entrypoint_that_is_kept_gets_the_command_as_arguments() -> None:
     assert line(job, APPTAINER)[1] == "run"
 
 
-def test_values_of_variables_stand_in_no_command_line(job: Job) -> None:
-    for engine in (PODMAN, DOCKER, APPTAINER):
+def test_what_is_handed_on_stands_in_no_command_line_and_the_engine_keeps_its_own_home(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman without root finds its images below HOME, docker its context."""
+    monkeypatch.setenv("TOKEN", "hunter2")
+    monkeypatch.setenv("HOME", "/home/me")
+    for engine in (PODMAN, ROOTLESS, DOCKER, APPTAINER):
         assert not any("hunter2" in word for word in line(job, engine))
-    assert environment_for(job, engine=DOCKER)["TOKEN"] == "hunter2"
-    assert environment_for(job, engine=APPTAINER)["APPTAINERENV_TOKEN"] == "hunter2"
+        assert environment_for(job, engine=engine)["HOME"] == "/home/me"
+    assert environment_for(job, engine=DOCKER) == dict(os.environ)
+    apptainers = environment_for(job, engine=APPTAINER)
+    assert (apptainers["APPTAINERENV_TOKEN"], apptainers["APPTAINERENV_USER"]) == ("hunter2", "neurofm")
+    assert "APPTAINERENV_HOME" not in apptainers  # It would be refused.
     assert "hunter2" not in repr(job)
 
 
@@ -146,6 +157,7 @@ def test_a_mount_that_is_not_there_is_refused(tmp_path: Path) -> None:
         (125, "Error: unknown flag", 125, "the engine could not start it: Error: unknown flag"),
         (137, "", 137, "most likely it took more than the 2 GB that it was given"),
         (139, "", 139, "ended by SIGSEGV"),
+        (170, "said\nwhy\n", 170, "exit code 170: why"),
         (-15, "", 143, "ended by SIGTERM"),
     ],
 )
@@ -180,8 +192,12 @@ def test_the_first_engine_that_answers_is_taken(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UserError, match=r"docker: does not answer: Cannot connect to the Docker daemon\)") as caught:
         find_engine(EngineName.DOCKER)
     assert "\n" not in str(caught.value)
-    program(tmp_path / "bin", "singularity", "echo singularity-ce 4")
+    program(tmp_path / "bin", "apptainer", "echo apptainer version 1.4")
     assert find_engine().name is EngineName.APPTAINER
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv("PATH", "bin")
+        assert find_engine().program == str(tmp_path / "bin" / "apptainer")  # It is run from another folder.
     program(tmp_path / "bin", "docker", 'echo "[name=seccomp name=rootless]"')
     assert find_engine() == Engine(name=EngineName.DOCKER, program=str(tmp_path / "bin" / "docker"), is_rootless=True)
     program(tmp_path / "bin", "podman", '[ "$1" = --version ] && echo podman version 5 || echo true')
@@ -262,6 +278,14 @@ def test_apptainers_file_of_another_lock_is_refused(tmp_path: Path) -> None:
     sif.parent.mkdir(parents=True)
     sif.touch()
     assert find_image("neurofm", engine=engine, root=tmp_path).run_by == str(sif)
+    assert find_image("neurofm", engine=engine, root=tmp_path).digest == f"lock:{lock_digest(tmp_path)}"
+    # What a file was converted from cannot be compared, and is not recorded as if it were.
+    pin = read_pins(PROJECT)["fmriprep"]
+    sif_path("fmriprep", pin, root=tmp_path).touch()
+    program(tmp_path / "bin", "apptainer", "echo '{}'")
+    fmriprep = find_image("fmriprep", engine=engine, root=tmp_path)
+    assert fmriprep.digest == f"unverified:{pin.digest}"
+    assert short(fmriprep.digest) == "unverified:sha256:15cbf8dcd174"
     program(tmp_path / "bin", "apptainer", f"echo '{said % 'other'}'")
     with pytest.raises(UserError, match=r"built from another requirements\.lock: other"):
         find_image("neurofm", engine=engine, root=tmp_path)
@@ -315,6 +339,38 @@ def test_a_stage_sees_its_project_and_what_it_names(project: Path) -> None:
         stage_mounts(project, code=project, script=project / "x.py", extra=("/nowhere",), fetches=False)
 
 
+def test_what_is_reached_through_links_is_there_by_every_name(project: Path) -> None:
+    """A dataset, a cache and outputs on other disks; where `..` stands behind a link, it leads up from its end."""
+    lab = project.parent
+    (lab / "disk" / "x" / "rest").mkdir(parents=True)
+    (lab / "disk" / "cache").mkdir()
+    (lab / "disk" / "models").mkdir()
+    (lab / "shared").symlink_to("disk/x")
+    (lab / "fast").symlink_to("disk/models")
+    (lab / "cache").rmdir()
+    (lab / "cache").symlink_to("disk/cache")
+    (project / "models").symlink_to("../fast")
+    (project / "params.yaml").write_text("local: {rest: {path: ../shared/rest}, all: {path: ../shared/../cache}}\n")
+    mounts = stage_mounts(
+        project, code=project / "src", script=project / "x.py", extra=(str(lab / "labdata"),), fetches=False
+    )
+    inside = {mount.inside: mount.source for mount in mounts}
+    assert len(inside) == len(mounts)
+    rest, cache, models = lab / "disk" / "x" / "rest", lab / "disk" / "cache", lab / "disk" / "models"
+    for name, source in {
+        lab / "shared" / "rest": rest,
+        rest: rest,
+        lab / "cache": cache,
+        cache: cache,
+        lab / "fast": models,
+        models: models,
+        lab / "labdata": lab / "labdata",
+    }.items():
+        assert inside[name] == source
+    assert project / "models" not in inside  # The link itself is in the project's mount.
+    assert {mount.inside for mount in mounts if mount.writable} >= {lab / "fast", models}
+
+
 def test_logins_are_seen_only_by_what_fetches(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = project.parent / "home"
     (home / ".aws").mkdir(parents=True)
@@ -329,11 +385,11 @@ def test_logins_are_seen_only_by_what_fetches(project: Path, monkeypatch: pytest
             for mount in stage_mounts(project, code=project, script=project / "x.py", extra=(), fetches=fetches)
         }
         assert ({home / ".aws", home / ".netrc"} <= seen) is fetches
-        inside = stage_environment(environ, image=IMAGE, code=project / "src", fetches=fetches)
-        assert ("AWS_SECRET_ACCESS_KEY" in inside) is fetches
-        assert inside["OMP_NUM_THREADS"] == "1"
+        secret = ("AWS_SECRET_ACCESS_KEY",) if fetches else ()
+        assert handed_on(environ, fetches=fetches) == (*secret, "OMP_NUM_THREADS")
+        inside = stage_environment(image=IMAGE, code=project / "src", fetches=fetches)
+        assert inside["HOME"] == (str(home) if fetches else "/tmp")
         assert inside[INSIDE] == "sha256:abcd"
-        assert not {"NEUROFM_CONTAINER", "EDITOR"} & inside.keys()
 
 
 def test_settings_of_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,8 +419,8 @@ def test_preflight_says_when_there_is_no_engine(tmp_path: Path, monkeypatch: pyt
 def test_the_examples_name_the_settings() -> None:
     example = (PROJECT / "site.example.yaml").read_text()
     settings = (PROJECT / "docs" / "settings.md").read_text()
-    for key in ("container", "engine", "image", "gpus", "mounts"):
-        assert f"{key}:" in example, key
+    for key in ("container", "engine", "image", "gpus", "mounts", "memory_gb", "cpus"):
+        assert re.search(rf"^(# )?{key}:", example, re.MULTILINE), key
         assert f"`{key}`" in settings, key
     assert read_yaml(PROJECT / "site.example.yaml")
     assert os.access(PROJECT / "docs" / "containers.md", os.R_OK)

@@ -13,6 +13,8 @@ INSTALL = "apt-get install --no-install-recommends podman runc catatonit podman-
 BASE = "localhost/neurofm-test-base:bookworm"
 """Debian with Python: no registry can be reached."""
 PACKAGES = "python3,python3-venv,ca-certificates,git"
+_IN_MEMORY = Path("/dev/shm")  # it is this tool's folder for temporary files
+_BASE_BYTES = 2 * 10**9
 _STORAGE = """
 [storage]
 driver = "overlay"
@@ -70,14 +72,17 @@ class Podman:
         return bool(self.ask("images", "--quiet", image))
 
     def make_base(self) -> None:
-        """Make the base image if it is not there; about 50 seconds."""
+        """Make the base image if it is not there; about half a minute."""
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.has(BASE):
                 return
             tar = self.folder / "base.tar"
+            # dpkg waits for the disk after every file; in memory it is twice as fast.
+            roomy = _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _BASE_BYTES
             subprocess.run(
                 ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(tar)],
+                env=os.environ | ({"TMPDIR": str(_IN_MEMORY)} if roomy else {}),
                 check=True,
             )
             self.ask("import", "--quiet", str(tar), BASE)

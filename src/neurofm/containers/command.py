@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from neurofm.containers.engine import Engine
 from neurofm.containers.job import Job, Mount
@@ -11,6 +12,7 @@ from neurofm.containers.job import Job, Mount
 CALLER_LABEL = "org.neurofm.container"
 """Label of every container that is started here, to find those that a power cut left behind."""
 _SHARED_MEMORY = "1g"
+_HOME = "HOME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +29,32 @@ class Caller:
         return cls(uid=os.getuid(), gid=os.getgid(), host=os.uname().nodename)
 
 
-def command_line(job: Job, *, engine: Engine, name: str, caller: Caller) -> list[str]:
-    """Return the command that runs a job under `name`, in the foreground.
+def command_line(job: Job, *, engine: Engine, name: str, caller: Caller, scratch: Path) -> list[str]:
+    """Return the command that runs a job under `name`, in the foreground and with the environment `environment_for`.
 
-    The variables of `job.environment` must be in its environment (`environment_for`): the command only names them.
+    Parameters
+    ----------
+    job, engine, name, caller
+        What to run, by whom, under which name, and for whom.
+    scratch
+        A folder of this container alone, with ``home`` in it: apptainer keeps its ``/tmp`` there.
     """
     if engine.is_apptainer:
-        return _apptainer(job, engine)
+        return _apptainer(job, engine, scratch=scratch)
     return _podman_or_docker(job, engine, name=name, caller=caller)
 
 
 def environment_for(job: Job, *, engine: Engine) -> dict[str, str]:
-    """Return the environment of the engine's program: this process's own, and the job's variables."""
-    prefix = "APPTAINERENV_" if engine.is_apptainer else ""
-    return dict(os.environ) | {f"{prefix}{name}": value for name, value in job.environment.items()}
+    """Return the environment of the engine's program: this process's own.
+
+    The job's variables are not mixed into it: podman finds its images below HOME, docker its daemon. Apptainer takes
+    them under names of their own.
+    """
+    own = dict(os.environ)
+    if not engine.is_apptainer:
+        return own
+    inside = {name: own[name] for name in job.inherited if name in own} | dict(job.environment)
+    return own | {f"APPTAINERENV_{name}": value for name, value in inside.items() if name != _HOME}
 
 
 def _podman_or_docker(job: Job, engine: Engine, *, name: str, caller: Caller) -> list[str]:
@@ -62,8 +76,10 @@ def _podman_or_docker(job: Job, engine: Engine, *, name: str, caller: Caller) ->
     for mount in _outer_first(job.mounts):
         readonly = "" if mount.writable else ",readonly"
         line += ["--mount", f"type=bind,source={mount.source},target={mount.inside}{readonly}"]
-    for variable in sorted(job.environment):
+    for variable in sorted(set(job.inherited) - job.environment.keys()):
         line += ["--env", variable]
+    for variable, value in sorted(job.environment.items()):
+        line += ["--env", f"{variable}={value}"]
     if job.workdir is not None:
         line += ["--workdir", str(job.workdir)]
     if job.keep_entrypoint:
@@ -84,12 +100,15 @@ def _user(engine: Engine, caller: Caller) -> list[str]:
     return [*options, "--user", f"{caller.uid}:{caller.gid}"]
 
 
-def _apptainer(job: Job, engine: Engine) -> list[str]:
+def _apptainer(job: Job, engine: Engine, *, scratch: Path) -> list[str]:
     """Return apptainer's command line: the user is kept, the image is read-only, and pid 1 is an init of its own."""
     limits = job.limits
     line = [engine.program, "run" if job.keep_entrypoint else "exec"]
-    # With a pid namespace, no process outlives the first one.
-    line += ["--cleanenv", "--no-home", "--pid"]
+    # Without --contain, this machine's /tmp, /dev and current folder are inside. With a pid namespace, no process
+    # outlives the first one.
+    line += ["--cleanenv", "--contain", "--workdir", str(scratch), "--pid"]
+    # HOME is the one variable that apptainer takes from nowhere else.
+    line += ["--home", f"{scratch / 'home'}:{job.environment[_HOME]}"] if _HOME in job.environment else ["--no-home"]
     line += [] if job.network else ["--net", "--network", "none"]
     if limits.memory_gb is not None:
         line += ["--memory", f"{round(limits.memory_gb * 2**30)}"]
@@ -99,8 +118,7 @@ def _apptainer(job: Job, engine: Engine) -> list[str]:
         line += ["--nv"]
     for mount in _outer_first(job.mounts):
         line += ["--bind", f"{mount.source}:{mount.inside}:{'rw' if mount.writable else 'ro'}"]
-    if job.workdir is not None:
-        line += ["--pwd", str(job.workdir)]
+    line += ["--pwd", str(job.workdir or "/")]
     return [*line, job.image.run_by, *job.command]
 
 

@@ -10,6 +10,8 @@ TIMED_OUT = 124
 """Exit code of a job that took longer than its limit, as `timeout` has it."""
 ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 _SIGNALLED = 128
+_SIGNALS = {one.value: one.name for one in signal.Signals}
+"""Those that have a name: of the real-time signals, only the first and the last."""
 _INIT_SAYS = {
     "failed to exec pid1: No such file or directory": NOT_FOUND,
     "failed to exec pid1: Permission denied": NOT_EXECUTABLE,
@@ -84,8 +86,8 @@ def reason_of(code: int, *, program: str, last: str, out_of_memory: bool, memory
     }
     if code in words:
         return words[code]
-    if code - _SIGNALLED in signal.valid_signals():
-        return f"ended by {signal.Signals(code - _SIGNALLED).name}"
+    if name := _SIGNALS.get(code - _SIGNALLED):
+        return f"ended by {name}"
     said = _last_line(last)
     return f"exit code {code}: {said}" if said else f"exit code {code}"
 

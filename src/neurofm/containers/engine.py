@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from neurofm.containers.settings import EngineName
 from neurofm.errors import UserError
@@ -27,7 +28,7 @@ class Engine:
     name: EngineName
     """By which name it was asked for: `docker` may be podman's program of that name."""
     program: str
-    """Path of its program."""
+    """Path of its program, absolute: it is not run from the current folder."""
     is_podman: bool = False
     """Whether it takes podman's options, whatever its name."""
     is_rootless: bool = False
@@ -76,10 +77,10 @@ def find_engine(choice: EngineName = EngineName.AUTO) -> Engine:
 
 def _try(name: EngineName) -> Engine | str:
     """Return the engine of that name, or why there is none."""
-    programs = ("apptainer", "singularity") if name is EngineName.APPTAINER else (name.value,)
-    program = next((path for path in map(shutil.which, programs) if path), None)
-    if program is None:
+    found = shutil.which(name.value)
+    if found is None:
         return "not on the PATH"
+    program = str(Path(found).absolute())
     plain = Engine(name=name, program=program)
     version = plain.ask("--version")
     if version.returncode:

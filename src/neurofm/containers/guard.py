@@ -8,6 +8,7 @@ then stops and removes the container.
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from math import ceil
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Self
 from neurofm.containers.engine import Engine
 
 _SCRIPT = """
-engine=$1 name=$2 grace=$3
+engine=$1 name=$2 grace=$3 scratch=$4
 read -r client
 if ! read -r ended; then
     # Nothing may start it any more, if it has not started yet.
@@ -28,15 +29,16 @@ for again in 1 2 3 4 5; do
     [ -n "$ended" ] && break
     sleep 1
 done
+rm -rf -- "$scratch"
 """
 _APPTAINER_SCRIPT = """
-grace=$3
+grace=$3 scratch=$4
 read -r client
-if ! read -r ended && [ -n "$client" ]; then
-    kill -TERM "-$client" || exit 0
+if ! read -r ended && [ -n "$client" ] && kill -TERM "-$client"; then
     while [ "$grace" -gt 0 ] && kill -0 "-$client"; do sleep 1; grace=$((grace - 1)); done
     kill -KILL "-$client"
 fi
+rm -rf -- "$scratch"
 """
 _PATIENCE_S = 60.0
 
@@ -50,12 +52,20 @@ class Guard:
         Which container.
     grace_s
         From being asked to end to being killed, if the caller dies.
+
+    Attributes
+    ----------
+    scratch
+        A folder of this container alone, removed with it. What an engine writes where it stands (conmon: an empty file
+        `oom`) falls there.
     """
 
     def __init__(self, engine: Engine, name: str, *, grace_s: float) -> None:
         script = _APPTAINER_SCRIPT if engine.is_apptainer else _SCRIPT
+        self.scratch = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+        (self.scratch / "home").mkdir()
         self._process = subprocess.Popen(  # noqa: S603  # the script above
-            ["/bin/sh", "-c", script, "neurofm-guard", engine.program, name, f"{ceil(grace_s)}"],
+            ["/bin/sh", "-c", script, "neurofm-guard", engine.program, name, f"{ceil(grace_s)}", str(self.scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

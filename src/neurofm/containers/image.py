@@ -20,7 +20,7 @@ TORCH_LABEL = "org.neurofm.torch"
 LOCK = Path("requirements.lock")
 SIFS = Path(".neurofm/images")
 """Where apptainer's images lie."""
-_SHORT = 19
+_SHORT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class Image:
     run_by: str
     """What the engine is told: an id, or the path of apptainer's file, so that what was verified is what runs."""
     digest: str
-    """Recorded: of its manifest where the engine knows that, else its id."""
+    """Recorded: of its manifest where the engine knows that, else its id; what apptainer's file only says it was
+    converted from, begins with ``unverified:``."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -125,7 +126,11 @@ def _inspect(reference: str, engine: Engine) -> dict[str, Any] | None:
 
 
 def _from_file(name: str, pin: Pin, *, engine: Engine, root: Path) -> Image | None:
-    """Look for apptainer's file; it is a conversion, so that its own bytes have another digest than the image."""
+    """Look for apptainer's file.
+
+    It is a conversion: its own bytes have another digest than the image, and differ from one conversion to the next. So
+    the lock can be compared, where it is an image of ours; the digest of what it was converted from cannot.
+    """
     path = sif_path(name, pin, root=root)
     if not path.is_file():
         return None
@@ -134,7 +139,7 @@ def _from_file(name: str, pin: Pin, *, engine: Engine, root: Path) -> Image | No
     if not done.returncode:
         said = json.loads(done.stdout)
         labels = said.get("data", {}).get("attributes", {}).get("labels") or {}
-    digest = pin.digest or f"lock:{labels.get(LOCK_LABEL, '')}"
+    digest = f"unverified:{pin.digest}" if pin.digest else f"lock:{labels.get(LOCK_LABEL, '')}"
     return Image(name=name, run_by=str(path.resolve()), digest=digest, labels=labels)
 
 
@@ -144,4 +149,5 @@ def _with_kind(digest: str) -> str:
 
 def short(digest: str) -> str:
     """Return the beginning of a digest, for people."""
-    return digest[:_SHORT]
+    kind, _, value = digest.rpartition(":")
+    return f"{kind}:{value[:_SHORT]}" if digest else ""

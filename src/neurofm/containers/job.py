@@ -48,8 +48,10 @@ class Job:
     keep_entrypoint: bool = False
     """Let the image's own entrypoint get `command` as arguments, as ``fmriprep`` in its image."""
     mounts: tuple[Mount, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Variables inside. They may hold credentials: they are handed over by name, and never stand in a command line."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables inside, with their values: whoever lists processes sees them, so that nothing secret belongs here."""
+    inherited: tuple[str, ...] = ()
+    """Names of this process's own variables that are handed on. They may hold credentials: the engine is told names."""
     workdir: Path | None = None
     limits: Limits = Limits()
     network: bool = False

@@ -69,7 +69,6 @@ def run(
         After Ctrl-C, once the container is gone: it was asked to end by SIGINT, and given `Limits.grace_s`.
     """
     name = f"neurofm-{secrets.token_hex(6)}"
-    line = command_line(job, engine=engine, name=name, caller=Caller.here())
     started = time.monotonic()
     with ExitStack() as open_files, Guard(engine, name, grace_s=job.limits.grace_s) as guard:
         file: BinaryIO | None = None
@@ -77,11 +76,12 @@ def run(
             log.parent.mkdir(parents=True, exist_ok=True)
             file = open_files.enter_context(log.open("wb"))
         client = subprocess.Popen(  # noqa: S603  # the engine's own program
-            line,
+            command_line(job, engine=engine, name=name, caller=Caller.here(), scratch=guard.scratch),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment_for(job, engine=engine),
+            cwd=guard.scratch,
             start_new_session=True,  # Ctrl-C is for us, who pass it on.
         )
         guard.watch(client.pid)

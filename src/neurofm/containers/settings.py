@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 
+from pydantic import Field
+
 from neurofm.settings import Settings
 
 INSIDE = "NEUROFM_IMAGE"
@@ -30,7 +32,11 @@ class ContainersSite(Settings):
     image: str = "neurofm"
     """Which image stages run in: a name of containers/images.yaml, or an address in a registry with its digest."""
     gpus: bool = False
-    """Let stages in a container see the machine's GPUs (with the image `neurofm-cuda`)."""
+    """Let stages in a container see the machine's GPUs (with the image `neurofm-cuda`); none uses one so far."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Most that a stage in a container takes, 2^30 bytes; None for whatever there is."""
+    cpus: float | None = Field(default=None, gt=0)
+    """Cores that a stage in a container is given; None for all."""
     mounts: tuple[str, ...] = ()
     """Further folders that stages read, at the same paths inside; what the project names itself is found without."""
 

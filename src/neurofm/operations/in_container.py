@@ -6,13 +6,13 @@ import configparser
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import neurofm
 from neurofm.catalog import read_yaml
-from neurofm.containers import INSIDE, Image, Job, Mount, find_engine, find_image, run
+from neurofm.containers import INSIDE, Image, Job, Limits, Mount, find_engine, find_image, run
 from neurofm.containers.image import TORCH_LABEL
 from neurofm.errors import EXIT_INTERRUPTED, UserError
 from neurofm.fetch.pip_settings import read_pip_settings
@@ -76,8 +76,10 @@ def run_stage_inside(stage: str, *, site: Site, log: Path) -> int:
         image=image,
         command=("python", str(script), *sys.argv[1:]),
         mounts=stage_mounts(root, code=code, script=script, extra=site.mounts, fetches=fetches),
-        environment=stage_environment(os.environ, image=image, code=code, fetches=fetches),
+        environment=stage_environment(image=image, code=code, fetches=fetches),
+        inherited=handed_on(os.environ, fetches=fetches),
         workdir=root,
+        limits=Limits(memory_gb=site.memory_gb, cpus=site.cpus),
         network=fetches,
         gpus=site.gpus,
     )
@@ -91,12 +93,15 @@ def run_stage_inside(stage: str, *, site: Site, log: Path) -> int:
     return ending.code
 
 
-def stage_environment(environ: Mapping[str, str], *, image: Image, code: Path, fetches: bool) -> dict[str, str]:
-    """Return the variables inside: threads and kernels as here, credentials only where something is fetched."""
-    handed = _ALWAYS + (_OF_FETCHING if fetches else ())
-    kept = {name: value for name, value in environ.items() if name.startswith(handed) and name != CONTAINER}
+def handed_on(environ: Mapping[str, str], *, fetches: bool) -> tuple[str, ...]:
+    """Name the variables that are handed on: threads and kernels; credentials only where something is fetched."""
+    beginnings = _ALWAYS + (_OF_FETCHING if fetches else ())
+    return tuple(sorted(name for name in environ if name.startswith(beginnings) and name != CONTAINER))
+
+
+def stage_environment(*, image: Image, code: Path, fetches: bool) -> dict[str, str]:
+    """Return the variables that are the container's own."""
     return {
-        **kept,
         # Fetching finds its logins below the caller's home; nothing else needs one.
         "HOME": str(Path.home()) if fetches else "/tmp",  # noqa: S108  # of the container
         "USER": "neurofm",
@@ -112,6 +117,7 @@ def stage_mounts(root: Path, *, code: Path, script: Path, extra: Iterable[str], 
 
     The project at its own path, read-only but for the folders that stages write into; what it names outside of itself
     (folders of local datasets, DVC's cache, `mounts` of site.yaml); and for fetching, the caller's logins and mirrors.
+    What is reached through a link is there by every name: stages ask by the one that was written.
 
     Raises
     ------
@@ -123,19 +129,42 @@ def stage_mounts(root: Path, *, code: Path, script: Path, extra: Iterable[str], 
         (root / name).mkdir(exist_ok=True)
         # A folder on another disk behind a link is mounted where the link leads.
         links = [path for path in (root / name).iterdir() if path.is_symlink() and path.is_dir()]
-        writable += [path.resolve() for path in (root / name, *links)]
-    named = [Path(path).expanduser().resolve() for path in extra]
+        writable += [path for link in (root / name, *links) for path in _names(link)]
+    named = [Path(path).expanduser().absolute() for path in extra]
     for path in named:
         if not path.exists():
             raise UserError(f"site.yaml: `mounts` names {path}, which is not there.", mend="correct or remove it")
     readable = [root, code, script.parent, *named, *_outside(root), *(_logins() if fetches else ())]
-    seen = [Mount(source=path) for path in _without_nested(readable)]
-    return (*seen, *(Mount(source=path, writable=True) for path in _without_nested(writable)))
+    seen = _without_nested(path for there in readable if there.exists() for path in _names(there))
+    # A link in the project is in its mount.
+    changed = _without_nested(path for path in writable if not (path.is_symlink() and root in path.parents))
+    return (
+        *(Mount(source=path.resolve(), target=path) for path in seen),
+        *(Mount(source=path.resolve(), target=path, writable=True) for path in changed),
+    )
+
+
+def _names(path: Path) -> Iterator[Path]:
+    """Yield the names of a file or folder: as it is written, where a link leads, and what it is called itself."""
+    path = _without_dots(path)
+    yield path
+    while path.is_symlink():
+        path = _without_dots(path.parent / path.readlink())
+        yield path
+    yield path.resolve()
+
+
+def _without_dots(path: Path) -> Path:
+    """Return a path as it is written, links and all, but without `..`, which leads up from where a link leads."""
+    found = Path(path.anchor)
+    for part in path.parts[1:]:
+        found = found.resolve().parent if part == ".." else found / part
+    return found
 
 
 def _without_nested(paths: Iterable[Path]) -> list[Path]:
-    """Return paths that are there, each once, and none below another."""
-    there = sorted({path for path in paths if path.exists()})
+    """Return paths each once, and none below another."""
+    there = sorted(set(paths))
     return [path for path in there if not any(other in path.parents for other in there)]
 
 
@@ -151,7 +180,7 @@ def _outside(root: Path) -> list[Path]:
         config.read(root / ".dvc" / name, encoding="utf-8")
         if folder := config.get("cache", "dir", fallback=""):
             found.append(root / ".dvc" / Path(folder).expanduser())
-    return [path.resolve() for path in found]
+    return found
 
 
 def _logins() -> list[Path]:
@@ -162,5 +191,4 @@ def _logins() -> list[Path]:
     named += [str(Path.home() / name) for name in _OF_HOME] + [os.environ.get("NETRC", ""), "/etc/pip.conf"]
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "PIP_CONFIG_FILE", "GIT_CONFIG_GLOBAL"):
         named.append(os.environ.get(name, ""))
-    # Not resolved: it is asked for by this name inside.
     return [Path(path) for path in named if path.startswith("/") and path != os.devnull]

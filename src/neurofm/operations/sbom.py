@@ -13,18 +13,34 @@ from neurofm.errors import UserError
 from neurofm.files import write_atomic
 
 BILLS = Path(".neurofm/images")
-_DISTRIBUTIONS = """
-import importlib.metadata, json
-def licence(meta):
+_ASK = """
+import importlib.metadata, json, pathlib, subprocess
+def licences(meta):
     given = meta.get("License-Expression") or meta.get("License") or ""
     kinds = [line.rpartition(" :: ")[2] for line in meta.get_all("Classifier", []) if line.startswith("License :: ")]
-    return given if 0 < len(given) < 80 and "\\n" not in given else (kinds[0] if kinds else "")
-print(json.dumps([
-    {"name": d.metadata["Name"], "version": d.version, "licence": licence(d.metadata)}
-    for d in importlib.metadata.distributions()
-]))
+    return [given] if 0 < len(given) < 80 and "\\n" not in given else kinds[:1]
+def debian_licences(package):
+    try:
+        text = pathlib.Path("/usr/share/doc", package, "copyright").read_text("utf-8", "replace")
+    except OSError:
+        return []
+    if "copyright-format/1.0" not in text.partition("\\n\\n")[0]:
+        return []
+    names = {line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("License:")}
+    return sorted(names - {""})
+packages = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\\n"]
+debian = [line.split() for line in subprocess.run(packages, check=True, stdout=-1, text=True).stdout.splitlines()]
+print(json.dumps({
+    "distributions": [
+        {"name": d.metadata["Name"], "version": d.version, "licences": licences(d.metadata)}
+        for d in importlib.metadata.distributions()
+    ],
+    "debian": [
+        {"name": name, "version": version, "licences": debian_licences(name)} for name, version in debian
+    ],
+}))
 """
-_DEBIAN = ("dpkg-query", "--show", "--showformat", "${Package}\t${Version}\n")
+"""Run in the image. Of Debian's packages, those with a machine-readable copyright file (DEP 5) tell their licences."""
 
 
 def write_bill(name: str, image: Image, *, engine: Engine, root: Path) -> Path:
@@ -40,13 +56,11 @@ def write_bill(name: str, image: Image, *, engine: Engine, root: Path) -> Path:
     UserError
         If the image does not say what is in it, or the tool's environment cannot be made.
     """
-    distributions = json.loads(_said(("python", "-c", _DISTRIBUTIONS), image, engine))
-    debian = [line.split("\t") for line in _said(_DEBIAN, image, engine).splitlines()]
+    said = json.loads(_said(("python", "-c", _ASK), image, engine))
     facts: dict[str, Any] = {
         "image": name,
         "digest": image.digest,
-        "distributions": sorted(distributions, key=lambda one: (str(one["name"]).lower(), one["version"])),
-        "debian": sorted(({"name": package, "version": version} for package, version in debian), key=str),
+        **{kind: sorted(said[kind], key=_by_name) for kind in ("distributions", "debian")},
     }
     python = python_of("sbom", work=root / ".neurofm", root=root)
     worker = Path(__file__).with_name("sbom_worker.py")
@@ -59,6 +73,10 @@ def write_bill(name: str, image: Image, *, engine: Engine, root: Path) -> Path:
     path = root / BILLS / f"{name}.cdx.json"
     write_atomic(path, done.stdout.encode())
     return path
+
+
+def _by_name(package: dict[str, Any]) -> tuple[str, str]:
+    return str(package["name"]).lower(), str(package["version"])
 
 
 def _said(command: tuple[str, ...], image: Image, engine: Engine) -> str:

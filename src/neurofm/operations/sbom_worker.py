@@ -11,7 +11,8 @@ import sys
 import uuid
 from typing import Any
 
-from cyclonedx.factory.license import LicenseFactory  # type: ignore[import-not-found]
+from cyclonedx.contrib.license.exceptions import InvalidSpdxLicenseException  # type: ignore[import-not-found]
+from cyclonedx.contrib.license.factories import LicenseFactory  # type: ignore[import-not-found]
 from cyclonedx.model.bom import Bom  # type: ignore[import-not-found]
 from cyclonedx.model.component import Component, ComponentType  # type: ignore[import-not-found]
 from cyclonedx.output.json import JsonV1Dot6  # type: ignore[import-not-found]
@@ -31,7 +32,6 @@ def bill_of(facts: dict[str, Any]) -> str:
     ValueError
         If it does not follow the schema.
     """
-    licences = LicenseFactory()
     image = Component(
         type=ComponentType.CONTAINER, name=facts["image"], version=facts["digest"], bom_ref=facts["digest"]
     )
@@ -40,7 +40,6 @@ def bill_of(facts: dict[str, Any]) -> str:
         for package in packages:
             namespace = "debian" if kind == "deb" else None
             url = PackageURL(type=kind, namespace=namespace, name=package["name"], version=package["version"])
-            licence = package.get("licence", "")
             components.append(
                 Component(
                     type=ComponentType.LIBRARY,
@@ -48,7 +47,7 @@ def bill_of(facts: dict[str, Any]) -> str:
                     version=package["version"],
                     purl=url,
                     bom_ref=url.to_string(),
-                    licenses=[licences.make_from_string(licence)] if licence else [],
+                    licenses=_licences(package["licences"]),
                 )
             )
     bom = Bom(components=components, serial_number=uuid.uuid5(_SPACE, facts["digest"]))
@@ -60,6 +59,20 @@ def bill_of(facts: dict[str, Any]) -> str:
     if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
         raise ValueError(str(error))
     return text + "\n"
+
+
+def _licences(names: list[str]) -> list[Any]:
+    """Return licences for the bill: several are listed by name, since an expression may only stand alone."""
+    factory = LicenseFactory()
+    if len(names) == 1:
+        return [factory.make_from_string(names[0])]
+    found = []
+    for name in names:
+        try:
+            found.append(factory.make_with_id(name))
+        except InvalidSpdxLicenseException:
+            found.append(factory.make_with_name(name))
+    return found
 
 
 if __name__ == "__main__":

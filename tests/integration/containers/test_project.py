@@ -11,14 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from neurofm.containers import Engine, find_image
+from neurofm.containers import Engine, EngineName, find_engine, find_image
 from neurofm.errors import UserError
 from neurofm.operations.images import container_problems
 from neurofm.operations.in_container import run_stage_inside
@@ -31,9 +32,20 @@ from tests.integration.test_pipeline import Project
 from tests.servers.podman import PROJECT, Podman
 
 PAGE = PROJECT / "docs" / "containers.md"
-DATASETS = ("gw-rest", "tiny-bids-eeg")
-EEG = "tiny-bids-eeg"
-STAGES = ("manifest", "download", "preprocess")
+DATASETS = FMRI, EEG = "gw-rest", "tiny-bids-eeg"
+FETCHING = ("manifest", "download")
+SPY = """
+import os, pathlib
+if os.environ.get("NEUROFM_IMAGE"):
+    try:
+        pathlib.Path("src/spoilt").touch()
+    except OSError as error:
+        print("SPY", error.strerror)
+    print("SPY", sorted(os.listdir("/sys/class/net")))
+    limits = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    print("SPY", next(path for path in map(pathlib.Path, limits) if path.exists()).read_text().strip())
+"""
+"""What the stage `preprocess` says of where it runs, in these tests."""
 OUTSIDE, INSIDE = "env NEUROFM_CONTAINER=0", "env NEUROFM_CONTAINER=1"
 
 
@@ -53,6 +65,8 @@ def downloaded(tmp_path_factory: pytest.TempPathFactory, sample_raw: Callable[[s
     envs = PROJECT / ".neurofm" / "envs"
     envs.mkdir(exist_ok=True)
     (root / ".neurofm" / "envs").symlink_to(envs)  # The tool that writes bills of materials is made once.
+    script = root / "stages" / "preprocess.py"
+    script.write_text(script.read_text().replace('    """Fill', f'    exec({SPY!r})\n    """Fill'))
     project.set(["streamed"], {})
     kept = {
         name: {"modality": str(one.modality), "reader": one.reader}
@@ -77,60 +91,104 @@ def run(project: Project, command: str) -> str:
     return done.stdout
 
 
-def test_the_same_bytes_in_a_container_and_nothing_runs_again_on_the_way(
-    project: Project, engine: Engine, project_image: str
-) -> None:
-    made = {}
-    digest = find_image(project_image, engine=engine, root=project.root).digest
-    for where, other, image in ((OUTSIDE, INSIDE, ""), (INSIDE, OUTSIDE, digest)):
-        for dataset in DATASETS:
-            assert " 0 whole already" in run(project, f"{where} python stages/preprocess.py {dataset}")
-        made[image] = project.shards()
-        for dataset in DATASETS:
-            receipts = read_receipts(project.root / "data" / "receipts" / f"{dataset}.jsonl").values()
-            assert {(one.cost.container, one.cost.host) for one in receipts if one.cost} == {
-                (image, os.uname().nodename)
-            }
-            assert read_costs(project.root)[f"preprocess@{dataset}"].container == image
+def shards(project: Project, dataset: str) -> dict[Path, str]:
+    """Digests of a dataset's shards."""
+    found = {path.relative_to(project.root): digest for path, digest in project.shards().items()}
+    return {path: digest for path, digest in found.items() if dataset in path.parts}
+
+
+def containers(project: Project, dataset: str) -> list[str]:
+    """In which images its recordings were made, on this machine."""
+    receipts = read_receipts(project.root / "data" / "receipts" / f"{dataset}.jsonl").values()
+    costs = [one.cost for one in receipts if one.cost]
+    assert {cost.host for cost in costs} == {os.uname().nodename}
+    return sorted(cost.container for cost in costs)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A project in which docs/containers.md was followed: everything was preprocessed in the image."""
+
+    project: Project
+    digest: str
+    said: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def inside(
+    downloaded: Path, tmp_path_factory: pytest.TempPathFactory, store: Podman, project_image: str
+) -> Iterator[Inside]:
+    """The page's commands for podman, word for word with the small image; building took place already."""
+    page = PAGE.read_text().split("<!-- tested -->")[1].split("<!-- end -->")[0]
+    commands = re.findall(r"^    (\S.+?)(?: +#.*)?$", page, re.MULTILINE)
+    assert len(commands) == 5
+    (site,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
+    project = Project(shutil.copytree(downloaded, tmp_path_factory.mktemp("page") / "neurofm", symlinks=True))
+    (project.root / "site.yaml").write_text(f"{site}image: {project_image}\nmemory_gb: 3.0\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.env.items():
+            patch.setenv(name, value)
+        said = {command: run(project, command) for command in commands}
+        image = find_image(project_image, engine=find_engine(EngineName.PODMAN), root=project.root)
+    yield Inside(project=project, digest=image.digest, said=said)
+    assert store.containers() == []
+
+
+def test_the_page_is_followed_word_for_word(inside: Inside, project_image: str) -> None:
+    said = inside.said["neurofm container list"]
+    assert re.search(rf"^{project_image} +by requirements.lock +yes +sha256:", said, re.MULTILINE)
+    assert " 0 whole already" in inside.said["neurofm run preprocess --dataset gw-rest --container"]
+    by_dvc = inside.said["dvc repro preprocess"]
+    assert re.findall(r"Running stage '([^']+)'", by_dvc) == [f"preprocess@{dataset}" for dataset in DATASETS]
+    facts = json.loads(inside.said["neurofm status gw-rest --json"])
+    assert inside.digest in json.dumps(facts)
+    log = inside.project.root / ".neurofm" / "stages" / "preprocess@gw-rest.log"
+    assert "gw-rest: 0 recordings preprocessed" in log.read_text()
+    # Read-only but for its outputs, without a network, and within the limits of site.yaml.
+    assert set(re.findall("SPY (.*)", by_dvc)) == {"Read-only file system", "['lo']", f"{3 << 30}"}
+
+
+def test_the_same_bytes_in_a_container_and_nothing_runs_again_on_the_way(inside: Inside, project: Project) -> None:
+    """EEG here; fMRI in the next test, which makes some of its recordings inside and the others outside."""
+    assert " 0 whole already" in run(project, f"{OUTSIDE} python stages/preprocess.py {EEG}")
+    made = shards(project, EEG)
+    assert len(made) == 1
+    assert shards(inside.project, EEG) == made
+    for one, image, other in ((inside.project, inside.digest, OUTSIDE), (project, "", INSIDE)):
+        assert containers(one, EEG) == [image]
+        assert read_costs(one.root)[f"preprocess@{EEG}"].container == image
         # Moved to the other side, all is there.
-        assert " 0 recordings preprocessed" in run(project, f"{other} python stages/preprocess.py {EEG}")
-        assert project.shards() == made[image]
-        (facts,) = units_status(load_params(project.root), root=project.root, dataset=EEG)
+        assert " 0 recordings preprocessed" in run(one, f"{other} python stages/preprocess.py {EEG}")
+        assert shards(one, EEG) == made
+        (facts,) = units_status(load_params(one.root), root=one.root, dataset=EEG)
         assert units_facts(facts)["containers"] == {image: 1}
-        shutil.rmtree(project.root / "data" / "shards")
-        shutil.rmtree(project.root / "data" / "receipts")
-    assert len(made[digest]) == 6
-    assert made[digest] == made[""]
-    log = project.root / ".neurofm" / "stages" / "preprocess@gw-rest.log"
-    assert "gw-rest: 5 recordings preprocessed" in log.read_text()
 
 
-def test_dvc_runs_its_stages_in_the_image_where_site_yaml_says_so(project: Project, project_image: str) -> None:
-    """Also those that fetch, which have a network there; and the project is read-only but for its outputs."""
+def test_stages_that_fetch_have_a_network_in_the_image(project: Project, project_image: str) -> None:
     (project.root / "site.yaml").write_text(f"image: {project_image}\ncontainer: true\n")
     manifest = project.root / "data" / "manifests" / f"{EEG}.json"
     before = manifest.read_bytes()
-    spy = "import pathlib, os\ntry: pathlib.Path('src/spoilt').touch()\nexcept OSError as e: print('SPY', e.strerror)\n"
-    spy += "print('SPY', sorted(os.listdir('/sys/class/net')))\n"
-    script = project.root / "stages" / "preprocess.py"
-    script.write_text(script.read_text().replace('    """Fill', f'    exec({spy!r})\n    """Fill'))
-    done = project.dvc("repro", "--force", f"preprocess@{EEG}")
+    done = project.dvc("repro", "--force", f"download@{EEG}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.findall(r"Running stage '([^']+)'", done.stdout) == [f"{stage}@{EEG}" for stage in STAGES]
-    assert re.findall("SPY (.*)", done.stdout) == ["Read-only file system", "['lo']"]
+    assert re.findall(r"Running stage '([^']+)'", done.stdout) == [f"{stage}@{EEG}" for stage in FETCHING]
     assert manifest.read_bytes() == before
     costs = read_costs(project.root)
-    assert len({costs[f"{stage}@{EEG}"].container for stage in STAGES} - {""}) == 1
-    assert project.repro(f"preprocess@{EEG}") == []
+    assert len({costs[f"{stage}@{EEG}"].container for stage in FETCHING} - {""}) == 1
+    assert project.repro(f"download@{EEG}") == []
 
 
-def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project: Project, podman: Podman) -> None:
-    command = [sys.executable, "stages/preprocess.py", "gw-rest"]
+def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_outside_to_the_same_bytes(
+    inside: Inside, project: Project, project_image: str, podman: Podman
+) -> None:
+    assert containers(inside.project, FMRI) == [inside.digest] * 5
+    # One after the other, so that some are left when the first has ended.
+    (project.root / "site.yaml").write_text(f"image: {project_image}\nworkers: 1\n")
+    command = [sys.executable, "stages/preprocess.py", FMRI]
     environment = os.environ | {"PYTHONPATH": str(project.root / "src"), "NEUROFM_CONTAINER": "1"}
     process = subprocess.Popen(
         command, cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    journals = project.root / ".neurofm" / "receipts" / "gw-rest"
+    journals = project.root / ".neurofm" / "receipts" / FMRI
     until = time.monotonic() + 90
     while not any(path.stat().st_size for path in journals.glob("*.jsonl")):
         assert time.monotonic() < until, "no recording ended"
@@ -138,12 +196,17 @@ def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_where_it_stopped(project
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert podman.containers() == []
-    if process.returncode:  # It may have been done by then.
-        assert process.returncode == 130
-        assert said.count("interrupted; run it again to go on where it stopped") == 1
-        assert "Traceback" not in said
-        told = run(project, f"{OUTSIDE} python stages/preprocess.py gw-rest")
-        assert int(re.findall(r"(\d) whole already", told)[0]) >= 1
+    assert process.returncode == 130
+    assert said.count("interrupted; run it again to go on where it stopped") == 1
+    assert "Traceback" not in said
+    (project.root / "site.yaml").unlink()
+    told = run(project, f"{OUTSIDE} python stages/preprocess.py {FMRI}")
+    whole = int(re.findall(r"(\d) whole already", told)[0])
+    assert 1 <= whole < 5
+    assert containers(project, FMRI) == [""] * (5 - whole) + [inside.digest] * whole
+    made = shards(project, FMRI)
+    assert len(made) == 5
+    assert shards(inside.project, FMRI) == made
 
 
 def test_what_cannot_be_run_is_refused_before_anything_runs(
@@ -196,22 +259,15 @@ def test_the_image_holds_the_lock_and_says_what_is_in_it(
     assert {name: version for name, version in packages.items() if lock[name] != version} == {}
     assert {"mne", "nilearn", "zarr", "dvc"} <= packages.keys()
     assert not {"torch", "pytest", "ruff", "pip", "uv"} & packages.keys()
-    assert any(part["purl"].startswith("pkg:deb/debian/libc6@") for part in bill["components"])
+    debian = {
+        part["name"]: {one["license"].get("id") or one["license"]["name"] for one in part.get("licenses", [])}
+        for part in bill["components"]
+        if part["purl"].startswith("pkg:deb/debian/")
+    }
+    assert "libc6" in debian
+    assert "MPL-2.0" in debian["ca-certificates"]
     image = find_image(project_image, engine=engine, root=project.root)
     again = write_bill(project_image, image, engine=engine, root=project.root)
     assert again.read_bytes() == content
     user = podman.ask("image", "inspect", "--format", "{{.Config.User}}", "localhost/neurofm:preprocess")
     assert user == "1000:1000"
-
-
-def test_the_page_is_followed_word_for_word(project: Project, project_image: str) -> None:
-    """Its commands for podman, with the small image; building took place for this session already."""
-    page = PAGE.read_text().split("<!-- tested -->")[1].split("<!-- end -->")[0]
-    commands = re.findall(r"^    (\S.+?)(?: +#.*)?$", page, re.MULTILINE)
-    assert len(commands) == 5
-    (site,) = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
-    (project.root / "site.yaml").write_text(f"{site}image: {project_image}\n")
-    for command in commands:
-        said = run(project, command)
-        if command == "neurofm container list":
-            assert re.search(rf"^{project_image} +by requirements.lock +yes +sha256:", said, re.MULTILINE)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,12 +80,18 @@ def test_a_listener_that_fails_neither_stops_the_job_nor_goes_unheard(
     assert podman.containers() == []
 
 
-def test_memory_beyond_the_limit_ends_it_with_the_reason(engine: Engine, base: Image) -> None:
+def test_memory_beyond_the_limit_ends_it_with_the_reason(
+    engine: Engine, base: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(tmp_path)
     take = Job(image=base, command=("python3", "-c", "x = bytearray(300 << 20); print(len(x))"))
     assert run(replace(take, limits=Limits(memory_gb=1)), engine=engine).succeeded
     ending = run(replace(take, limits=Limits(memory_gb=0.125)), engine=engine)
     assert ending.code == 137
     assert "it took more than the 0.125 GB that it was given" in ending.reason
+    assert list(tmp_path.iterdir()) == []  # conmon writes a file `oom` where it stands.
 
 
 def test_cores_are_limited(engine: Engine, base: Image, tmp_path: Path) -> None:
@@ -143,14 +150,17 @@ def test_no_network_unless_asked(engine: Engine, base: Image, server: int, tmp_p
 
 
 def test_the_host_is_called_as_outside_and_variables_come_in_unseen(
-    engine: Engine, base: Image, tmp_path: Path
+    engine: Engine, base: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "log"
-    script = "hostname; echo $SECRET; tr '\\0' ' ' < /proc/1/cmdline"
-    assert run(sh(base, script, environment={"SECRET": "hunter2"}), engine=engine, log=log).succeeded
-    host, secret, first = log.read_text().splitlines()
+    monkeypatch.setenv("SECRET", "hunter2")
+    script = "hostname; echo $SECRET; echo $HOME; tr '\\0' ' ' < /proc/1/cmdline"
+    job = sh(base, script, inherited=("SECRET", "NOT_THERE"), environment={"HOME": "/tmp/with, a = sign"})
+    assert run(job, engine=engine, log=log).succeeded
+    host, secret, home, first = log.read_text().splitlines()
     assert host == os.uname().nodename
     assert secret == "hunter2"
+    assert home == "/tmp/with, a = sign"
     assert "init" in first
     assert "hunter2" not in first
 
