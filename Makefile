@@ -26,9 +26,9 @@ check: env
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_pipeline_agreement.py
 
-# Tests that share something costly run in one process (tests/conftest.py); `pytest` alone runs all of them in one.
+# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one.
 test: env
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
 
 # DVC runs each stage with the `python` it finds first.
 repro: env

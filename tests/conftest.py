@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,22 +17,15 @@ from neurofm.recording import Recording
 from neurofm.sources import build_manifest
 
 PROJECT = Path(__file__).resolve().parent.parent
-GROUP_OF_FOLDER = ("cloud", "ci", "containers", "report", "s3", "slurm", "sources")
-"""Folders whose tests share what is made once (a server, an image, a report): one process runs all of each. Elsewhere
-that is so for the tests of a module."""
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets the terminal's; what is printed must not depend on it
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)  # Without pytest-xdist there is one process.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Say which tests one process is to run, where there are several processes (`make test`)."""
-    for item in items:
-        folder = item.path.parent.name
-        if folder in GROUP_OF_FOLDER:
-            group = folder
-        elif "first_run" in getattr(item, "fixturenames", ()):
-            group = "first_run"
-        else:
-            group = item.path.relative_to(PROJECT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+    from tests.groups import ByGroup  # noqa: PLC0415
+
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

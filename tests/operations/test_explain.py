@@ -129,7 +129,7 @@ def test_digests_and_commands_are_those_of_dvc_lock(tell: Explain) -> None:
     assert locked is not None
     assert told.standing.digest == f"md5:{locked[1]}"
     assert told.made_by[0].command == "env OMP_NUM_THREADS=1 python stages/split.py"
-    assert set(told.read_by) == {"pretrain", "evaluate", "report"}
+    assert set(told.read_by) == {"pretrain", "evaluate", "slice", "report"}
 
 
 def test_an_entry_of_a_stage_that_is_no_more_is_not_believed(tell: Explain) -> None:

@@ -301,7 +301,7 @@ def test_receipts_keep_cost_apart_from_results(stage: Stage) -> None:
     line = json.loads((stage.folder / "receipts.jsonl").read_text())
     assert line["facts"] == {"length": 3}
     assert line["inputs"] == {"text": "sha256:a"}
-    assert set(line["cost"]) == {"seconds", "cpu_s", "peak_mb", "host", "container"}
+    assert set(line["cost"]) == {"seconds", "cpu_s", "peak_mb", "host", "container", "processor"}
     assert line["cost"]["container"] == "", "it ran in none"
     assert line["log"] == ""
 
