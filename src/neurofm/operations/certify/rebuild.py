@@ -114,7 +114,7 @@ class Rebuild:
             part=Part.MANIFEST,
             item=entry.id,
             status=Status.EQUAL if same else Status.DIFFERS,
-            detail=f"{len(manifest.files)} files"
+            detail=f"{len(manifest.files)} {'file' if len(manifest.files) == 1 else 'files'}"
             if same
             else "the catalogue, or the folder, gives other files than the run had",
             mend="" if same else f"`dvc repro`, if data/catalog/{entry.id}.yaml or the folder was meant to change",
