@@ -131,14 +131,18 @@ def _changes(run: Volumes, wanted: Flags, *, first: npt.NDArray[np.generic], atl
     voxels = np.flatnonzero(wanted)
     one_per_voxel = (np.ones(len(voxels)), (atlas.columns[voxels], np.arange(len(voxels))))
     parcels = csr_array(one_per_voxel, shape=(len(atlas), len(voxels)))
-    sums: list[Floats] = []
-    finite, varying = np.ones(len(voxels), dtype=np.bool_), np.zeros(len(voxels), dtype=np.bool_)
     begin = first[voxels].astype(np.float64)
+    sums: list[Floats] = []
+    finite, constant = np.ones(len(voxels), dtype=np.bool_), np.arange(len(voxels))
     for volume in run.of(voxels):
         change = volume - begin
-        finite &= np.isfinite(change)
-        varying |= change != 0
-        sums.append(np.asarray(parcels @ change))
+        of_parcels = np.asarray(parcels @ change)
+        sums.append(of_parcels)
+        if not np.isfinite(of_parcels).all():  # some voxel is not, which is rare: look which
+            finite &= np.isfinite(change)
+        constant = constant[change[constant] == 0]  # soon few are left to look at
+    varying = np.ones(len(voxels), dtype=np.bool_)
+    varying[constant] = False
     return _Changes(sums=np.stack(sums), finite=finite, varying=varying)
 
 

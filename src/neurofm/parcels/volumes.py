@@ -14,12 +14,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.arrayproxy import ArrayProxy
 
 from neurofm.recording import Unreadable
 
 _SAME_GRID_MM = 1e-3
-_AT_ONCE = 16
-"""Volumes taken together from an array: in one whose fastest axis is time, these lie in one line of the cache."""
+_AT_ONCE = 32
+"""Volumes taken together from an array whose fastest axis may be time: neighbours there come with one look-up."""
 _REST_BYTES = 1 << 20
 
 Grid = tuple[tuple[int, ...], npt.NDArray[np.float64]]
@@ -71,12 +72,13 @@ class Volumes:
         voxels
             Their numbers in a volume, first axis fastest.
         """
-        if isinstance(self.stored, Path):
+        stored = self.stored
+        if isinstance(stored, Path) or stored.flags.f_contiguous:
             yield from (volume[voxels] for volume in self)
             return
-        at = np.unravel_index(voxels, self.shape, order="F")
+        x, y, z = np.unravel_index(voxels, self.shape, order="F")
         for begin in range(0, self.length, _AT_ONCE):
-            yield from np.ascontiguousarray(self.stored[(*at, slice(begin, begin + _AT_ONCE))].T)
+            yield from np.ascontiguousarray(stored[x, y, z, begin : begin + _AT_ONCE].T)
 
     def _from_file(self, path: Path) -> Iterator[npt.NDArray[Any]]:
         size = int(np.prod(self.shape)) * self.dtype.itemsize
@@ -107,6 +109,8 @@ def volumes_of(image: Path | nib.Nifti1Image, *, dimensions: int) -> Volumes:
         For a missing or damaged file, one that is not a single NIfTI file, another number of dimensions, or
         values that are not real numbers.
     """
+    if not isinstance(image, Path) and isinstance(image.dataobj, ArrayProxy) and (file := image.get_filename()):
+        image = Path(file)  # its values are not in memory yet, and need not come there as a whole
     if not isinstance(image, Path):
         return _checked(image, np.asanyarray(image.dataobj), Path(image.get_filename() or "image"), dimensions)
     with reading(image), warnings.catch_warnings():
