@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 soak
+.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri soak
 
 env: .venv/.ready
 
@@ -47,6 +47,10 @@ bench-units: env
 # Pushing and pulling beside dvc and s5cmd, on a real S3 server on loopback; writes benchmarks/s3.json.
 bench-s3: env
 	$(BIN)/python -m benchmarks.s3
+
+# Averaging a run over parcels beside nilearn, from memory and from a .nii.gz; writes benchmarks/fmri.json.
+bench-fmri: env
+	$(BIN)/python -m benchmarks.fmri
 
 # A local S3 server (SeaweedFS, in .neurofm/s3/) to try the remote on one machine; prints what to type next.
 s3-up: env
