@@ -35,7 +35,7 @@ def arguments(participant: str, options: FmriprepOptions, *, inside: Inside = _I
     """
     line = [str(inside.bids), str(inside.output), "participant", "--participant-label", participant]
     line += ["--fs-license-file", str(inside.licence), "--work-dir", str(inside.work)]
-    line += ["--bids-database-dir", str(inside.work / "bids_db"), "--level", "full"]
+    line += ["--level", "full"]
     # What is checked here is said in our words; the validator is another program, and nothing is sent home.
     line += ["--skip-bids-validation", "--notrack", "--stop-on-first-crash"]
     line += ["--output-spaces", *options.output_spaces]

@@ -14,7 +14,7 @@ REFUSED = {
     "--session-label": _OURS,
     "--task-id": _OURS,
     "--bids-filter-file": _OURS,
-    "--bids-database-dir": _OURS,
+    "--bids-database-dir": "an index that is kept goes on without the files that were added since",
     "--derivatives": _OURS,
     "--nprocs": _OURS,
     "--nthreads": _OURS,

@@ -199,8 +199,12 @@ def _problems(
     for named in bold:
         if "task" not in named.entities:
             yield f"{named.path.relative_to(folder.parent)}: no task in its name.", "name it as BIDS has it"
+    yield from _duplicates(folder, bold)
+
+
+def _duplicates(folder: Path, bold: list[Named]) -> Iterator[tuple[str, str]]:
+    """Yield files that are the same run: the outputs of one would overwrite those of the other."""
     for run in _runs(bold):
-        # The outputs of one would overwrite those of the other.
         echoes = [named.entities.get("echo") for named in bold if named.path in run.files]
         if len(set(echoes)) < len(echoes):
             names = " and ".join(str(path.relative_to(folder.parent)) for path in run.files[:2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +116,7 @@ def _why(
         return UnitStatus.INCOMPLETE, reason, _MORE_MEMORY
     if ending.succeeded and not crashes and not missing:
         return UnitStatus.SUCCEEDED, "", ""
-    by_code = {0: _not_whole, NOT_EXECUTABLE: _not_executable, NOT_FOUND: _not_found}
-    how = by_code.get(ending.code, _failed)
+    how = _BY_CODE.get(ending.code, _failed)
     return (UnitStatus.FAILED, *how(ending, said=said, crashes=crashes, missing=missing))
 
 
@@ -128,9 +127,7 @@ def _not_whole(ending: Ending, *, crashes: tuple[Path, ...], **_: object) -> tup
     return "fMRIPrep ended with 0, but not everything is there", _look_at(ending.log)
 
 
-def _failed(
-    ending: Ending, *, said: str, crashes: tuple[Path, ...], missing: tuple[str, ...]
-) -> tuple[str, str]:
+def _failed(ending: Ending, *, said: str, crashes: tuple[Path, ...], missing: tuple[str, ...]) -> tuple[str, str]:
     """Say why fMRIPrep itself gave up."""
     if crashes:
         return f"fMRIPrep crashed (exit code {ending.code}): {_crash(crashes)}", _look_at(crashes[0])
@@ -170,6 +167,13 @@ def _not_found(ending: Ending, *, said: str, **_: object) -> tuple[str, str]:
         names = ", ".join(dict.fromkeys(lacking))
         return f"fMRIPrep lacks programs (exit code 127): {names}", "run it in the pinned image, which has them"
     return f"the image's own program is not in it (exit code {NOT_FOUND})", _look_at(ending.log)
+
+
+_BY_CODE: dict[int, Callable[..., tuple[str, str]]] = {
+    0: _not_whole,
+    NOT_EXECUTABLE: _not_executable,
+    NOT_FOUND: _not_found,
+}
 
 
 def _crash(crashes: tuple[Path, ...]) -> str:
