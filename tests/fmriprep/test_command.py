@@ -46,7 +46,7 @@ def job_for(folders: Folders, wanted: FmriprepOptions) -> Job:
 def test_what_the_container_sees_and_may_take(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "smriprep").mkdir()
     wanted = options(
-        derivatives={"smriprep": str(tmp_path / "smriprep")}, bids_filters={"bold": {"run": [1, None]}}, mem_mb=20000
+        derivatives={"smriprep": str(tmp_path / "smriprep")}, bids_filters={"bold": {"run": ["1", None]}}, mem_mb=20000
     )
     job = job_for(folders, wanted)
     assert {str(one.inside): (one.source, one.writable) for one in job.mounts} == {
@@ -58,7 +58,7 @@ def test_what_the_container_sees_and_may_take(folders: Folders, tmp_path: Path) 
         "/derivatives/smriprep": (tmp_path / "smriprep", False),
         "/bids_filters.json": (folders.work / "bids_filters.json", False),
     }
-    assert json.loads((folders.work / "bids_filters.json").read_text()) == {"bold": {"run": [1, None]}}
+    assert json.loads((folders.work / "bids_filters.json").read_text()) == {"bold": {"run": ["1", None]}}
     assert folders.output.is_dir()
     assert (job.network, job.keep_entrypoint, job.limits.seconds) == (False, True, 60)
     assert job.limits.memory_gb == pytest.approx(24e9 / 2**30, abs=1e-3)

@@ -32,6 +32,7 @@ def parse(**given: Any) -> FmriprepOptions:
         ({"sessions": ["a"], "bids_filters": {"t1w": {"session": "a"}}}, "one too many"),
         ({"bids_filters": {"BOLD": {"task": "rest"}}}, "`bids_filters` has no query 'BOLD'"),
         ({"bids_filters": {"bold": {"suffix": "cbv"}}}, "`bids_filters` cannot use 'suffix'"),
+        ({"bids_filters": {"bold": {"run": 2}}}, "valid string, got 2"),
         ({"unknown": 1}, "unknown key"),
         ({"nthreads": "8"}, "valid integer"),
         ({"extra": ["/elsewhere"]}, "would be taken for a folder"),

@@ -38,7 +38,7 @@ def test_runs_of_everybody(bids: Path) -> None:
 def test_selection_by_task_session_and_filter(bids: Path) -> None:
     rest = ["sub-01_task-rest_run-01", "sub-01_task-rest_run-02"]
     assert find(bids, task="rest")["01"] == rest
-    assert find(bids, bids_filters={"bold": {"run": 2}})["01"] == rest[1:]
+    assert find(bids, bids_filters={"bold": {"run": "2"}})["01"] == rest[1:]
     assert find(bids, bids_filters={"bold": {"run": "*"}})["01"] == rest
     assert find(bids, bids_filters={"bold": {"run": None}})["01"] == ["sub-01_task-nback_acq-fast_dir-AP"]
     assert find(bids, bids_filters={"bold": {"run": [None, "01"]}})["01"] == [

@@ -16,7 +16,8 @@ LEAST_MEMORY_MB = 8000
 LABEL = r"^[a-zA-Z0-9+]+$"
 """What BIDS allows behind ``sub-``, ``ses-`` and ``task-``; with ``+`` for several, as fMRIPrep reads it."""
 Label = Annotated[str, Field(pattern=LABEL)]
-FilterValue = str | int | None
+FilterValue = str | None
+"""Numbers as texts: fMRIPrep 25.2 ends with a TypeError at a number."""
 FILTERS = ("bold", "t1w", "t2w", "flair", "sbref", "fmap", "roi")
 """Queries that a BIDS filter may narrow, as niworkflows names them."""
 FILTER_ENTITIES = {
