@@ -3,6 +3,8 @@
 ``python -I inside_fmriprep.py < cases.json``: the last line of the output is the answers' JSON.
 """
 
+# mypy: ignore-errors
+
 from __future__ import annotations
 
 import json
@@ -12,13 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
+from fmriprep import config
+from fmriprep.cli import version
+from fmriprep.cli.parser import parse_args
+from fmriprep.interfaces import DerivativesDataSink
+from fmriprep.utils.bids import dismiss_echo
+from nipype.interfaces.base import isdefined
+from niworkflows.interfaces.space import SpaceDataSource
+from niworkflows.utils.bids import collect_data
+
 
 def parse(case: dict[str, Any]) -> dict[str, Any]:
     """Parse a command line and return what fMRIPrep took from it, and which runs it found."""
-    from fmriprep import config
-    from fmriprep.cli.parser import parse_args
-    from niworkflows.utils.bids import collect_data
-
     parse_args(case["arguments"])
     config.init_spaces()
     execution, workflow, nipype = config.execution, config.workflow, config.nipype
@@ -63,12 +72,6 @@ def parse(case: dict[str, Any]) -> dict[str, Any]:
 
 def names(case: dict[str, Any], spaces: Any, bold: list[str]) -> list[str]:
     """Return the names that fMRIPrep's own sink gives to the outputs of every run of BOLD, below the output folder."""
-    from fmriprep import config
-    from fmriprep.interfaces import DerivativesDataSink
-    from fmriprep.utils.bids import dismiss_echo
-    from nipype.interfaces.base import isdefined
-    from niworkflows.interfaces.space import SpaceDataSource
-
     output = Path(config.execution.fmriprep_dir)
     made: set[Path] = set()
 
@@ -111,16 +114,13 @@ def names(case: dict[str, Any], spaces: Any, bold: list[str]) -> list[str]:
 
 def inputs(folder: Path) -> tuple[str, str, str]:
     """Write the smallest table, surface and grayordinates that the sink opens."""
-    import nibabel
-    import numpy
-
     folder.mkdir(parents=True, exist_ok=True)
     table, gifti, cifti = (folder / name for name in ("in.tsv", "in.func.gii", "in.dtseries.nii"))
     table.write_text("a\n1\n")
-    values = numpy.ones(2, dtype=numpy.float32)
+    values = np.ones(2, dtype=np.float32)
     nibabel.save(nibabel.GiftiImage(darrays=[nibabel.gifti.GiftiDataArray(values)]), gifti)
     axes = nibabel.cifti2.SeriesAxis(0, 2, 2), nibabel.cifti2.BrainModelAxis.from_surface([0, 1], 2, "CORTEX_LEFT")
-    nibabel.save(nibabel.Cifti2Image(numpy.ones((2, 2), dtype=numpy.float32), axes), cifti)
+    nibabel.save(nibabel.Cifti2Image(np.ones((2, 2), dtype=np.float32), axes), cifti)
     return str(table), str(gifti), str(cifti)
 
 
@@ -139,12 +139,8 @@ def attempt(case: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     cases = json.load(sys.stdin)
-    import fmriprep.cli.parser
-    import fmriprep.interfaces
-    from fmriprep.cli import version
-
     # Both would ask the network, and wait for it.
     version.check_latest.__code__ = (lambda: None).__code__
     version.is_flagged.__code__ = (lambda: (False, None)).__code__
     assert os.environ["TEMPLATEFLOW_AUTOUPDATE"] == "off"
-    print("\n" + json.dumps([answer(case) for case in cases]))
+    sys.stdout.write("\n" + json.dumps([answer(case) for case in cases]))

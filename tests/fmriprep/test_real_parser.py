@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from neurofm.files import write_json
 from neurofm.fmriprep import FmriprepOptions, Inside, Participant, arguments, expected_outputs, find_participants
 from neurofm.fmriprep.crash import read_crash
-from neurofm.fmriprep.extra import REFUSED
+from neurofm.fmriprep.extra import REFUSED, complaint_about
 from tests.servers.clients import client_python
 
 INSIDE = Path(__file__).with_name("inside_fmriprep.py")
@@ -119,13 +118,12 @@ def participant_of(case: str, roots: Inside) -> Participant:
 
 
 def line_of(case: str, roots: Inside) -> tuple[str, ...]:
-    own = partial(vars(roots).get)
     folders = Inside(
         **{
             **vars(roots),
             "output": roots.output / case,
             "work": roots.work / case,
-            "filters": Path(f"{own('filters')}-{case}.json"),
+            "filters": roots.filters.with_name(f"{case}.json"),
         }
     )
     options = options_of(case)
@@ -157,10 +155,20 @@ def ask(roots: Inside, lines: list[tuple[str, ...]]) -> list[dict[str, Any]]:
     return answers
 
 
+CROOKED = {
+    "shortened": ("--participant-l", "02", "--mem-m", "1000"),
+    "attached": ("-w/elsewhere",),
+    "unknown": ("--use-aroma",),
+}
+"""Further arguments that ours do not let through."""
+
+
 @pytest.fixture(scope="module")
 def answers(roots: Inside) -> dict[str, dict[str, Any]]:
     """What fMRIPrep took from each command line."""
-    return dict(zip(CASES, ask(roots, [line_of(case, roots) for case in CASES]), strict=True))
+    crooked = {name: (*line_of("defaults", roots), *words) for name, words in CROOKED.items()}
+    lines = {case: line_of(case, roots) for case in CASES} | crooked
+    return dict(zip(lines, ask(roots, list(lines.values())), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -205,15 +213,13 @@ def test_outputs_have_the_names_that_its_sink_gives(
     assert of_runs == written
 
 
-def test_what_it_refuses_is_refused_here_too(roots: Inside) -> None:
-    """Shortened arguments mean the whole ones to it; those that ours do not let through would have changed a run."""
-    line = line_of("defaults", roots)
-    shortened, twice, unknown = ask(
-        roots, [(*line, "--participant-l", "02", "--mem-m", "1000"), (*line, "-w/elsewhere"), (*line, "--use-aroma")]
-    )
-    assert (shortened["participant"], shortened["memory_gb"]) == ("02", 1)
-    assert twice["work_dir"] == "/elsewhere"
-    assert unknown == {"refused": "2"}
+def test_what_would_have_changed_a_run_is_refused_here(answers: dict[str, dict[str, Any]]) -> None:
+    """Shortened arguments mean the whole ones to it, and the last of several counts."""
+    assert (answers["shortened"]["participant"], answers["shortened"]["memory_gb"]) == ("02", 1)
+    assert answers["attached"]["work_dir"] == "/elsewhere"
+    assert answers["unknown"] == {"refused": "2"}
+    for words in (CROOKED["shortened"], CROOKED["attached"]):
+        assert complaint_about(words)
 
 
 def test_every_refused_argument_is_one_of_its(package: Path) -> None:

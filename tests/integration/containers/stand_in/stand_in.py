@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import gzip
 import os
-import re
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CRASH = """Node: fmriprep_25_2_wf.sub_{label}_wf.bold_task_rest_wf.bold_hmc_wf.mcflirt
@@ -23,7 +23,7 @@ Node inputs:
 in_file = /data/bold.nii.gz
 
 Traceback (most recent call last):
-  File "/opt/conda/envs/fmriprep/lib/python3.12/site-packages/nipype/pipeline/plugins/multiproc.py", line 66, in run_node
+  File "/opt/conda/lib/python3.12/site-packages/nipype/pipeline/plugins/multiproc.py", line 66, in run_node
     result["result"] = node.run(updatehash=updatehash)
 RuntimeError: subprocess exited with code 1.
 """
@@ -39,13 +39,27 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", nargs="+", default=[])
     for name in ("fs-license-file", "work-dir", "bids-filter-file"):
         parser.add_argument(f"--{name}", type=Path)
-    for name in ("level", "nthreads", "omp-nthreads", "mem-mb", "random-seed", "cifti-output", "task-id", "dummy-scans"):
-        parser.add_argument(f"--{name}")
     for name in (
-        "skip-bids-validation notrack stop-on-first-crash skull-strip-fixed-seed fs-no-reconall low-mem"
-    ).split():
+        "level",
+        "nthreads",
+        "omp-nthreads",
+        "mem-mb",
+        "random-seed",
+        "cifti-output",
+        "task-id",
+        "dummy-scans",
+    ):
+        parser.add_argument(f"--{name}")
+    for name in ("skip-bids-validation", "notrack", "stop-on-first-crash", "skull-strip-fixed-seed"):
+        parser.add_argument(f"--{name}", action="store_true")
+    for name in ("fs-no-reconall", "low-mem"):
         parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args()
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def volume() -> bytes:
@@ -61,14 +75,14 @@ def volume() -> bytes:
 
 
 def put(path: Path) -> None:
-    contents = {
+    contents: dict[str, Callable[[], bytes]] = {
         ".nii.gz": volume,
         ".tsv": lambda: b"trans_x\tframewise_displacement\n0\tn/a\n0.1\t0.1\n0.1\t0.0\n",
         ".json": lambda: b"{}\n",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = next((make for ending, make in contents.items() if path.name.endswith(ending)), lambda: b"stand_in\n")
-    path.write_bytes(made())
+    made = [make() for ending, make in contents.items() if path.name.endswith(ending)]
+    path.write_bytes(made[0] if made else b"stand_in\n")
 
 
 def tree(given: argparse.Namespace) -> list[str]:
@@ -96,19 +110,20 @@ def main() -> int:
     given = arguments()
     orders = given.bids / "code" / "stand_in"
     order = orders.read_text().strip() if orders.is_file() else "whole"
-    print(f"stand_in, no fMRIPrep: {order}", flush=True)
+    say(f"stand_in, no fMRIPrep: {order}")
+    say(f"networks: {' '.join(path.name for path in Path('/sys/class/net').iterdir())}")
     if "@" not in given.fs_license_file.read_text() or order == "126":
-        print(LICENCE, file=sys.stderr)
+        say(LICENCE)
         return 126
     if order == "127":
-        print(MISSING, file=sys.stderr)
+        say(MISSING)
         return 127
     (given.work_dir / "stand_in").write_text("work")
     for path in (given.bids / "written", Path(os.environ["TEMPLATEFLOW_HOME"]) / "written"):
         try:
             path.touch()
         except OSError as error:
-            print("read-only:", path.parent, re.sub(r"\[.*?\] ", "", str(error)), flush=True)
+            say(f"read-only: {path.parent} {error.strerror}")
     names = tree(given)
     half = order in {"half-way", "crash", "memory", "hang"}
     for name in names[: len(names) // 2] if half else names:
@@ -119,7 +134,7 @@ def main() -> int:
         crash.write_text(CRASH.format(label=label))
     if order == "memory":
         taken = [bytearray(b"x" * (64 << 20)) for _ in range(10**4)]
-        print(len(taken))
+        say(str(len(taken)))
     if order == "hang":
         time.sleep(600)
     return int(order in {"half-way", "crash"})
