@@ -46,9 +46,7 @@ def passes(named: Named, wanted: Mapping[str, FilterValue | tuple[FilterValue, .
 
 def _is_one_of(actual: str | None, values: tuple[FilterValue, ...]) -> bool:
     return any(
-        actual is None
-        if value is None
-        else actual is not None and (value == "*" or _plain(actual) == _plain(value))
+        actual is None if value is None else actual is not None and (value == "*" or _plain(actual) == _plain(value))
         for value in values
     )
 
