@@ -111,4 +111,4 @@ def test_setup_makes_the_environment_of_the_lock(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "--python .venv/bin/python -r requirements.lock" in done.stdout
+    assert "pip install --quiet --compile-bytecode --python .venv/bin/python -r requirements.lock" in done.stdout

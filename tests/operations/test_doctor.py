@@ -135,7 +135,7 @@ def test_a_problem_is_the_exit_code(lab: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FS_LICENSE", str(lab / "nowhere.txt"))
     ended = CliRunner().invoke(app, ["doctor"])
     assert ended.exit_code == 1
-    assert "1 problems" in ended.output.splitlines()[-1]
+    assert "1 problem;" in ended.output.splitlines()[-1]
 
 
 def test_outside_a_project_it_is_a_mistake_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +282,11 @@ def test_a_secret_is_found_and_never_shown(
     assert SECRET not in shown
     assert "hunter2" not in shown
     assert "AKIA" not in shown
+
+
+def test_the_project_itself_holds_none() -> None:
+    """A user's first `neurofm doctor` must not be about our own files."""
+    assert only(look(PROJECT, "secrets"), Verdict.OK)
 
 
 def test_a_key_in_the_local_configuration_is_where_it_belongs(lab: Path) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from neurofm.cli.common import AsJson
 from neurofm.operations.doctor import Finding, Place, Verdict, examine
-from neurofm.operations.tables import console
+from neurofm.operations.tables import console, counted
 
 app = typer.Typer()
 
@@ -33,7 +33,8 @@ def doctor(as_json: AsJson = False) -> None:
         for finding in findings:
             out.print(_lines(finding, width=out.width), soft_wrap=True)
         notes = sum(finding.verdict is Verdict.NOTE for finding in findings)
-        out.print(f"{problems} problems, {notes} notes." if problems else f"Nothing stops a run; {notes} notes.")
+        told = counted(problems, "problem") if problems else "Nothing stops a run"
+        out.print(f"{told}; {counted(notes, 'note')}.")
     if problems:
         raise typer.Exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -83,9 +84,10 @@ class FmriprepOptions(Settings):
         """Return what contradicts itself; empty texts where nothing does."""
         surfaces = [space.text for space in self.spaces if space.is_surface]
         asked = {
-            f"`{word}` stands twice": list(words).count(word) > 1
+            f"`{word}` stands twice": True
             for words in (self.output_spaces, self.sessions, self.ignore)
-            for word in words
+            for word, times in Counter[str](words).items()
+            if times > 1
         }
         asked |= {
             "`cifti_output` needs FreeSurfer's surfaces, which `fs_no_reconall` leaves out": bool(

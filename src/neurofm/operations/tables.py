@@ -64,6 +64,11 @@ def count_text(count: int | None) -> str:
     return "?" if count is None else f"{count:,}".replace(",", " ")
 
 
+def counted(count: int, noun: str) -> str:
+    """Render a number of things with their name: ``1 file``, ``5 408 files``."""
+    return f"{count_text(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def hours_text(hours: float | None) -> str:
     """Render hours: ``2.4``, ``310``, ``<0.1``; ``?`` where nobody knows."""
     if hours is None:

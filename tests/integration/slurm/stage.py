@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import signal
 import sys
@@ -26,6 +28,9 @@ from neurofm.units import (
     unit_key,
 )
 
+_SEIZE, _INTERRUPT, _EXIT_KILL = 0x4206, 0x4207, 0x100000
+"""Of ptrace(2)."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,6 +40,18 @@ class Job:
     text: str
     did: Path
     """Gets a line each time that this unit has been worked on to its end."""
+
+
+@functools.cache
+def _held(pid: int) -> bool:
+    """Stop a process as a debugger does: no signal but SIGKILL wakes it, and it ends with this one.
+
+    SIGSTOP alone is undone by the SIGCONT that Slurm sends before it kills, and a busy machine would let the process
+    hear its warning then. False where debugging another process is not allowed.
+    """
+    ask = ctypes.CDLL(None, use_errno=True).ptrace
+    ask.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    return bool(ask(_SEIZE, pid, None, _EXIT_KILL) == 0 and ask(_INTERRUPT, pid, None, None) == 0)
 
 
 def work(job: Job) -> Outcome:
@@ -56,7 +73,8 @@ def work(job: Job) -> Outcome:
             once.touch()
             while deed == "freeze":  # also the process that watches this one, and do not heed any warning
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                os.kill(os.getppid(), signal.SIGSTOP)
+                if not _held(os.getppid()):
+                    os.kill(os.getppid(), signal.SIGSTOP)
                 time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGKILL)
         elif deed == "tell":

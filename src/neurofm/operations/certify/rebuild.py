@@ -20,7 +20,7 @@ from neurofm.ingest.dataset import ingest_dataset
 from neurofm.ingest.recording import ingest
 from neurofm.operations.certify.finding import Finding, Part, Status
 from neurofm.operations.certify.shards import judge_shard
-from neurofm.operations.tables import size_text
+from neurofm.operations.tables import counted, size_text
 from neurofm.params import PARAMS, Params, Site
 from neurofm.recording import Manifest, UnitStatus
 from neurofm.slices.result import SliceRecording, SliceResult
@@ -114,7 +114,7 @@ class Rebuild:
             part=Part.MANIFEST,
             item=entry.id,
             status=Status.EQUAL if same else Status.DIFFERS,
-            detail=f"{len(manifest.files)} {'file' if len(manifest.files) == 1 else 'files'}"
+            detail=counted(len(manifest.files), "file")
             if same
             else "the catalogue, or the folder, gives other files than the run had",
             mend="" if same else f"`dvc repro`, if data/catalog/{entry.id}.yaml or the folder was meant to change",

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import botocore.session
 import httpx2
 
+from neurofm.errors import UserError
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
 from neurofm.operations.doctor.place import PATIENCE_S, Place, ask
 from neurofm.operations.dvc import ConfigError
-from neurofm.operations.remote import push_problems, remote_line
+from neurofm.operations.remote import push_problems, remote_line, require_verified
 from neurofm.remote.probe import probe_remote
 from neurofm.remote.project import NoRemote, read_settings
 
@@ -39,11 +40,10 @@ def remote(place: Place) -> Iterator[Finding]:
         yield ok(f"{said}: may read and write")
     else:
         yield note(f"{said}: this key pulls, and does not push", mend="to push, use a key that may write")
-    if settings.address.scheme in {"s3", "gs", "azure"} and not settings.verify:
-        yield note(
-            f"{said}: plain `dvc pull` believes whatever comes",
-            mend=f"dvc remote modify {settings.name} verify true",
-        )
+    try:
+        require_verified(settings)
+    except UserError as error:
+        yield note(error.problem.rstrip("."), mend=error.mend)
     for line in push_problems(place.root):
         what, _, mend = line.partition(" Mend: ")
         yield problem(what, mend=mend)

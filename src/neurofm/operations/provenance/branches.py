@@ -51,11 +51,6 @@ class Branches:
             self.add(rest, style="dim")
 
 
-def counted(count: int, noun: str) -> str:
-    """Write a number of things."""
-    return f"{count_text(count)} {noun}{'' if count == 1 else 's'}"
-
-
 def folded(names: Iterable[str], *, most: int | None = SHOWN) -> str:
     """Write names in one line, as many as are to be shown, and how many more there are."""
     known = list(names)

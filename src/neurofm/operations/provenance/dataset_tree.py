@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurofm.operations.provenance.branches import Branches, counted, folded, value_text
+from neurofm.operations.provenance.branches import Branches, folded, value_text
 from neurofm.operations.provenance.dataset import DatasetFacts, FileFacts, Roles
 from neurofm.operations.provenance.recording import RecordingFacts
-from neurofm.operations.tables import count_text, size_text
+from neurofm.operations.tables import count_text, counted, size_text
 
 _KIND_TEXT = {"subject": "by subject", "time": "by time", "train-only": "learned from only"}
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from neurofm.operations.explain import Explanation
-from neurofm.operations.provenance.branches import SHOWN, Branches, counted, folded, value_text
+from neurofm.operations.provenance.branches import SHOWN, Branches, folded, value_text
 from neurofm.operations.provenance.commits import Commit
 from neurofm.operations.provenance.dataset_tree import add_dataset, add_files, add_recording
 from neurofm.operations.provenance.pipeline import State
@@ -17,7 +17,7 @@ from neurofm.operations.provenance.scores import Score
 from neurofm.operations.provenance.stages import ArtefactFacts, StageFacts
 from neurofm.operations.provenance.standing import Standing
 from neurofm.operations.provenance.subject import printable
-from neurofm.operations.tables import count_text, size_text
+from neurofm.operations.tables import count_text, counted, size_text
 
 _SHARDS, _MANIFESTS = "data/shards", "data/manifests"
 """Folders of what several stages made: told of where they were made."""
