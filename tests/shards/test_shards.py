@@ -66,6 +66,12 @@ def _recording(modality: Modality, *, samples: int = 4000, channels: int = 7) ->
         targets={
             "position": Target(values=rng.normal(size=(samples, 2)), unit="cm", columns=("x", "y"), time_s=time_s + 2.0)
         },
+        noise={
+            "framewise_displacement": Target(values=rng.random((samples, 1)), unit="mm", columns=("fd",), time_s=time_s)
+        },
+        extra_signals={
+            "uncleaned": Signal(values=900 + rng.normal(size=values.shape), sampling_rate_hz=rate, units="")
+        },
         scalars={"age": 3.5, "sex": "F"},
         quality={"note": "fine"},
         steps=(Step(name="bin", version="1", params={"bin_ms": 20.0}, support_s=0.02),),
@@ -95,6 +101,11 @@ def test_round_trip_keeps_everything(modality: Modality, tmp_path: Path) -> None
     assert back.spikes is not None
     np.testing.assert_array_equal(back.spikes.time_s, recording.spikes.time_s)
     np.testing.assert_allclose(back.targets["position"].values, recording.targets["position"].values, rtol=1e-6)
+    (moved, back_moved) = (one.noise["framewise_displacement"] for one in (recording, back))
+    np.testing.assert_allclose(back_moved.values, moved.values, rtol=1e-6)
+    assert (back_moved.unit, back_moved.columns) == (moved.unit, moved.columns)
+    (kept, back_kept) = (one.extra_signals["uncleaned"].values for one in (recording, back))
+    assert (np.abs(back_kept - kept).max(axis=0) <= 2 * MAX_ERROR_SD * kept.std(axis=0)).all()
     assert back.steps == recording.steps
     assert shard.support_s == pytest.approx(0.02)
     assert shard.attrs["source"]["files"] == [{"path": "a.nwb", "digest": "sha256:00"}]

@@ -29,6 +29,7 @@ from neurofm.units import (
     run_units,
     unit_key,
 )
+from neurofm.units import key as key_module
 from neurofm.units.memory import Room, free_memory_mb
 
 
@@ -331,3 +332,13 @@ def test_code_digest_sees_code_and_not_comments(tmp_path: Path, monkeypatch: pyt
     assert code_digest("codepackage.step") == before
     helper.write_text("def half(x):\n    return x / 3\n")
     assert code_digest("codepackage.step") != before
+
+
+def test_code_digest_follows_into_the_rooms_that_decide_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = tmp_path / "onestep.py"
+    step.write_text("from neurofm.parcels import load_atlas\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = code_digest("onestep")
+    left = tuple(room for room in key_module._DECIDING if room != "neurofm.parcels")
+    monkeypatch.setattr(key_module, "_DECIDING", left)
+    assert code_digest("onestep") != before

@@ -206,9 +206,12 @@ def finish(
     channel_quality: Mapping[str, npt.NDArray[np.float64]],
     quality: Mapping[str, JsonScalar],
     target_offset_s: float = 0.0,
+    kept_signals: Mapping[str, Signal] | None = None,
+    noise: Mapping[str, Target] | None = None,
+    excluded_reason: str = "",
 ) -> Recording:
     """Put a modality's result together: quality, targets on the signal's times, and why it is kept out, if it is."""
-    reason: dict[str, JsonScalar] = {}
+    reason: dict[str, JsonScalar] = {"excluded_reason": excluded_reason} if excluded_reason else {}
     fraction = float(valid.mean()) if len(valid) else 0.0
     if not usable.any():
         reason["excluded_reason"] = "no usable channel: all are constant, missing or marked bad"
@@ -224,7 +227,9 @@ def finish(
         signal=signal,
         valid=valid,
         sample_time_s=None,
-        extra_signals={},
+        extra_signals=dict(kept_signals or {}),
+        confounds=None,
+        noise=dict(noise or {}),
         targets={
             name: align_target(
                 target, signal.time_s, max_gap_s=common.max_target_gap_s, centre_offset_s=target_offset_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +129,23 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confounds:
+    """What is known of a run's noise, volume by volume: fMRIPrep's table and the file that describes its columns."""
+
+    columns: tuple[str, ...]
+    """Names as the table has them: ``trans_x``, ``white_matter``, ``cosine00``, ``framewise_displacement``."""
+    values: npt.NDArray[np.float64]
+    """[time, column]; NaN where the table has ``n/a``, as in the first row of every difference."""
+    described: Mapping[str, Any] = field(default_factory=dict)
+    """The JSON file beside the table; needed for CompCor, whose components it ranks."""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.columns):
+            msg = f"confounds are {self.values.shape}, expected [time, {len(self.columns)}]"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Clock:
     """Recordings with one clock id are simultaneous."""
 
@@ -171,7 +189,13 @@ class Recording:
     """[time] measured time of each sample of `signal`, seconds on the recording's clock, where a reader found
     timestamps that may jitter or skip; preprocessing puts the signal on a regular grid and leaves None."""
     extra_signals: Mapping[str, Signal] = field(default_factory=dict)
-    """Signals that preprocessing needs beside `signal`, same shape (``neuropil``); preprocessing leaves none."""
+    """Signals beside `signal`, same shape: what preprocessing needs (``neuropil``), or leaves for the shard to keep
+    (``uncleaned``: parcels before confounds were regressed out)."""
+    confounds: Confounds | None = None
+    """What preprocessing may regress out, one row per sample of `signal`; preprocessing leaves None."""
+    noise: Mapping[str, Target] = field(default_factory=dict)
+    """Measured noise along the run (``framewise_displacement`` in mm, ``std_dvars``), on the signal's own times. Kept
+    for quality control; no target to be decoded."""
     spikes: Spikes | None = None
     events: Events | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
@@ -194,6 +218,9 @@ class Recording:
             msg = "sample_time_s must have one time per sample of the signal"
             raise ValueError(msg)
         for name, extra in self.extra_signals.items():
-            if self.signal is None or extra.values.shape != self.signal.values.shape:
+            expected = (
+                extra.values.shape[:1] + (len(self.channels),) if self.signal is None else self.signal.values.shape
+            )
+            if extra.values.shape != expected:
                 msg = f"extra signal {name!r} must have the shape of the signal"
                 raise ValueError(msg)

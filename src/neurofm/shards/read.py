@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,9 @@ def _decode(group: zarr.Group) -> Shard:
             clock=Clock(**attrs["clock"]),
             spikes=_spikes(group) if "spikes" in group else None,
             events=_events(group) if "events" in group else None,
-            targets=_targets(_group(group, "targets"), signal.time_s) if "targets" in group else {},
+            targets=_series(group, "targets", signal.time_s),
+            noise=_series(group, "noise", signal.time_s),
+            extra_signals=_extra_signals(group, signal),
             scalars=attrs["scalars"],
             quality=attrs["quality"],
             steps=tuple(Step(**step) for step in attrs["pipeline"]["steps"]),
@@ -170,11 +172,21 @@ def _events(group: zarr.Group) -> Events:
     )
 
 
-def _targets(targets: zarr.Group, time_s: npt.NDArray[np.float64]) -> dict[str, Target]:
+def _series(group: zarr.Group, kind: str, time_s: npt.NDArray[np.float64]) -> dict[str, Target]:
     found: dict[str, Target] = {}
-    for name, array in sorted(targets.arrays()):
+    members = _group(group, kind) if kind in group else None
+    for name, array in sorted(members.arrays()) if members else ():
         attrs = _attributes(array)
         found[name] = Target(
-            values=_values(targets, name), unit=attrs["unit"], columns=tuple(attrs["columns"]), time_s=time_s
+            values=np.asarray(array[...]), unit=attrs["unit"], columns=tuple(attrs["columns"]), time_s=time_s
         )
+    return found
+
+
+def _extra_signals(group: zarr.Group, like: Signal) -> dict[str, Signal]:
+    found: dict[str, Signal] = {}
+    members = _group(group, "extra") if "extra" in group else None
+    for name, extra in sorted(members.groups()) if members else ():
+        values = _values(extra, "signal") * _values(extra, "scale") + _values(extra, "offset")
+        found[name] = replace(like, values=values.astype(np.float32))
     return found

@@ -83,24 +83,30 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
     for name in sorted(recording.channels.quality):
         column = recording.channels.quality[name].astype(np.float32)
         _array(table, f"quality/{name}", column, names=("channel",))
+    for name in sorted(recording.extra_signals):
+        extra = quantise(recording.extra_signals[name].values.astype(np.float64))
+        extras = group.create_group(f"extra/{name}")
+        _array(extras, "signal", extra.stored, chunk=chunk, names=("time", "channel"))
+        _array(extras, "scale", extra.scale, names=("channel",))
+        _array(extras, "offset", extra.offset, names=("channel",))
     if recording.spikes is not None:
         observed = {"start_s": recording.spikes.start_s, "stop_s": recording.spikes.stop_s}
         spikes = group.create_group("spikes", attributes=observed)
         _array(spikes, "time_s", recording.spikes.time_s.astype(np.float64), names=("spike",))
         _array(spikes, "channel", recording.spikes.channel.astype(np.uint32), names=("spike",))
-    for name in sorted(recording.targets):
-        target = recording.targets[name]
-        if len(target.values) != samples:
-            raise ValueError(f"target {name!r} has {len(target.values)} samples, the signal {samples}")
-        attributes = {"unit": target.unit, "columns": list(target.columns)}
-        _array(
-            group,
-            f"targets/{name}",
-            target.values.astype(np.float32),
-            chunk=chunk,
-            names=("time", "k"),
-            attributes=attributes,
-        )
+    for kind, series in (("targets", recording.targets), ("noise", recording.noise)):
+        for name in sorted(series):
+            target = series[name]
+            if len(target.values) != samples:
+                raise ValueError(f"{kind}/{name} has {len(target.values)} samples, the signal {samples}")
+            _array(
+                group,
+                f"{kind}/{name}",
+                target.values.astype(np.float32),
+                chunk=chunk,
+                names=("time", "k"),
+                attributes={"unit": target.unit, "columns": list(target.columns)},
+            )
     if recording.events is not None:
         events = group.create_group("events", attributes={"label": list(recording.events.label)})
         _array(events, "onset_s", recording.events.onset_s.astype(np.float64), names=("event",))

@@ -49,13 +49,17 @@ def unit_key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_DECIDING = tuple(f"neurofm.{room}" for room in ("parcels", "preprocess", "readers", "shards"))
+"""Rooms whose code decides the bytes of a result, wherever it is imported from."""
+
+
 def code_digest(module: str) -> str:
-    """Digest of what a module does, and of the modules of its own package that it builds on.
+    """Digest of what a module does, and of the modules that decide bytes among those that it builds on.
 
     The digest is of syntax trees without comments, layout and docstrings: a forgotten version bump would keep
     stale results, but a new comment should not cost a day of preprocessing.
     """
-    package = module.rpartition(".")[0]
+    rooms = tuple(f"{room}." for room in (module.rpartition(".")[0], *_DECIDING))
     trees: dict[str, str] = {}
     left = [module]
     while left:
@@ -64,7 +68,7 @@ def code_digest(module: str) -> str:
             continue
         tree = _tree(name)
         trees[name] = ast.dump(tree)
-        left += [found for found in _imports(tree) if found.startswith(f"{package}.")]
+        left += [found for found in _imports(tree) if found in _DECIDING or found.startswith(rooms)]
     return hashlib.sha256(json.dumps(trees, sort_keys=True).encode()).hexdigest()[:16]
 
 
