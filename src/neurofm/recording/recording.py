@@ -218,9 +218,8 @@ class Recording:
             msg = "sample_time_s must have one time per sample of the signal"
             raise ValueError(msg)
         for name, extra in self.extra_signals.items():
-            expected = (
-                extra.values.shape[:1] + (len(self.channels),) if self.signal is None else self.signal.values.shape
-            )
-            if extra.values.shape != expected:
+            # A shard's own samples lie outside its recording.
+            samples = len(extra.values) if self.signal is None else len(self.signal.values)
+            if extra.values.shape != (samples, len(self.channels)):
                 msg = f"extra signal {name!r} must have the shape of the signal"
                 raise ValueError(msg)
