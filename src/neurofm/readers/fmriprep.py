@@ -44,6 +44,8 @@ LIBRARIES = ("nibabel", "nilearn", "numpy", "pandas", "scipy")
 DESCRIPTION = "dataset_description.json"
 WITH_SUBCORTEX = "+subcortex"
 """Ends the name of an atlas that has the structures below the cortex too."""
+_CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+"""How the table is called, and was before fMRIPrep 20.2."""
 _CIFTI, _CIFTI_LABELS, _SURFACE_SPACE = ".dtseries.nii", ".dlabel.nii", "fsLR"
 
 
@@ -83,9 +85,9 @@ def read(source: ReaderInput, options: Options) -> Recording:
     Parameters
     ----------
     source
-        ``main`` is ``*_desc-preproc_bold.nii.gz`` in a standard space or ``*_bold.dtseries.nii``, ``confounds`` the
-        table, ``mask`` (if the catalogue names it) the brain mask of volumes. Side files: the JSON files beside BOLD
-        and confounds, ``dataset_description.json``, ``participants.tsv``.
+        ``main`` is ``*_desc-preproc_bold.nii.gz`` in a standard space or ``*_bold.dtseries.nii``. What belongs to it is
+        found by its name among the side files: confounds, brain mask (of volumes), JSON files; and
+        ``dataset_description.json`` and ``participants.tsv``. A run without confounds is read all the same.
     options
         The atlas.
 
@@ -117,9 +119,9 @@ def read(source: ReaderInput, options: Options) -> Recording:
     }
     tr_s = agreed_tr_s(path.name, stated_s)
     confounds = None
-    if "confounds" in source.entry.files:
-        table = source.path("confounds")
-        confounds = read_confounds(table, described=_beside(source, table), volumes=len(means.values))
+    if table := _side_file(source, *_CONFOUNDS):
+        described = _side_file(source, table.name.replace(".tsv", ".json"))
+        confounds = read_confounds(table, described=described, volumes=len(means.values))
     laid_over = Step(
         name="parcellate",
         version=VERSION,
@@ -192,7 +194,7 @@ class _Parcels:
 def _of_volumes(source: ReaderInput, options: Options, *, space: str) -> _Parcels:
     path = source.path()
     atlas = _atlas(options, space)
-    mask = source.path("mask") if "mask" in source.entry.files else None
+    mask = _side_file(source, path.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
     if options.resample_atlas and atlas.space == space:
         atlas = on_grid(atlas, grid=volumes_of(path, dimensions=4).grid)
     try:
@@ -211,15 +213,24 @@ def _of_grayordinates(source: ReaderInput, options: Options, *, space: str) -> _
     return _Parcels(atlas=atlas, means=parcel_means_cifti(run, atlas=atlas), tr_s=run.tr_s)
 
 
-def _beside(source: ReaderInput, path: Path) -> Path | None:
-    """Return the JSON file of the same name, if it is among the side files."""
-    name = path.name.removesuffix(".gz").removesuffix(".nii").removesuffix(".dtseries").removesuffix(".tsv")
-    names = {f"{name}.json", f"{name}.dtseries.json"}
-    return next((source.root / extra for extra in source.entry.extra if Path(extra).name in names), None)
+def _side_file(source: ReaderInput, *endings: str) -> Path | None:
+    """Return the first side file, or file with a role, that is called like the run and ends so.
+
+    What follows ``_space-`` or ``_desc-`` is no part of what a run is called.
+    """
+    run = re.split(r"_(?:space|desc)-", source.path().name)[0]
+    there = sorted({*source.entry.extra, *source.entry.files.values()})
+    for ending in endings:
+        wanted = {ending, f"{run}{ending}"}
+        for name in there:
+            if Path(name).name in wanted:
+                return source.root / name
+    return None
 
 
 def _stated_tr_s(source: ReaderInput) -> float | None:
-    path = _beside(source, source.path())
+    name = source.path().name.removesuffix(".gz").removesuffix(".nii")
+    path = _side_file(source, f"{name}.json", f"{name.removesuffix('.dtseries')}.json")
     stated = _json(path).get("RepetitionTime") if path else None
     return float(stated) if isinstance(stated, int | float) and stated > 0 else None
 
@@ -234,7 +245,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _made_by(source: ReaderInput, options: Options) -> tuple[Step, ...]:
     """Return the pipelines that the outputs went through, by BIDS's ``GeneratedBy``."""
-    path = next((source.root / extra for extra in source.entry.extra if Path(extra).name == DESCRIPTION), None)
+    path = _side_file(source, DESCRIPTION)
     if path is None and not options.made_by:
         raise Unreadable(
             f"no {DESCRIPTION} among the side files of {source.path().name}, so that nothing says who made it; add it, "
