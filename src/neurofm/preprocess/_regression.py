@@ -63,8 +63,6 @@ def degrees_of_freedom_left(regressors: Floats, kept: Flags) -> int:
     if volumes == 0:
         return 0
     design = np.column_stack([np.ones(volumes), np.arange(volumes, dtype=np.float64), regressors[kept]])
-    # Columns of any unit: of one size after their mean is off, or a large mean would hide the rest.
-    design[:, 1:] -= design[:, 1:].mean(axis=0)
     size = np.sqrt((design**2).sum(axis=0))
-    design = design[:, size > 0] / size[size > 0]
+    design = design[:, size > 0] / size[size > 0]  # columns come in any unit
     return volumes - int(np.linalg.matrix_rank(design))
