@@ -72,8 +72,9 @@ def test_the_datasets_of_the_pipeline_stay_in(
     assert done.signal is not None
     assert lost == 2 + int(str(done.quality["regressors"]))
     assert left + lost == len(done.signal.values)
-    # Without a table and coverage nothing is said of them.
-    assert not [name for name in done.quality if name.startswith(("fd_", "cover", "parcels"))]
+    # Without a table nothing is said of motion, and without coverage nothing of that.
+    assert not [name for name in done.quality if name.startswith("fd_")]
+    assert ("coverage_min" in done.quality) is (dataset == "ds205-bold")
 
 
 def test_head_motion_keeps_a_real_run_out(sample_recording: Callable[..., Recording], common: Common) -> None:
