@@ -30,7 +30,7 @@ class ParcelMeans:
     voxels: Counts
     """[parcel] voxels in the atlas: the sum of those that carry signal and of the three kinds left out."""
     outside_mask: Counts
-    """[parcel] voxels left out since the brain mask has not got them."""
+    """[parcel] voxels left out since the brain mask has not got them, or the run's grid ends before them."""
     not_finite: Counts
     """[parcel] voxels left out since they are NaN or infinite in some volume."""
     constant: Counts
@@ -100,7 +100,7 @@ def parcel_means(
         values=run.slope * means + run.inter,
         coverage=counts / np.maximum(atlas.voxels, 1),
         voxels=atlas.voxels,
-        outside_mask=_count(labelled & ~inside, atlas),
+        outside_mask=_count(labelled & ~inside, atlas) + atlas.voxels - atlas.in_grid,
         not_finite=_count(inside & ~finite, atlas),
         constant=_count(finite & ~carrying, atlas),
         position_mm=atlas.position_mm,

@@ -53,7 +53,9 @@ _BY_HAND = {
 """Atlases for volumes that TemplateFlow has not got, and what to do instead."""
 _BY_HAND_CIFTI = {
     "aal-116": "average volumes over it, or choose another atlas: it labels voxels alone",
-    "a424": "fetch toolkit/atlases/A424.dlabel.nii of https://github.com/vandijklab/BrainLM and set `atlas_file:` to it",
+    "a424": (
+        "fetch toolkit/atlases/A424.dlabel.nii of https://github.com/vandijklab/BrainLM and set `atlas_file:` to it"
+    ),
 }
 
 
