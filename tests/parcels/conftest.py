@@ -12,6 +12,7 @@ from neurofm.catalog import CatalogEntry
 from neurofm.fetch import fetch_dataset
 from neurofm.sources import build_manifest
 from tests.conftest import PROJECT
+from tests.parcels.labels import Parcellation, models_of, write_dlabel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def _brought(package: Package) -> Path:
         "modality": "fmri",
         "reader": "nifti",
         "source": source,
-        "recordings": {"pattern": ".*", "subject": "01"},
+        "recordings": {"pattern": r".*\.(nii|npz|zip)", "subject": "01"},
         "subject_namespace": "test",
         "species": "Homo sapiens",
         "licence": "of the package",
@@ -140,3 +141,23 @@ def midthickness(hcp: Path) -> tuple[Path, Path]:
     """Surfaces of the left and the right hemisphere."""
     left, right = (hcp / f"S1200.{side}.midthickness_MSMAll.32k_fs_LR.surf.gii" for side in "LR")
     return left, right
+
+
+@pytest.fixture(scope="session")
+def mmp(hcp: Path) -> Parcellation:
+    """The HCP's parcellation over the grayordinates."""
+    return Parcellation.load(hcp / "mmp_1.0.npz")
+
+
+@pytest.fixture(scope="session")
+def dlabel(mmp: Parcellation, dtseries: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its 360 parcels of the cortex over all 64984 vertices, as most files of labels have them."""
+    path = tmp_path_factory.mktemp("cortex") / "mmp.dlabel.nii"
+    return write_dlabel(path, mmp, models_of(dtseries), medial_wall=True)
+
+
+@pytest.fixture(scope="session")
+def dlabel_with_voxels(mmp: Parcellation, dtseries: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of its 379 parcels, those below the cortex as labels of voxels."""
+    path = tmp_path_factory.mktemp("all") / "all.dlabel.nii"
+    return write_dlabel(path, mmp, models_of(dtseries), medial_wall=True, voxels=True)

