@@ -278,5 +278,5 @@ def test_memory(dtseries: Path, values: Values, cortex: SurfaceAtlas, tmp_path: 
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 0.6 * long.nbytes
+    assert peak < 0.4 * long.nbytes
     np.testing.assert_allclose(found.values[:16], parcel_means_cifti(dtseries, atlas=cortex).values, rtol=1e-6)

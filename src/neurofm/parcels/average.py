@@ -21,7 +21,10 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParcelMeans:
-    """One run averaged over an atlas; every parcel of the atlas keeps its place, whether the run has it or not."""
+    """One run averaged over an atlas; every parcel of the atlas keeps its place, whether the run has it or not.
+
+    The voxels of a CIFTI run are its grayordinates: vertices of the cortex, and voxels below it.
+    """
 
     values: Floats
     """[volume, parcel] in the unit of the run; NaN in parcels that are absent."""

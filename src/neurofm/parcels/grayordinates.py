@@ -19,7 +19,8 @@ from neurofm.parcels.surfaces import SurfaceAtlas, cifti_of
 from neurofm.parcels.volumes import reading, same_grid
 from neurofm.recording import Unreadable
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 23
+"""Of series as float64; a few copies of one block are what is in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,7 +148,7 @@ class _Sums:
 
 
 def _sums(run: Grayordinates, columns: npt.NDArray[np.int64], *, parcels: int) -> _Sums:
-    values = np.zeros((run.length, parcels))
+    values = np.zeros((parcels, run.length))
     not_finite, constant = np.zeros(parcels, dtype=np.int64), np.zeros(parcels, dtype=np.int64)
     at_once = max(1, _BLOCK_BYTES // (8 * run.length))
     for begin in range(0, len(columns), at_once):
@@ -156,17 +157,16 @@ def _sums(run: Grayordinates, columns: npt.NDArray[np.int64], *, parcels: int) -
         if not wanted.any():
             continue
         with reading(run.path):
-            stored = np.asarray(run.stored[:, begin : begin + at_once])
-        block, of_block = stored[:, wanted].astype(np.float64), of_block[wanted]
-        finite = np.isfinite(block).all(axis=0)
-        still = finite & (block == block[0]).all(axis=0)
+            stored = np.asarray(run.stored[:, begin : begin + at_once]).T
+        series, of_block = stored[wanted].astype(np.float64), of_block[wanted]  # [grayordinate, volume]
+        finite = np.isfinite(series).all(axis=1)
+        still = finite & (series == series[:, :1]).all(axis=1)
         not_finite += np.bincount(of_block[~finite], minlength=parcels)
         constant += np.bincount(of_block[still], minlength=parcels)
         carrying = np.flatnonzero(finite & ~still)
         one_each = (np.ones(len(carrying)), (of_block[carrying], np.arange(len(carrying))))
-        of_parcels = csr_array(one_each, shape=(parcels, len(carrying))) @ block[:, carrying].T
-        values += np.asarray(of_parcels).T
-    return _Sums(values=values, not_finite=not_finite, constant=constant)
+        values += np.asarray(csr_array(one_each, shape=(parcels, len(carrying))) @ series[carrying])
+    return _Sums(values=values.T, not_finite=not_finite, constant=constant)
 
 
 def _centres(run: Grayordinates, columns: npt.NDArray[np.int64], *, parcels: int) -> Floats:

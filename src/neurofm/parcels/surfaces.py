@@ -249,7 +249,7 @@ def _content(path: Path) -> _Content:
     if not np.isfinite(values).all() or np.abs(values - labels).max() > 0 or labels.min() < 0:
         raise Unreadable(f"{path.name}: its values are no labels (whole numbers from 0)")
     labels = labels.astype(np.int32)
-    names = {int(label): name for label, (name, _) in maps.label[0].items() if label != 0}
+    names = {int(label): name for label, (name, _) in maps.label[0].items() if label > 0}
     lacking = sorted(set(labels[labels > 0].tolist()) - set(names))
     if not labels.any():
         raise Unreadable(f"{path.name}: it has no label, every grayordinate is 0")
