@@ -219,7 +219,7 @@ def _volumes(path: Path, source: Path) -> None:
 
 def _cut(path: Path, source: Path) -> None:
     content = source.read_bytes()
-    path.write_bytes(content[: int(0.9 * len(content))])
+    path.write_bytes(content[: int(0.99 * len(content))])
 
 
 def _cut_in_the_header(path: Path, source: Path) -> None:

@@ -154,9 +154,7 @@ def _sums(run: Grayordinates, columns: npt.NDArray[np.int64], *, parcels: int) -
     for begin in range(0, len(columns), at_once):
         of_block = columns[begin : begin + at_once]
         wanted = of_block >= 0
-        if not wanted.any():
-            continue
-        with reading(run.path):
+        with reading(run.path):  # all of it, wanted or not: a file that was cut off is refused wherever it ends
             stored = np.asarray(run.stored[:, begin : begin + at_once]).T
         series, of_block = stored[wanted].astype(np.float64), of_block[wanted]  # [grayordinate, volume]
         finite = np.isfinite(series).all(axis=1)
