@@ -19,7 +19,8 @@ from neurofm.parcels.surfaces import SurfaceAtlas, cifti_of
 from neurofm.parcels.volumes import reading, same_grid
 from neurofm.recording import Unreadable
 
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 23
+"""Of series as float64; a few copies of one block are what is in memory."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,23 +47,26 @@ def grayordinates_of(path: Path) -> Grayordinates:
         For a missing or damaged file, one that is no series over grayordinates (scalars, labels, parcels), a single
         volume, or a header that does not give the TR in seconds.
     """
-    image = cifti_of(path, rows="SERIES", expected="a series over grayordinates (.dtseries.nii)")
+    try:
+        image, models = cifti_of(path, rows="SERIES", expected="a series over grayordinates (.dtseries.nii)")
+    except Unreadable as error:
+        if isinstance(error.__cause__, TypeError | AttributeError):  # nibabel calculates with what is not there
+            raise Unreadable(f"{error}; its header may have no step or unit of its series (the TR)") from None
+        raise
     series: Any = image.header.matrix.get_index_map(0)
     length = image.shape[0]
     if series.number_of_series_points != length:
         raise Unreadable(
             f"{path.name}: {length} volumes, but {series.number_of_series_points} time points in its header"
         )
-    if series.series_unit != "SECOND":  # nibabel's axis would stop at a unit or a step that is not there
+    if series.series_unit != "SECOND":
         raise Unreadable(f"{path.name}: it has no TR, the unit of its series is {series.series_unit}")
-    tr_s = (series.series_step or 0.0) * 10.0 ** (series.series_exponent or 0)
+    tr_s = series.series_step * 10.0**series.series_exponent
     if not (np.isfinite(tr_s) and tr_s > 0):
         raise Unreadable(f"{path.name}: it has no TR, the step of its series is {series.series_step}")
     if length < 2:
         raise Unreadable(f"{path.name}: one volume, expected a run of them")
-    return Grayordinates(
-        path=path, tr_s=float(tr_s), length=length, models=image.header.get_axis(1), stored=image.dataobj
-    )
+    return Grayordinates(path=path, tr_s=float(tr_s), length=length, models=models, stored=image.dataobj)
 
 
 def parcel_means_cifti(bold: Path | Grayordinates, *, atlas: SurfaceAtlas) -> ParcelMeans:
@@ -144,26 +148,23 @@ class _Sums:
 
 
 def _sums(run: Grayordinates, columns: npt.NDArray[np.int64], *, parcels: int) -> _Sums:
-    values = np.zeros((run.length, parcels))
+    values = np.zeros((parcels, run.length))
     not_finite, constant = np.zeros(parcels, dtype=np.int64), np.zeros(parcels, dtype=np.int64)
     at_once = max(1, _BLOCK_BYTES // (8 * run.length))
     for begin in range(0, len(columns), at_once):
         of_block = columns[begin : begin + at_once]
         wanted = of_block >= 0
-        if not wanted.any():
-            continue
-        with reading(run.path):
-            stored = np.asarray(run.stored[:, begin : begin + at_once])
-        block, of_block = stored[:, wanted].astype(np.float64), of_block[wanted]
-        finite = np.isfinite(block).all(axis=0)
-        still = finite & (block == block[0]).all(axis=0)
+        with reading(run.path):  # all of it, wanted or not: a file that was cut off is refused wherever it ends
+            stored = np.asarray(run.stored[:, begin : begin + at_once]).T
+        series, of_block = stored[wanted].astype(np.float64), of_block[wanted]  # [grayordinate, volume]
+        finite = np.isfinite(series).all(axis=1)
+        still = finite & (series == series[:, :1]).all(axis=1)
         not_finite += np.bincount(of_block[~finite], minlength=parcels)
         constant += np.bincount(of_block[still], minlength=parcels)
         carrying = np.flatnonzero(finite & ~still)
         one_each = (np.ones(len(carrying)), (of_block[carrying], np.arange(len(carrying))))
-        of_parcels = csr_array(one_each, shape=(parcels, len(carrying))) @ block[:, carrying].T
-        values += np.asarray(of_parcels).T
-    return _Sums(values=values, not_finite=not_finite, constant=constant)
+        values += np.asarray(csr_array(one_each, shape=(parcels, len(carrying))) @ series[carrying])
+    return _Sums(values=values.T, not_finite=not_finite, constant=constant)
 
 
 def _centres(run: Grayordinates, columns: npt.NDArray[np.int64], *, parcels: int) -> Floats:

@@ -2,7 +2,7 @@
 
 Schaefer's cortex (doi:10.1093/cercor/bhx179) comes from TemplateFlow for volumes, from its authors' repository for
 surfaces (TemplateFlow has none in fsLR). What a volume's ``+subcortex`` adds is Harvard-Oxford's subcortical atlas
-(doi:10.1016/j.neuroimage.2006.01.021): every voxel takes the structure that most of 37 people have there, if a quarter
+(doi:10.1176/appi.ajp.162.7.1256): every voxel takes the structure that most of 37 people have there, if a quarter
 of them do. That of a CIFTI file is its own structures.
 """
 
@@ -53,7 +53,9 @@ _BY_HAND = {
 """Atlases for volumes that TemplateFlow has not got, and what to do instead."""
 _BY_HAND_CIFTI = {
     "aal-116": "average volumes over it, or choose another atlas: it labels voxels alone",
-    "a424": "fetch toolkit/atlases/A424.dlabel.nii of https://github.com/vandijklab/BrainLM and set `atlas_file:` to it",
+    "a424": (
+        "fetch toolkit/atlases/A424.dlabel.nii of https://github.com/vandijklab/BrainLM and set `atlas_file:` to it"
+    ),
 }
 
 

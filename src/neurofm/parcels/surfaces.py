@@ -198,7 +198,7 @@ class _Content:
     affine: npt.NDArray[np.float64] | None
 
 
-def cifti_of(path: Path, *, rows: str, expected: str) -> Any:
+def cifti_of(path: Path, *, rows: str, expected: str) -> tuple[Any, Any]:
     """Open a CIFTI-2 file whose columns are grayordinates.
 
     Parameters
@@ -209,6 +209,10 @@ def cifti_of(path: Path, *, rows: str, expected: str) -> Any:
         What its rows have to be, in CIFTI's word: ``LABELS``, ``SERIES``.
     expected
         The same in ours, for the error.
+
+    Returns
+    -------
+    nibabel's image and its `BrainModelAxis`, which says of each column which grayordinate it is.
 
     Raises
     ------
@@ -225,18 +229,18 @@ def cifti_of(path: Path, *, rows: str, expected: str) -> Any:
         kinds = [one.indices_map_to_data_type.removeprefix("CIFTI_INDEX_TYPE_") for one in maps]
         if kinds != [rows, "BRAIN_MODELS"]:
             raise Unreadable(f"{path.name}: CIFTI of {' by '.join(kinds)}, expected {expected}")
-        columns = len(header.get_axis(1))
-    if image.shape[1] != columns:
-        raise Unreadable(f"{path.name}: {image.shape[1]} values a row, but {columns} grayordinates in its header")
+        models = header.get_axis(1)
+    if image.shape[1] != len(models):
+        raise Unreadable(f"{path.name}: {image.shape[1]} values a row, but {len(models)} grayordinates in its header")
     data: Any = image.dataobj
     if data.dtype.kind not in "iuf":
         raise Unreadable(f"{path.name}: values of type {data.dtype}, expected real numbers")
-    return image
+    return image, models
 
 
 def _content(path: Path) -> _Content:
-    image = cifti_of(path, rows="LABELS", expected="a map of labels over grayordinates (.dlabel.nii)")
-    maps, models = (image.header.get_axis(axis) for axis in range(2))
+    image, models = cifti_of(path, rows="LABELS", expected="a map of labels over grayordinates (.dlabel.nii)")
+    maps = image.header.get_axis(0)
     if len(maps) != 1:
         raise Unreadable(f"{path.name}: {len(maps)} maps of labels, expected one")
     with reading(path):
@@ -245,7 +249,7 @@ def _content(path: Path) -> _Content:
     if not np.isfinite(values).all() or np.abs(values - labels).max() > 0 or labels.min() < 0:
         raise Unreadable(f"{path.name}: its values are no labels (whole numbers from 0)")
     labels = labels.astype(np.int32)
-    names = {int(label): name for label, (name, _) in maps.label[0].items() if label != 0}
+    names = {int(label): name for label, (name, _) in maps.label[0].items() if label > 0}
     lacking = sorted(set(labels[labels > 0].tolist()) - set(names))
     if not labels.any():
         raise Unreadable(f"{path.name}: it has no label, every grayordinate is 0")
