@@ -162,10 +162,12 @@ def _not_executable(ending: Ending, *, said: str, **_: object) -> tuple[str, str
 
 def _not_found(ending: Ending, *, said: str, **_: object) -> tuple[str, str]:
     """127 is programs that fMRIPrep lacks by its own word, and else the engine's for what is not in the image."""
-    lacking = re.findall(r"\* (\S+) \(Interface: ", said)
+    # Some programs stand there with the first of their arguments.
+    lacking = list(dict.fromkeys(re.findall(r"\* (\S+)[^(\n]*\(Interface: ", said)))
     if lacking:
-        names = ", ".join(dict.fromkeys(lacking))
-        return f"fMRIPrep lacks programs (exit code 127): {names}", "run it in the pinned image, which has them"
+        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        names = ", ".join(lacking[:_SHOWN])
+        return f"fMRIPrep lacks programs (exit code 127): {names}{more}", "run it in the pinned image, which has them"
     return f"the image's own program is not in it (exit code {NOT_FOUND})", _look_at(ending.log)
 
 

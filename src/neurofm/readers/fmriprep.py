@@ -60,6 +60,8 @@ class Options(Settings):
     """The image's table of names."""
     atlas_space: str = ""
     """The space that the image is in, as fMRIPrep calls it: ``MNI152NLin6Asym``."""
+    atlas_resolution: int | None = Field(default=None, ge=1)
+    """Of TemplateFlow's image, mm; 2 where nothing is said."""
     resample_atlas: bool = False
     """Bring the atlas to the run's grid, each voxel the label that is nearest; without it another grid is refused."""
     tr_s: float | None = Field(default=None, gt=0)
@@ -170,7 +172,7 @@ def space_of(name: str) -> str:
 @cache
 def _atlas(options: Options, space: str) -> Atlas:
     if not options.atlas_file:
-        return find_atlas(options.atlas, space=space)
+        return find_atlas(options.atlas, space=space, resolution=options.atlas_resolution)
     names = Path(options.atlas_names) if options.atlas_names else None
     return load_atlas(Path(options.atlas_file), space=options.atlas_space, names=names, name=options.atlas)
 
