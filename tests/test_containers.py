@@ -318,8 +318,10 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_stage_sees_its_project_and_what_it_names(project: Path) -> None:
+def test_a_stage_sees_its_project_and_what_it_names(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = project.parent
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(lab / "atlases"))
+    (lab / "atlases").mkdir()
     mounts = stage_mounts(
         project, code=project / "src", script=project / "stages" / "x.py", extra=(str(lab / "scratch"),), fetches=False
     )
@@ -328,6 +330,7 @@ def test_a_stage_sees_its_project_and_what_it_names(project: Path) -> None:
         lab / "labdata",
         lab / "cache",
         lab / "scratch",
+        lab / "atlases",
     }
     inside = {".neurofm", "data", "metrics", "models", "reports"}
     assert {mount.source for mount in mounts if mount.writable} == {

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from neurofm.containers import Image, Job, Limits, Mount
 from neurofm.files import write_json
-from neurofm.fmriprep.folders import TEMPLATES, Folders, Inside, check_folders
+from neurofm.fmriprep.folders import Folders, Inside, check_folders
 from neurofm.fmriprep.options import FmriprepOptions
 from neurofm.fmriprep.participants import Participant
+from neurofm.templates import TEMPLATEFLOW_HOME
 
 IMAGE = "fmriprep"
 """In ``containers/images.yaml``."""
@@ -109,7 +110,7 @@ def fmriprep_job(
     if options.bids_filters:
         mounts.append(Mount(source=_write_filters(folders.work, options), target=inside.filters))
     # A home that can be written, whoever runs it; it goes with the container.
-    environment = {"HOME": "/tmp", TEMPLATES: str(inside.templates)}  # noqa: S108  # of the container
+    environment = {"HOME": "/tmp", TEMPLATEFLOW_HOME: str(inside.templates)}  # noqa: S108  # of the container
     if not options.fetch_templates:
         environment["TEMPLATEFLOW_AUTOUPDATE"] = "off"  # TemplateFlow would renew its skeleton there.
     return Job(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from neurofm.errors import UserError
 from neurofm.fmriprep.options import FmriprepOptions
+from neurofm.templates import templates_folder
 
 LICENCE = "FS_LICENSE"
-TEMPLATES = "TEMPLATEFLOW_HOME"
 _SCRATCH = ("SLURM_TMPDIR", "TMPDIR")
 """Variables of the environment that name node-local disk, in this order."""
 _SHARED = frozenset({"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"})
@@ -114,7 +114,7 @@ def find_templates(options: FmriprepOptions, *, environment: Mapping[str, str] =
     UserError
         If one is not there and the run may not fetch it, with the command that does.
     """
-    folder = Path(environment.get(TEMPLATES) or "~/.cache/templateflow").expanduser().absolute()
+    folder = templates_folder(environment)
     lacking = [name for name in templates_for(options) if not _has_files(folder / f"tpl-{name}")]
     if lacking and not options.fetch_templates:
         command = f"TEMPLATEFLOW_HOME={folder} uvx templateflow get {{}}"

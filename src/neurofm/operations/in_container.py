@@ -17,6 +17,7 @@ from neurofm.containers.image import TORCH_LABEL
 from neurofm.errors import EXIT_INTERRUPTED, UserError
 from neurofm.fetch.pip_settings import read_pip_settings
 from neurofm.params import CONTAINER, PARAMS, Site
+from neurofm.templates import TEMPLATEFLOW_HOME, templates_folder
 from neurofm.units import ExecutorName
 
 WRITABLE = (".neurofm", "data", "metrics", "models", "reports")
@@ -108,6 +109,8 @@ def stage_environment(*, image: Image, code: Path, fetches: bool) -> dict[str, s
         "LOGNAME": "neurofm",
         "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108  # of the container
         "PYTHONPATH": str(code),
+        # Its default lies below the caller's home.
+        TEMPLATEFLOW_HOME: str(templates_folder()),
         INSIDE: image.digest,
     }
 
@@ -116,7 +119,8 @@ def stage_mounts(root: Path, *, code: Path, script: Path, extra: Iterable[str], 
     """Return what a stage sees of this machine.
 
     The project at its own path, read-only but for the folders that stages write into; what it names outside of itself
-    (folders of local datasets, DVC's cache, `mounts` of site.yaml); and for fetching, the caller's logins and mirrors.
+    (folders of local datasets, DVC's cache, TemplateFlow's atlases, `mounts` of site.yaml); and for fetching, the
+    caller's logins and mirrors.
     What is reached through a link is there by every name: stages ask by the one that was written.
 
     Raises
@@ -134,7 +138,8 @@ def stage_mounts(root: Path, *, code: Path, script: Path, extra: Iterable[str], 
     for path in named:
         if not path.exists():
             raise UserError(f"site.yaml: `mounts` names {path}, which is not there.", mend="correct or remove it")
-    readable = [root, code, script.parent, *named, *_outside(root), *(_logins() if fetches else ())]
+    atlases = templates_folder()
+    readable = [root, code, script.parent, *named, atlases, *_outside(root), *(_logins() if fetches else ())]
     seen = _without_nested(path for there in readable if there.exists() for path in _names(there))
     # A link in the project is in its mount.
     changed = _without_nested(path for path in writable if not (path.is_symlink() and root in path.parents))

@@ -6,15 +6,14 @@ to agree to its licence, and compute nodes often have no network.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from neurofm.errors import UserError
+from neurofm.templates import templates_folder
 
-_HOME = "TEMPLATEFLOW_HOME"
 _BUCKET = "https://templateflow.s3.amazonaws.com"
 
 
@@ -51,7 +50,7 @@ def template_paths(files: Sequence[TemplateFile], *, folder: Path | None, purpos
         If any is not there, with the one command that brings all that are missing. TemplateFlow keeps an empty file in
         the place of what it has not fetched, and a clone of it a link that leads nowhere: both count as missing.
     """
-    folder = (folder or Path(os.environ.get(_HOME) or "~/.cache/templateflow")).expanduser().absolute()
+    folder = (folder or templates_folder()).expanduser().absolute()
     paths = tuple(folder / file.path for file in files)
     states = {file: _lacking(path) for file, path in zip(files, paths, strict=True)}
     missing = [file for file in files if states[file]]
