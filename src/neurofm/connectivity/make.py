@@ -1,0 +1,96 @@
+"""Make: matrices of every fMRI recording, and what they are worth as a group."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from neurofm.catalog import CatalogEntry
+from neurofm.connectivity.group import Member, group_of
+from neurofm.connectivity.matrices import connect
+from neurofm.connectivity.settings import ConnectivitySettings
+from neurofm.files import write_json
+from neurofm.progress import Progressing
+from neurofm.recording import Modality, Unreadable
+from neurofm.shards import read_shard
+
+_SUFFIX = ".zarr.zip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConnectivity:
+    """What was made of one dataset."""
+
+    dataset: str
+    facts: Mapping[str, Any]
+    """Its entry in ``metrics/connectivity.json``."""
+    left_out: Mapping[str, str]
+    """Why, by recording."""
+
+
+def make_connectivity(
+    entries: Sequence[CatalogEntry], *, shards: Path, out: Path, metrics: Path, settings: ConnectivitySettings
+) -> list[DatasetConnectivity]:
+    """Write ``<dataset>/<recording>.npz`` and ``<dataset>.npz`` (the group) under `out`, and the metrics.
+
+    A recording that preprocessing excluded, or that gives no matrix, is left out with its reason; the others go on.
+
+    Parameters
+    ----------
+    entries
+        Catalogue entries of the datasets that take part; only fMRI is looked at.
+    shards
+        ``data/shards``.
+    out
+        ``data/connectivity``; what was there is replaced.
+    metrics
+        ``metrics/connectivity.json``.
+    settings
+        `connectivity` in params.yaml.
+    """
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    chosen = [entry.id for entry in entries if entry.modality is Modality.FMRI]
+    paths = {dataset: sorted((shards / dataset).glob(f"*{_SUFFIX}")) for dataset in chosen}
+    # One thread: how a product of matrices is cut among threads decides its last digits.
+    total = sum(map(len, paths.values()))
+    with Progressing("connectivity", total=total, unit="recordings") as progress, threadpool_limits(1):
+        made = [_dataset(dataset, paths[dataset], out=out, settings=settings, progress=progress) for dataset in chosen]
+    write_json(metrics, {one.dataset: {**one.facts, "left_out": dict(one.left_out)} for one in made})
+    return made
+
+
+def _dataset(
+    dataset: str, paths: Sequence[Path], *, out: Path, settings: ConnectivitySettings, progress: Progressing
+) -> DatasetConnectivity:
+    members: list[Member] = []
+    left_out: dict[str, str] = {}
+    for path in paths:
+        recording = path.name.removesuffix(_SUFFIX)
+        try:
+            members.append(_recording(path, out=out / dataset / f"{recording}.npz", settings=settings))
+        except (_Excluded, Unreadable) as reason:
+            left_out[recording] = str(reason)
+        progress.advance(note=recording)
+    group = group_of(members, settings=settings)
+    group.write(out / f"{dataset}.npz")
+    return DatasetConnectivity(dataset=dataset, facts=group.facts(), left_out=left_out)
+
+
+class _Excluded(Exception):
+    """Preprocessing says that a recording takes no part, and why."""
+
+
+def _recording(path: Path, *, out: Path, settings: ConnectivitySettings) -> Member:
+    shard = read_shard(path)
+    if reason := shard.recording.quality.get("excluded_reason"):
+        raise _Excluded(str(reason))
+    found = connect(shard, settings=settings, where=path.name)
+    found.write(out)
+    return Member.of(shard, found)
