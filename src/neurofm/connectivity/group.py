@@ -122,6 +122,30 @@ class Group:
         return {**facts, "qcfc": told}
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupArrays:
+    """What `Group.write` wrote, by name of the matrix (``correlation``, ``correlation_uncleaned``)."""
+
+    mean: Mapping[str, Float32s]
+    """[parcel, parcel] correlation, the mean over recordings; NaN where none has it."""
+    qcfc: Mapping[str, Float32s]
+    """[parcel, parcel] NaN on the diagonal and where too few recordings have the edge."""
+    null: Mapping[str, Float32s]
+    """[bin] mean number of edges per permutation."""
+    bins: Float32s
+    """[bin + 1] edges of the null's histogram."""
+
+
+def read_group(path: Path) -> GroupArrays:
+    """Read what `Group.write` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+
+        def named(kind: str) -> dict[str, Float32s]:
+            return {name.removeprefix(kind): arrays[name] for name in arrays.files if name.startswith(kind)}
+
+        return GroupArrays(mean=named("mean_"), qcfc=named("qcfc_"), null=named("null_"), bins=arrays["bins"])
+
+
 def group_of(members: Sequence[Member], *, settings: ConnectivitySettings) -> Group:
     """Put recordings together and measure QC-FC, where enough of them have framewise displacement."""
     if not members:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from neurofm.catalog import CatalogEntry
 from neurofm.connectivity.group import Member, group_of
+from neurofm.connectivity.makers import Maker, maker_of
 from neurofm.connectivity.matrices import connect
 from neurofm.connectivity.settings import ConnectivitySettings
 from neurofm.files import write_json
@@ -71,26 +74,28 @@ def _dataset(
 ) -> DatasetConnectivity:
     members: list[Member] = []
     left_out: dict[str, str] = {}
+    makers: Counter[Maker] = Counter()
     for path in paths:
         recording = path.name.removesuffix(_SUFFIX)
         try:
-            members.append(_recording(path, out=out / dataset / f"{recording}.npz", settings=settings))
-        except (_Excluded, Unreadable) as reason:
-            left_out[recording] = str(reason)
+            shard = read_shard(path)
+            makers[maker_of(shard.recording.steps)] += 1
+            if reason := shard.recording.quality.get("excluded_reason"):
+                left_out[recording] = str(reason)
+            else:
+                found = connect(shard, settings=settings, where=path.name)
+                found.write(out / dataset / f"{recording}.npz")
+                members.append(Member.of(shard, found))
+        except Unreadable as problem:
+            left_out[recording] = str(problem)
+        except np.linalg.LinAlgError as problem:
+            left_out[recording] = f"{path.name}: its covariance has no inverse ({problem})"
         progress.advance(note=recording)
     group = group_of(members, settings=settings)
     group.write(out / f"{dataset}.npz")
-    return DatasetConnectivity(dataset=dataset, facts=group.facts(), left_out=left_out)
-
-
-class _Excluded(Exception):
-    """Preprocessing says that a recording takes no part, and why."""
-
-
-def _recording(path: Path, *, out: Path, settings: ConnectivitySettings) -> Member:
-    shard = read_shard(path)
-    if reason := shard.recording.quality.get("excluded_reason"):
-        raise _Excluded(str(reason))
-    found = connect(shard, settings=settings, where=path.name)
-    found.write(out)
-    return Member.of(shard, found)
+    made_by = {
+        one.title: {"recordings": count, "description": one.description}
+        for one, count in sorted(makers.items(), key=lambda item: item[0].title)
+    }
+    facts = {**group.facts(), "made_by": made_by}
+    return DatasetConnectivity(dataset=dataset, facts=facts, left_out=left_out)
