@@ -161,8 +161,10 @@ def _connectomes(dataset: str, arrays: GroupArrays, found: DatasetConnectivity) 
     if len(mean) == 1:
         mean, strengths = {"": next(iter(mean.values()))}, strengths.partition(" ")[0]
     averaged = counted(found.recordings - found.other_parcels, "recording")
-    caption = f"Connectome: Pearson correlation, the mean over {averaged}, parcels in the atlas's order. "
+    caption = (
+        f"Connectome: Pearson correlation, the mean over {averaged}, parcels in the atlas's order. "
         f"Median absolute correlation within a recording: {strengths or MISSING}."
+    )
     if found.other_parcels:
         caption += f" {counted(found.other_parcels, 'recording')} with other parcels not in it."
     with drawing(f"connectome-{dataset}"):

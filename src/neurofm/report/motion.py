@@ -15,13 +15,13 @@ RECORDING_COLUMNS = (
     "recording",
     "included",
     "mean FD (mm)",
-    "volumes over the limit",
+    "FD over limit",
     "DVARS",
     "tSNR",
-    "usable minutes",
+    "usable min",
     "parcels usable",
-    "thin parcels",
-    "median coverage",
+    "low coverage",
+    "coverage",
 )
 
 
