@@ -83,7 +83,9 @@ def mover(
         quality["excluded_reason"] = excluded
     subject = path.name.partition("_")[0]
     steps = [] if maker is None else [maker]
-    steps.append(Step(name="clean", version="1", params={"fd_threshold_mm": FD_LIMIT_MM}, support_s=volumes * TR_S))
+    steps.append(
+        Step(name="clean", version="1", params={"scrub.fd_threshold_mm": FD_LIMIT_MM}, support_s=volumes * TR_S)
+    )
     return Recording(
         dataset="pixar",
         subject=f"openneuro-ds000228:{subject}",

@@ -25,13 +25,19 @@ from neurofm.report.settings import ReportSettings
 from neurofm.report.written import RecordingQuality
 from neurofm.shards import read_shard
 from tests.browser import open_page
-from tests.movers import FD_LIMIT_MM, mover, write_movers
+from tests.movers import mover, write_movers
 from tests.report.conftest import PROJECT
 from tests.report.test_build import Page
 
 RUNS = 12
 REASON = "mean FD 1.9 mm is above 0.5 mm"
 FAILURE = "sub-91_desc-confounds_timeseries.tsv: 120 rows, the image has 168 volumes"
+LIMITS: dict[str, float | None] = {
+    "scrub.fd_threshold_mm": 0.5,
+    "exclude.max_mean_fd_mm": 0.3,
+    "exclude.max_fd_outlier_fraction": 0.4,
+    "highpass_hz": 0.01,
+}
 STAND_IN = Step(name="stand_in", version="1", params={"description": "Made for tests"})
 LIGHT = Step(name="neurofm-light", version="1", params={"description": "Light"})
 
@@ -179,13 +185,10 @@ def test_lowest_median_and_highest_are_chosen(tmp_path: Path) -> None:
 
 
 def test_limits_are_those_that_the_steps_name() -> None:
-    steps = [Step(name="clean", version="1", params={"scrub_fd_mm": 0.5, "max_fd_mean_mm": 0.3, "highpass_hz": 0.01})]
+    steps = [Step(name="clean", version="1", params=LIMITS)]
     assert limits_mm(steps) == {"limit of a volume": 0.5, "limit of the mean": 0.3}
-    assert limits_mm(mover_steps()) == {"limit of a volume": FD_LIMIT_MM}
-
-
-def mover_steps() -> list[Step]:
-    return [Step(name="clean", version="1", params={"fd_threshold_mm": FD_LIMIT_MM})]
+    steps = [Step(name="clean", version="1", params=LIMITS | {"exclude.max_mean_fd_mm": None})]
+    assert limits_mm(steps) == {"limit of a volume": 0.5}
 
 
 def test_the_page_needs_nothing_but_itself_and_links_back(group: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,12 +55,13 @@ def chosen(moved: Sequence[Moved], *, shards: Path) -> list[tuple[str, Moved]]:
 def limits_mm(steps: Sequence[Step]) -> dict[str, float]:
     """Return the limits of framewise displacement that a recording's steps name: of a volume, and of the mean.
 
-    They are settings in mm with ``fd`` in their name; that of a recording's mean has ``mean`` in it too.
+    They are settings in mm with ``fd`` in their name (``scrub.fd_threshold_mm``); that of a recording's mean has
+    ``mean`` in it too (``exclude.max_mean_fd_mm``).
     """
     named: dict[str, float] = {}
     for step in steps:
         for name, value in sorted(step.params.items()):
-            words = name.split("_")
+            words = re.split(r"[._]", name)
             if "fd" in words and words[-1] == "mm" and isinstance(value, int | float):
                 named.setdefault("limit of the mean" if "mean" in words else "limit of a volume", float(value))
     return named
