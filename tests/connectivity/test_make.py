@@ -13,9 +13,10 @@ import pytest
 from neurofm.catalog import CatalogEntry
 from neurofm.connectivity.group import Member, group_of, mean_fd, read_group
 from neurofm.connectivity.make import make_connectivity
-from neurofm.connectivity.makers import is_fmriprep
+from neurofm.connectivity.makers import UNNAMED, Maker, is_fmriprep, maker_of
 from neurofm.connectivity.matrices import BEFORE, CORRELATION, connect
 from neurofm.connectivity.settings import ConnectivitySettings
+from neurofm.recording import Step
 from neurofm.shards import read_shard
 from tests.connectivity.conftest import EXCLUDED, RUNS
 
@@ -77,7 +78,7 @@ def test_what_the_metrics_say(made: Path) -> None:
     assert after["distance_rho"]["value"] is not None
     assert "0 recordings with framewise displacement, QC-FC needs 10" in plain["qcfc"]["why_not"]
     assert "median_abs_correlation_uncleaned" not in plain
-    assert plain["made_by"] == {"not named": {"recordings": 3, "description": ""}}
+    assert plain["made_by"] == {"not named": {"recordings": 3, "names": [], "description": ""}}
     assert empty["qcfc"] == {"why_not": "no recording has a matrix"}
 
 
@@ -135,5 +136,17 @@ def test_mean_displacement_is_what_quality_says_or_else_the_mean(shards: Path) -
 
 
 def test_only_fmriprep_is_fmriprep() -> None:
-    assert is_fmriprep("fMRIPrep 25.2.5")
-    assert not any(map(is_fmriprep, ("stand_in 1", "neurofm-light 1", "fMRIPrep-like 3", "")))
+    assert is_fmriprep("fMRIPrep")
+    assert not any(map(is_fmriprep, ("stand_in", "neurofm-light", "fMRIPrep-like", "fMRIPrep lookalike", "")))
+
+
+def test_makers_are_the_steps_before_our_own() -> None:
+    def step(name: str, **params: str) -> Step:
+        return Step(name=name, version="2", params=params)
+
+    ours = (step("parcellate", atlas="schaefer"), step("regress_confounds", strategy="simple"))
+    assert maker_of((step("fMRIPrep"), *ours)) == Maker(names=("fMRIPrep",), title="fMRIPrep 2", description="")
+    chain = maker_of((step("fMRIPrep", description="Robust"), step("XCP-D", description="Denoised"), *ours))
+    assert (chain.title, chain.description) == ("fMRIPrep 2, then XCP-D 2", "Robust; Denoised")
+    assert maker_of((step("stand_in", description="For tests"), ours[1])).names == ("stand_in",)
+    assert maker_of(ours) == maker_of(ours[1:]) == maker_of(()) == UNNAMED

@@ -24,6 +24,10 @@ local: {}  # own folders
 split:
   folds: 5  # of subjects
 """
+RUNS = (
+    "sub-01/ses-a/func/sub-01_ses-a_task-rest_run-1",
+    "sub-02/func/sub-02_task-rest_dir-AP",
+)
 TERMS = {"licence": "ODC-By-1.0", "citation": "Zyma 2019"}
 
 
@@ -108,6 +112,36 @@ def test_two_atlases_do_not_double_subjects(project: Path, shared_data: Path) ->
     manifest = build_manifest(entry, root=project)
     assert all("atlas-AAL" in recording.files["main"] for recording in manifest.recordings)
     assert manifest.recordings[0].extra == ("participants.json", "participants.tsv")
+
+
+def test_outputs_of_fmriprep(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "preprocessed"
+    names = [
+        "dataset_description.json",
+        *(f"{run}_space-MNI152NLin6Asym_desc-preproc_bold.nii.gz" for run in RUNS),
+        *(f"{run}_space-MNI152NLin6Asym_desc-preproc_bold.json" for run in RUNS),
+        *(f"{run}_space-fsLR_den-91k_bold.dtseries.nii" for run in RUNS),
+        *(f"{run}_desc-confounds_timeseries.tsv" for run in RUNS),
+        "sub-01/ses-a/anat/sub-01_ses-a_desc-preproc_T1w.nii.gz",
+    ]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    with pytest.raises(UserError, match="--atlas, such as schaefer-400"):
+        added(folder, project)
+    dataset, lines = added(folder, project, options={"atlas": "schaefer-400"})
+    manifest = build_manifest(load_entry(dataset, root=project), root=project)
+    assert [one.id for one in manifest.recordings] == ["sub-01_ses-a_task-rest_run-1", "sub-02_task-rest_dir-AP"]
+    first, second = manifest.recordings
+    assert first.files["main"].endswith("_space-MNI152NLin6Asym_desc-preproc_bold.nii.gz")
+    assert len(first.extra) == 3
+    assert second.extra[0] == "dataset_description.json"
+    assert "2 subjects" in lines[2]
+    dataset, _ = added(
+        folder, project, dataset_id="surface", pattern="*.dtseries.nii", options={"atlas": "schaefer-400+subcortex"}
+    )
+    manifest = build_manifest(load_entry(dataset, root=project), root=project)
+    assert manifest.recordings[0].files["main"].endswith("_space-fsLR_den-91k_bold.dtseries.nii")
 
 
 def test_nwb_spikes_are_found_by_looking(project: Path, shared_data: Path) -> None:

@@ -98,7 +98,7 @@ def test_repetition_time(
     [
         ({"tr": 0.0}, {}, r"bold\.nii\.gz: no repetition time.*`tr_s`"),
         ({}, {"tr_s": 2.0}, "2.2 s in the header, 2.0 s in the catalogue"),
-        ({"shift_mm": 1.0}, {}, r"labels\.nii\.gz: its grid is not that of bold\.nii\.gz"),
+        ({"shift_mm": 1.0}, {}, r"bold\.nii\.gz: its grid is not that of atlas labels"),
     ],
 )
 def test_contradictions(

@@ -19,10 +19,11 @@ from neurofm.params import Params
 from neurofm.recording import Step
 from neurofm.report.build import build_report
 from neurofm.report.carpets import chosen, limits_mm
+from neurofm.report.fmri import makers_of
 from neurofm.report.inputs import read_inputs
 from neurofm.report.motion import Moved, moved_of, recording_rows
 from neurofm.report.settings import ReportSettings
-from neurofm.report.written import RecordingQuality
+from neurofm.report.written import DatasetConnectivity, MadeBy, RecordingQuality
 from neurofm.shards import read_shard
 from tests.browser import open_page
 from tests.movers import mover, write_movers
@@ -40,6 +41,13 @@ LIMITS: dict[str, float | None] = {
 }
 STAND_IN = Step(name="stand_in", version="1", params={"description": "Made for tests"})
 LIGHT = Step(name="neurofm-light", version="1", params={"description": "Light"})
+
+
+def test_what_came_after_fmriprep_is_told_too() -> None:
+    written = MadeBy(recordings=1, names=("fMRIPrep", "XCP-D"), description="")
+    (line,) = makers_of(DatasetConnectivity(made_by={"fMRIPrep 1, then XCP-D 2": written}))
+    assert not line.foreign
+    assert line.alarm == "Derivatives of XCP-D, another pipeline."
 
 
 @pytest.fixture(scope="module")

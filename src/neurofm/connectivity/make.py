@@ -94,7 +94,7 @@ def _dataset(
     group = group_of(members, settings=settings)
     group.write(out / f"{dataset}.npz")
     made_by = {
-        one.title: {"recordings": count, "description": one.description}
+        one.title: {"recordings": count, "names": list(one.names), "description": one.description}
         for one, count in sorted(makers.items(), key=lambda item: item[0].title)
     }
     facts = {**group.facts(), "made_by": made_by}

@@ -1,4 +1,4 @@
-"""Makers: which pipeline made the derivatives that a recording was read from."""
+"""Makers: which pipelines made the derivatives that a recording was read from."""
 
 from __future__ import annotations
 
@@ -7,37 +7,48 @@ from dataclasses import dataclass
 
 from neurofm.recording import Step
 
+_OURS = "parcellate"
+"""The step with which a reader of derivatives takes over; what stands before it was done by others."""
+_DESCRIPTION = "description"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """A pipeline that made derivatives."""
+    """The pipelines that derivatives went through, in their order."""
 
-    name: str
+    names: tuple[str, ...]
     """``fMRIPrep``; ``stand_in`` (made for tests); ``neurofm-light``."""
-    version: str
+    title: str
+    """Names and versions, exactly as the derivatives have them."""
     description: str
-    """In its own words."""
-
-    @property
-    def title(self) -> str:
-        """Name and version, exactly as the derivatives have them."""
-        return f"{self.name} {self.version}".strip()
+    """In their own words; may be empty."""
 
 
-UNNAMED = Maker(name="not named", version="", description="")
+UNNAMED = Maker(names=(), title="not named", description="")
 """Stands for whoever made what was not read from derivatives."""
 
 
 def maker_of(steps: Sequence[Step]) -> Maker:
     """Return who made a recording's derivatives; `UNNAMED` where it was read from something else.
 
-    The reader of derivatives names their maker in the recording's first step, with a ``description``.
+    A reader of derivatives puts their makers first, and its own step ``parcellate`` after them. Without that step a
+    maker is known by its ``description``.
     """
-    if not steps or "description" not in steps[0].params:
+    names = [step.name for step in steps]
+    if _OURS in names:
+        made = list(steps[: names.index(_OURS)])
+    else:
+        made = [step for step in steps[:1] if _DESCRIPTION in step.params]
+    if not made:
         return UNNAMED
-    return Maker(name=steps[0].name, version=steps[0].version, description=str(steps[0].params["description"] or ""))
+    described = (str(step.params.get(_DESCRIPTION) or "") for step in made)
+    return Maker(
+        names=tuple(step.name for step in made),
+        title=", then ".join(f"{step.name} {step.version}".strip() for step in made),
+        description="; ".join(filter(None, described)),
+    )
 
 
-def is_fmriprep(title: str) -> bool:
-    """Whether a maker's title is fMRIPrep's, and no other's that would be taken for it."""
-    return title.split(" ", maxsplit=1)[0].casefold() == "fmriprep"
+def is_fmriprep(name: str) -> bool:
+    """Whether a pipeline's name is fMRIPrep's, and no other's that would be taken for it."""
+    return name.casefold() == "fmriprep"

@@ -10,8 +10,9 @@ from typing import Any
 
 from neurofm.catalog import CatalogEntry
 from neurofm.fetch import Ledger, dataset_key
-from neurofm.ingest.recording import IngestTask, code_of, libraries_of
+from neurofm.ingest.recording import IngestTask, code_of, libraries_of, reader_input
 from neurofm.preprocess import Common
+from neurofm.readers import outside_inputs
 from neurofm.recording import Manifest, ManifestRecording
 from neurofm.recording.manifest import FIRST_USE
 from neurofm.settings import Settings
@@ -55,6 +56,9 @@ class UnitPlan:
             "recording": recording.model_dump(mode="json"),
             "source": [entry.source.archive, manifest.source_id, manifest.version],
         }
+        source = reader_input(entry, recording, root=self.raw)
+        if outside := outside_inputs(entry.reader, source, entry.reader_options):
+            params["outside"] = outside
         shard = self.shard(recording)
         return Unit(
             id=recording.id,

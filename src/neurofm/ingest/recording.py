@@ -56,13 +56,7 @@ def ingest(task: IngestTask) -> Outcome:
         raise Superseded("code or libraries have changed since it was submitted; the next run takes the new ones")
     # Two OpenMP threads under load ran six times slower than one; units run side by side instead.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    source = ReaderInput(
-        dataset=task.entry.id,
-        modality=task.entry.modality,
-        species=task.entry.species,
-        root=task.root,
-        entry=task.recording,
-    )
+    source = reader_input(task.entry, task.recording, root=task.root)
     recording = read_recording(task.entry.reader, source, dict(task.entry.reader_options))
     recording = preprocess_recording(recording, settings=task.settings, common=task.common)
     provenance = Provenance(
@@ -86,6 +80,11 @@ def ingest(task: IngestTask) -> Outcome:
             "duration_s": round(len(shard.stored) / shard.sampling_rate_hz, 3),
         }
     )
+
+
+def reader_input(entry: CatalogEntry, recording: ManifestRecording, *, root: Path) -> ReaderInput:
+    """Return what the reader is given for one recording whose files lie below `root`."""
+    return ReaderInput(dataset=entry.id, modality=entry.modality, species=entry.species, root=root, entry=recording)
 
 
 def code_of(entry: CatalogEntry) -> dict[str, str]:

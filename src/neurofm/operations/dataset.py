@@ -46,7 +46,8 @@ def add_dataset(
     Parameters
     ----------
     path
-        BIDS EEG data set, folder of NWB files, or folder of parcellated time series with ``participants.tsv``.
+        BIDS EEG data set, fMRIPrep's outputs, folder of NWB files, or folder of parcellated time series with
+        ``participants.tsv``.
     root
         The project's root.
     licence, citation
@@ -69,7 +70,8 @@ def add_dataset(
         As in the catalogue.
     options
         The reader's options; ``tr_s`` (seconds) is needed for time series, whose ``axes`` are ``time_channel`` and
-        whose ``atlas`` is ``parcel`` unless said otherwise. Those that are None are left out.
+        whose ``atlas`` is ``parcel`` unless said otherwise; ``atlas`` for fMRIPrep's outputs. Those that are None are
+        left out.
 
     Returns
     -------
@@ -160,7 +162,7 @@ def _stored_path(folder: Path, *, root: Path) -> str:
 
 
 def _species(found: Detected, said: str, *, where: str) -> str:
-    species = said or found.species or (_HUMAN if found.reader in {"bids", "tables"} else "")
+    species = said or found.species or (_HUMAN if found.reader in {"bids", "fmriprep", "tables"} else "")
     if not species:
         raise UserError(f"{where}: the files do not say of which species.", mend="say --species, as 'Mus musculus'")
     return species
@@ -174,6 +176,11 @@ def _reader_options(found: Detected, given: Mapping[str, Any], *, where: str) ->
                 f"{where}: {found.kind} do not carry their repetition time.", mend="say --tr-s SECONDS, such as 2.0"
             )
         options = {"axes": "time_channel", "atlas": "parcel"} | options
+    if found.reader == "fmriprep" and "atlas" not in options:
+        raise UserError(
+            f"{where}: {found.kind} are averaged over an atlas, and none is named.",
+            mend="say --atlas, such as schaefer-400+subcortex (docs/fmri.md lists them), or --atlas-file too",
+        )
     reader_options(found.reader, options, where=f"{where}: options")
     return options
 

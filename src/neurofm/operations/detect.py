@@ -25,6 +25,28 @@ _TABLE = (
     r"(?:_run-(?P<run>[^/_]+))?_[^/]*\.(?:npy|mat|tsv)"
 )
 _TABLE_EXTRA = r"participants\.(tsv|json)"
+_RUN = (
+    r"sub-(?P<subject>[^/_]+)/(?:ses-(?P<session>[^/_]+)/)?func/sub-[^/_]+(?:_ses-[^/_]+)?_task-(?P<task>[^/_]+)"
+    r"(?:_acq-(?P<acq>[^/_]+))?(?:_rec-(?P<rec>[^/_]+))?(?:_dir-(?P<dir>[^/_]+))?(?:_run-(?P<run>[^/_]+))?"
+)
+_FMRIPREP = tuple(
+    rf"{_RUN}_space-{kind}"
+    for kind in (
+        r"MNI152NLin2009cAsym_res-2_desc-preproc_bold\.nii\.gz",
+        r"MNI152NLin6Asym_res-2_desc-preproc_bold\.nii\.gz",
+        r"MNI152NLin2009cAsym_desc-preproc_bold\.nii\.gz",
+        r"MNI152NLin6Asym_desc-preproc_bold\.nii\.gz",
+        r"fsLR_den-91k_bold\.dtseries\.nii",
+        r"fsLR_den-170k_bold\.dtseries\.nii",
+        r"[a-zA-Z0-9+]+(?:_[a-z]+-[a-zA-Z0-9]+)*?_(?:desc-preproc_bold\.nii\.gz|bold\.dtseries\.nii)",
+    )
+)
+"""Outputs of one run, each in one file of a run; the first kind that is there is taken, by default."""
+_FMRIPREP_EXTRA = (
+    r"(sub-(?P<subject>[^/_]+)/(ses-(?P<session>[^/_]+)/)?func/"
+    r".+(_desc-confounds_(timeseries|regressors)\.(tsv|json)|_bold(\.dtseries)?\.json|_desc-brain_mask\.nii\.gz)"
+    r"|dataset_description\.json|participants\.(tsv|json))"
+)
 _FLUORESCENCE = frozenset({"RoiResponseSeries", "Fluorescence", "DfOverF"})
 
 
@@ -76,6 +98,15 @@ def detect(
             extra=_BIDS_EXTRA,
             subject=subject,
         )
+    elif outputs := [path for path in paths if re.fullmatch(_FMRIPREP[-1], path)]:
+        found = Detected(
+            kind="fMRIPrep's outputs",
+            reader="fmriprep",
+            modality=Modality.FMRI,
+            pattern=_first_kind(outputs, pattern),
+            extra=_FMRIPREP_EXTRA,
+            subject=subject,
+        )
     elif any(path.endswith(".nwb") for path in paths):
         found = _detect_nwb(folder, paths, modality=modality, subject=subject, pattern=pattern)
     elif "participants.tsv" in paths and any(re.fullmatch(_TABLE, path) or pattern for path in paths):
@@ -90,8 +121,9 @@ def detect(
     else:
         raise UserError(
             f"{folder}: holds nothing that is known here ({len(paths)} files).",
-            mend="give the root of a BIDS EEG data set (dataset_description.json and sub-*/**/eeg/*_eeg.*), a folder "
-            "of *.nwb files, or one with participants.tsv and sub-*_*.npy, .mat or .tsv time series",
+            mend="give the root of a BIDS EEG data set (dataset_description.json and sub-*/**/eeg/*_eeg.*) or of "
+            "fMRIPrep's outputs (sub-*/**/func/*_space-*_desc-preproc_bold.nii.gz or *_bold.dtseries.nii), a folder of "
+            "*.nwb files, or one with participants.tsv and sub-*_*.npy, .mat or .tsv time series",
         )
     if modality not in {None, found.modality}:
         raise UserError(
@@ -118,6 +150,12 @@ def main_pattern(choice: str, default: str) -> str:
         return choice
     glob = "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in choice)
     return f"(?={glob}$){default}"
+
+
+def _first_kind(outputs: Sequence[str], pattern: str) -> str:
+    """Return the pattern of the first kind of outputs that is there, among those that the user wants."""
+    kinds = [main_pattern(pattern, kind) for kind in _FMRIPREP]
+    return next((kind for kind in kinds if any(re.fullmatch(kind, path) for path in outputs)), kinds[-1])
 
 
 def _detect_nwb(

@@ -39,6 +39,11 @@ class Atlas:
     """The label of each parcel, ascending; a table of names may list some that have no voxel on this grid."""
     names: tuple[str, ...]
     """The name of each parcel; its label in digits where nothing names it."""
+    centres_mm: npt.NDArray[np.float64] | None = None
+    """[parcel, 3] for an atlas that was taken to another grid: the centres on its own. They say which parcel it is, and
+    may not move with the field of view of a run."""
+    beyond: npt.NDArray[np.int64] | None = None
+    """[parcel] for an atlas that was taken to another grid: how many voxels of that size lie beyond its edge."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,18 +61,25 @@ class Atlas:
 
     @cached_property
     def voxels(self) -> npt.NDArray[np.int64]:
-        """[parcel] number of voxels."""
+        """[parcel] number of voxels, with those beyond the edge of the grid."""
+        return self.in_grid if self.beyond is None else self.in_grid + self.beyond
+
+    @cached_property
+    def in_grid(self) -> npt.NDArray[np.int64]:
+        """[parcel] number of voxels that the grid has."""
         return np.bincount(self.columns[self.columns >= 0], minlength=len(self)).astype(np.int64)
 
     @cached_property
     def position_mm(self) -> npt.NDArray[np.float64]:
         """[parcel, 3] centre of each parcel, mean of its voxels; NaN for one without a voxel."""
+        if self.centres_mm is not None:
+            return self.centres_mm
         inside = np.flatnonzero(self.columns >= 0)
         at = np.unravel_index(inside, self.labels.shape, order="F")
         columns = self.columns[inside]
         sums = [np.bincount(columns, weights=along, minlength=len(self)) for along in at]
         with np.errstate(invalid="ignore"):
-            centres = np.stack(sums, axis=1) / self.voxels[:, None]
+            centres = np.stack(sums, axis=1) / self.in_grid[:, None]
         return np.asarray(centres @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
 
 

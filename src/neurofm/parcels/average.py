@@ -21,7 +21,10 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParcelMeans:
-    """One run averaged over an atlas; every parcel of the atlas keeps its place, whether the run has it or not."""
+    """One run averaged over an atlas; every parcel of the atlas keeps its place, whether the run has it or not.
+
+    The voxels of a CIFTI run are its grayordinates: vertices of the cortex, and voxels below it.
+    """
 
     values: Floats
     """[volume, parcel] in the unit of the run; NaN in parcels that are absent."""
@@ -30,7 +33,7 @@ class ParcelMeans:
     voxels: Counts
     """[parcel] voxels in the atlas: the sum of those that carry signal and of the three kinds left out."""
     outside_mask: Counts
-    """[parcel] voxels left out since the brain mask has not got them."""
+    """[parcel] voxels left out since the brain mask has not got them, or the run's grid ends before them."""
     not_finite: Counts
     """[parcel] voxels left out since they are NaN or infinite in some volume."""
     constant: Counts
@@ -100,7 +103,7 @@ def parcel_means(
         values=run.slope * means + run.inter,
         coverage=counts / np.maximum(atlas.voxels, 1),
         voxels=atlas.voxels,
-        outside_mask=_count(labelled & ~inside, atlas),
+        outside_mask=_count(labelled & ~inside, atlas) + atlas.voxels - atlas.in_grid,
         not_finite=_count(inside & ~finite, atlas),
         constant=_count(finite & ~carrying, atlas),
         position_mm=atlas.position_mm,

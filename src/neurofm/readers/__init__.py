@@ -10,14 +10,22 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from neurofm.errors import UserError
 from neurofm.readers.input import ReaderInput
 from neurofm.recording import Recording
 from neurofm.settings import Settings
 
-__all__ = ["ReaderInput", "ReaderModule", "read_recording", "reader_module", "reader_names", "reader_options"]
+__all__ = [
+    "ReaderInput",
+    "ReaderModule",
+    "outside_inputs",
+    "read_recording",
+    "reader_module",
+    "reader_names",
+    "reader_options",
+]
 
 _NOT_READERS = ("input", "shared")
 
@@ -33,6 +41,15 @@ class ReaderModule(Protocol):
 
     def read(self, source: ReaderInput, options: Settings) -> Recording:
         """Read one recording as the files have it; raises `Unreadable` for damaged or impossible input."""
+        ...
+
+
+@runtime_checkable
+class ReadsOutside(Protocol):
+    """What a reader has that reads more than the dataset's files: an atlas."""
+
+    def outside(self, source: ReaderInput, options: Settings) -> Mapping[str, str]:
+        """Return ``<kind>:<value>`` per name of what is read besides; raises `UserError` if it is not there."""
         ...
 
 
@@ -97,5 +114,20 @@ def read_recording(name: str, source: ReaderInput, options: Mapping[str, Any]) -
     Unreadable
         For a damaged or impossible file; the text names it.
     """
-    where = f"data/catalog/{source.dataset}.yaml: reader_options"
-    return reader_module(name).read(source, reader_options(name, options, where=where))
+    return reader_module(name).read(source, _options(name, source, options))
+
+
+def outside_inputs(name: str, source: ReaderInput, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of what the reader called `name` reads besides the recording's files; mostly nothing.
+
+    Raises
+    ------
+    UserError
+        If it is not there, or for an unknown reader or a wrong option.
+    """
+    module = reader_module(name)
+    return dict(module.outside(source, _options(name, source, options))) if isinstance(module, ReadsOutside) else {}
+
+
+def _options(name: str, source: ReaderInput, options: Mapping[str, Any]) -> Settings:
+    return reader_options(name, options, where=f"data/catalog/{source.dataset}.yaml: reader_options")

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurofm.catalog import CatalogEntry
 from neurofm.connectivity.group import GroupArrays, read_group
-from neurofm.connectivity.makers import UNNAMED, is_fmriprep
+from neurofm.connectivity.makers import is_fmriprep
 from neurofm.connectivity.matrices import BEFORE, CORRELATION
 from neurofm.recording import Modality
 from neurofm.report.carpets import carpet_panels, limits_mm, shard_of
@@ -47,7 +47,9 @@ class MakerLine:
     recordings: str
     description: str
     alarm: str
-    """What a reader must not overlook; empty for fMRIPrep."""
+    """What a reader must not overlook; empty for fMRIPrep alone."""
+    foreign: bool
+    """fMRIPrep had no part in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, root: Path, settings:
     return FmriDataset(
         dataset=entry.id,
         title=entry.title,
-        makers=_makers(found),
+        makers=makers_of(found),
         summary=_summary(moved),
         rows=rows,
         hidden=hidden,
@@ -113,18 +115,23 @@ def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, root: Path, settings:
     )
 
 
-def _makers(found: DatasetConnectivity) -> tuple[MakerLine, ...]:
+def makers_of(found: DatasetConnectivity) -> tuple[MakerLine, ...]:
+    """Return who made a dataset's derivatives, one line per pipeline and version."""
     return tuple(
         MakerLine(
             title=title,
             recordings=counted(one.recordings, "recording"),
             description=one.description,
-            alarm=""
-            if is_fmriprep(title) or title == UNNAMED.title
-            else _ALARMS.get(title.partition(" ")[0], "Another pipeline's derivatives."),
+            alarm=_alarm(one.names),
+            foreign=not any(map(is_fmriprep, one.names)),
         )
         for title, one in sorted(found.made_by.items())
     )
+
+
+def _alarm(names: Sequence[str]) -> str:
+    others = [name for name in names if not is_fmriprep(name)]
+    return " ".join(_ALARMS.get(name, f"Derivatives of {name}, another pipeline.") for name in others)
 
 
 def _summary(moved: Sequence[Moved]) -> str:

@@ -85,9 +85,10 @@ class QcFc(_Written):
 
 
 class MadeBy(_Written):
-    """A pipeline that made a dataset's derivatives."""
+    """The pipelines that made some recordings' derivatives."""
 
     recordings: int = 0
+    names: tuple[str, ...] = ()
     description: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -177,6 +178,31 @@ def test_stages_that_fetch_have_a_network_in_the_image(project: Project, project
     assert project.repro(f"download@{EEG}") == []
 
 
+def wait_for(happened: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + 90
+    while not happened():
+        assert time.monotonic() < until, f"waited in vain for {what}"
+        time.sleep(0.002)
+
+
+def process_inside(script: str, dataset: str) -> int:
+    """Return the process of a stage's script in a container: in another namespace of processes than ours."""
+    ours = Path("/proc/self/ns/pid").readlink()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):  # it has ended, or is the kernel's
+            command = (folder / "cmdline").read_text().split("\0")[:-1]
+            is_it = "python" in command[0] and command[-2].endswith(script) and command[-1] == dataset
+            if is_it and (folder / "ns" / "pid").readlink() != ours:
+                return int(folder.name)
+    raise AssertionError(f"nothing in a container runs {script} {dataset}")
+
+
+def is_pending(process: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that is stopped."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return bool(int(re.findall(r"ShdPnd:\s*(\w+)", status)[0], 16) >> (number - 1) & 1)
+
+
 def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_outside_to_the_same_bytes(
     inside: Inside, project: Project, project_image: str, podman: Podman
 ) -> None:
@@ -189,11 +215,13 @@ def test_ctrl_c_reaches_the_stage_inside_and_it_goes_on_outside_to_the_same_byte
         command, cwd=project.root, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     journals = project.root / ".neurofm" / "receipts" / FMRI
-    until = time.monotonic() + 90
-    while not any(path.stat().st_size for path in journals.glob("*.jsonl")):
-        assert time.monotonic() < until, "no recording ended"
-        time.sleep(0.01)
+    wait_for(lambda: any(path.stat().st_size for path in journals.glob("*.jsonl")), "the end of a recording")
+    # The signal takes a while to get into the container, and the others must not end meanwhile.
+    held = process_inside("stages/preprocess.py", FMRI)
+    os.kill(held, signal.SIGSTOP)
     os.killpg(process.pid, signal.SIGINT)
+    wait_for(lambda: is_pending(held, signal.SIGINT), "the signal inside")
+    os.kill(held, signal.SIGCONT)
     _, said = process.communicate(timeout=60)
     assert podman.containers() == []
     assert process.returncode == 130

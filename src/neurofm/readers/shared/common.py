@@ -11,7 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.readers.input import ReaderInput
-from neurofm.recording import Channels, Clock, Events, Recording, Signal, Spikes, Target, Unreadable
+from neurofm.recording import (
+    Channels,
+    Clock,
+    Confounds,
+    Events,
+    Recording,
+    Signal,
+    Spikes,
+    Step,
+    Target,
+    Unreadable,
+)
 from neurofm.recording.recording import JsonScalar
 
 
@@ -49,6 +60,8 @@ def build(
     events: Events | None = None,
     targets: Mapping[str, Target] | None = None,
     scalars: Mapping[str, JsonScalar] | None = None,
+    confounds: Confounds | None = None,
+    steps: tuple[Step, ...] = (),
 ) -> Recording:
     """Put what was read together with what the manifest and catalogue state about the recording.
 
@@ -83,6 +96,8 @@ def build(
         events=events,
         targets=targets or {},
         scalars=scalars or {},
+        confounds=confounds,
+        steps=steps,
     )
 
 

@@ -7,6 +7,7 @@ import math
 
 from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import opening
+from neurofm.recording import Unreadable
 from neurofm.recording.recording import JsonScalar
 
 _MISSING = ("", "n/a", "N/A", "NaN", "nan")
@@ -26,7 +27,7 @@ def participant_scalars(source: ReaderInput) -> dict[str, JsonScalar]:
     Raises
     ------
     Unreadable
-        If the file is there but is not text with a ``participant_id`` column.
+        If the file is there but is not text with a ``participant_id`` column, or has the subject twice.
     """
     label = source.entry.subject.rpartition(":")[2]
     for extra in source.entry.extra:
@@ -35,9 +36,14 @@ def participant_scalars(source: ReaderInput) -> dict[str, JsonScalar]:
             continue
         # Files written on Windows begin with a byte order mark, which would become part of the first column's name.
         with opening(path), path.open(encoding="utf-8-sig", newline="") as lines:
-            for row in csv.DictReader(lines, delimiter="\t"):
-                if row["participant_id"].removeprefix("sub-") == label.removeprefix("sub-"):
-                    return {name: _value(text or "") for name, text in row.items() if name != "participant_id"}
+            rows = [
+                row
+                for row in csv.DictReader(lines, delimiter="\t")
+                if row["participant_id"].removeprefix("sub-") == label.removeprefix("sub-")
+            ]
+        if len(rows) > 1:
+            raise Unreadable(f"{path.name}: it has {len(rows)} rows for {label}")
+        return {name: _value(text or "") for row in rows for name, text in row.items() if name != "participant_id"}
     return {}
 
 
