@@ -26,6 +26,7 @@ ROOMS = {
     "split": {"splits.py"},
     "pretrain": {"model", "training", "windows"},
     "evaluate": {"evaluation", "model", "training", "windows"},
+    "connectivity": {"connectivity"},
     "slice": {"evaluation", "model", "shards", "slices", "splits.py", "training", "windows"},
     "report": {"report"},
 }

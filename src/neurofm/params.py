@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from neurofm.catalog import CatalogEntry, LocalSource, load_entry, read_yaml
+from neurofm.connectivity.settings import ConnectivitySettings
 from neurofm.containers import ContainersSite
 from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
@@ -82,6 +83,7 @@ class Params(Settings):
     split: SplitSettings
     pretrain: PretrainSettings
     evaluate: EvaluateSettings
+    connectivity: ConnectivitySettings
     slice: SliceSettings
     report: ReportSettings
 

@@ -84,7 +84,7 @@ def built(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Proj
     """The project after its first ``dvc repro``."""
     assert {"manifest_local@rest", "preprocess_local@rest", "preprocess_local@eeg"} <= set(first_run.stages)
     order = [stage for stage in first_run.stages if "@" not in stage]
-    assert sorted(order) == ["evaluate", "pretrain", "report", "slice", "split"]
+    assert sorted(order) == ["connectivity", "evaluate", "pretrain", "report", "slice", "split"]
     assert order[0] == "split"
     assert order.index("pretrain") < order.index("evaluate") < order.index("report")
     return first_run.copy(tmp_path_factory.mktemp("built") / "lab")

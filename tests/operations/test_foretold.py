@@ -72,7 +72,7 @@ def test_every_stage_of_the_pipeline_is_foretold(project: Path) -> None:
         *(f"manifest@{name}" for name in params.all_datasets),
         *(f"{stage}@{name}" for name in params.datasets for stage in ("download", "preprocess")),
         "stream@hcp-rest",
-        *("split", "pretrain", "evaluate", "slice", "report"),
+        *("split", "pretrain", "evaluate", "connectivity", "slice", "report"),
     }
     guessed = ("download@a0662-2p", "preprocess@gw-rest", "stream@hcp-rest", "pretrain", "evaluate", "slice", "report")
     assert not any(items[name].measured for name in guessed)
@@ -186,6 +186,7 @@ def test_a_forecast_is_compared_with_what_was_paid(project: Path, monkeypatch: p
         "split",
         "pretrain",
         "evaluate",
+        "connectivity",
         "slice",
         "report",
         "all",

@@ -25,7 +25,10 @@ from neurofm.units import ExecutorName
 
 app = typer.Typer()
 
-STAGES = ("manifest", "download", "preprocess", "stream", "split", "pretrain", "evaluate", "slice", "report")
+STAGES = (
+    *("manifest", "download", "preprocess", "stream"),
+    *("split", "pretrain", "evaluate", "connectivity", "slice", "report"),
+)
 PER_DATASET = ("manifest", "download", "preprocess", "stream")
 WITH_UNITS = ("preprocess", "stream")
 

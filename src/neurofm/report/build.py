@@ -1,4 +1,4 @@
-"""The report: one page that holds everything, and two pictures for the README."""
+"""The report: one page that holds everything, one about fMRI, and two pictures for the README."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from neurofm.report.excerpts import Excerpt
 from neurofm.report.figures.scoreboard import draw_dots
 from neurofm.report.figures.style import drawing, new_figure, png
 from neurofm.report.flow import draw_flow, trace
+from neurofm.report.fmri import fmri_datasets
 from neurofm.report.incoming import draw_time, incoming
 from neurofm.report.inputs import ReportInputs, read_inputs
 from neurofm.report.learning import (
@@ -41,11 +42,12 @@ from neurofm.report.words import MODALITY_WORDS, plain
 
 
 def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: ReportSettings, out: Path) -> None:
-    """Write the report, and ``overview.png`` and ``scoreboard.png`` beside it.
+    """Write the report, and ``fmri.html``, ``overview.png`` and ``scoreboard.png`` beside it.
 
-    It reads quality, splits, training and scores under `root`, and one shard per dataset. A piece that is
-    not there leaves its section out. The page opens offline: it refers to no file but itself. The same
-    inputs give the same bytes.
+    It reads quality, splits, training, scores and connectivity under `root`, and one shard per dataset (of fMRI
+    three). A piece that is
+    not there leaves its section out. The pages open offline: but for a link from one to the other they refer to
+    no file. The same inputs give the same bytes.
 
     Parameters
     ----------
@@ -69,7 +71,9 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     drawn, excerpts = incoming(inputs, shards=root / "data" / "shards", settings=settings)
     comparisons = compare(inputs.scores)
     traced = [trace(entry, inputs, root=root) for entry in inputs.entries]
-    page = _template().render(
+    fmri = fmri_datasets(inputs, root=root, settings=settings)
+    page = _template("report.html.j2").render(
+        has_fmri=bool(fmri),
         totals=totals(inputs),
         verdict=verdict(comparisons),
         comparisons=comparisons,
@@ -89,13 +93,15 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
         versions=versions(),
     )
     write_atomic(out, page.encode())
+    fmri_page = _template("fmri.html.j2").render(datasets=fmri, versions=versions())
+    write_atomic(out.with_name("fmri.html"), fmri_page.encode())
     if excerpts:
         write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
     if inputs.scores:
         write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         # Names, reasons and citations come from other people's files.
@@ -106,7 +112,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["plain"] = plain
     environment.filters["metric"] = metric_name
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def overview(inputs: ReportInputs, *, excerpts: Mapping[str, Excerpt], settings: ReportSettings) -> bytes:

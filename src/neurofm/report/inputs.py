@@ -15,7 +15,7 @@ from neurofm.evaluation.examples import Example, read_examples
 from neurofm.evaluation.scoreboard import Row
 from neurofm.recording import Manifest
 from neurofm.report.words import modality_order
-from neurofm.report.written import DatasetQuality, Pretraining, RecordingQuality
+from neurofm.report.written import DatasetConnectivity, DatasetQuality, Pretraining, RecordingQuality
 from neurofm.splits import Splits
 
 T = TypeVar("T")
@@ -31,6 +31,7 @@ class ReportInputs:
     manifests: Mapping[str, Manifest]
     splits: Splits | None
     training: Pretraining
+    connectivity: Mapping[str, DatasetConnectivity]
     scores: tuple[Row, ...]
     """Rows of the scoreboard."""
     examples: tuple[Example, ...]
@@ -68,6 +69,7 @@ def read_inputs(*, root: Path, datasets: Sequence[CatalogEntry]) -> ReportInputs
         manifests={name: found for name, found in manifests.items() if found},
         splits=_read(root / "data" / "splits.json", Splits),
         training=_read(metrics / "pretrain.json", Pretraining) or Pretraining(),
+        connectivity=_read(metrics / "connectivity.json", dict[str, DatasetConnectivity]) or {},
         scores=_read(metrics / "scoreboard.json", tuple[Row, ...]) or (),
         examples=tuple(read_examples(examples)) if examples.is_file() else (),
     )

@@ -52,3 +52,54 @@ class Pretraining(_Written):
     """``metrics/pretrain.json``."""
 
     folds: tuple[FoldTraining, ...] = ()
+
+
+class Measure(_Written):
+    """One measure of QC-FC, with its interval and its null; None for what is not known."""
+
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    null_low: float | None = None
+    null_high: float | None = None
+    p: float | None = None
+
+
+class QcFcSide(_Written):
+    """QC-FC before or after cleaning."""
+
+    edges: int = 0
+    median_abs_r: Measure | None = None
+    share_significant: Measure | None = None
+    distance_rho: Measure | None = None
+
+
+class QcFc(_Written):
+    """QC-FC of a dataset, or why there is none."""
+
+    why_not: str = ""
+    recordings: int = 0
+    after: QcFcSide | None = None
+    before: QcFcSide | None = None
+    change: Measure | None = None
+
+
+class MadeBy(_Written):
+    """The pipelines that made some recordings' derivatives."""
+
+    recordings: int = 0
+    names: tuple[str, ...] = ()
+    description: str = ""
+
+
+class DatasetConnectivity(_Written):
+    """One dataset in ``metrics/connectivity.json``."""
+
+    recordings: int = 0
+    other_parcels: int = 0
+    subjects: int = 0
+    median_abs_correlation: float | None = None
+    median_abs_correlation_uncleaned: float | None = None
+    left_out: dict[str, str] = {}
+    made_by: dict[str, MadeBy] = {}
+    qcfc: QcFc = QcFc()

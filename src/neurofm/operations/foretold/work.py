@@ -18,6 +18,8 @@ from neurofm.units import ExecutorName, read_receipts
 
 SHARDS = Path("data/shards")
 MODELS = Path("models/pretrained")
+MATRICES = 500_000
+"""Bytes of one recording's connectivity: three matrices of 200 parcels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,17 @@ def _of_all_datasets(params: Params, forecasts: Sequence[Forecast], *, site: Sit
     yield Work(
         stage="evaluate", amount=float(folds * recordings), held_bytes=shards, files=5, written=3_000_000 * COPIES
     )
-    modalities = {load_entry(item.dataset, root=root).modality for item in forecasts}
+    modality = {item.dataset: load_entry(item.dataset, root=root).modality for item in forecasts}
+    connected = [item for item in forecasts if modality[item.dataset] is Modality.FMRI]
+    runs = sum(item.recordings or item.files or 0 for item in connected)
+    yield Work(
+        stage="connectivity",
+        amount=float(runs),
+        # One shard at a time, and the edges of all recordings.
+        held_bytes=float(sum(item.shards or 0 for item in connected)),
+        files=runs + len(connected) + 1,
+        written=runs * MATRICES * COPIES,
+    )
     # A slice holds few recordings, however many there are.
-    yield Work(stage="slice", amount=float(len(modalities)), files=1, written=20_000)
+    yield Work(stage="slice", amount=float(len(set(modality.values()))), files=1, written=20_000)
     yield Work(stage="report", amount=float(recordings), held_bytes=shards, files=3, written=4_000_000 * COPIES)

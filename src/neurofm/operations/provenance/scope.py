@@ -16,7 +16,7 @@ from neurofm.params import Params
 
 _OF_RECORDINGS = {Kind.MANIFEST, Kind.SHARD, Kind.RECEIPTS, Kind.QUALITY}
 """Kinds whose rows are recordings."""
-_OF_ALL = {Kind.SPLIT, Kind.MODEL, Kind.TRAINING, Kind.REPORT}
+_OF_ALL = {Kind.SPLIT, Kind.MODEL, Kind.TRAINING, Kind.CONNECTIVITY, Kind.REPORT}
 """Kinds whose rows are datasets, or folds."""
 _SHOWN_NAMES = 100_000
 """Most names among which the nearest is looked for."""

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     SPLIT = "split"
     MODEL = "model"
     SCORES = "scores"
+    CONNECTIVITY = "connectivity"
     TRAINING = "training curves"
     REPORT = "report"
     FOLDER = "folder of several stages' outputs"
@@ -42,6 +43,7 @@ _KINDS = (
     (Kind.SPLIT, r"data/splits\.json"),
     (Kind.MODEL, r"models/[^/]+(/fold-(?P<fold>\d+)(/.+)?)?"),
     (Kind.SCORES, r"metrics/(scoreboard\.json|scoreboard\.csv|summary\.json|timings\.json)"),
+    (Kind.CONNECTIVITY, r"data/connectivity(/.+)?|metrics/connectivity\.json"),
     (Kind.TRAINING, r"metrics/(pretrain\.json|dvclive(/.+)?)"),
     (Kind.REPORT, r"reports/.+"),
 )
