@@ -57,8 +57,17 @@ def confounds(
     return pd.DataFrame(columns)
 
 
+def as_tsv(table: pd.DataFrame) -> bytes:
+    """Return a table as BIDS has it: tabs, ``n/a`` for NaN."""
+    text: str = table.to_csv(sep="\t", na_rep="n/a", index=False, float_format="%.9g", lineterminator="\n")
+    return text.encode()
+
+
 def cosines(volumes: int, repetition_time_s: float) -> Floats:
-    """Return slow cosines up to 1/128 Hz, [volume, cosine], without the constant; none for a run that is too short."""
+    """Return slow cosines up to 1/128 Hz, [volume, cosine], without the constant; none for a run that is too short.
+
+    nilearn's, as SPM's, are all that are slow enough; nipype, and so fMRIPrep, leaves the fastest of them out.
+    """
     from nilearn.signal import create_cosine_drift  # noqa: PLC0415  # heavy
 
     times = np.arange(volumes) * repetition_time_s

@@ -17,7 +17,7 @@ from neurofm.environments import python_of
 from neurofm.files import write_atomic, write_json
 from neurofm.fmriprep import BoldRun, Participant
 from neurofm.light.ants_process import Ants
-from neurofm.light.confounds import HIGH_PASS_S, confounds
+from neurofm.light.confounds import HIGH_PASS_S, as_tsv, confounds
 from neurofm.light.images import Bold, Flags, lay_out_bold, write_nifti
 from neurofm.light.motion import HEAD_RADIUS_MM, Motion, estimate_motion, motion_parameters
 from neurofm.light.normalisation import Anatomy, Transforms, normalise_anatomy, resample_run, template_to_run
@@ -199,8 +199,7 @@ def _write(
 ) -> None:
     affine, tr_s = template.grid.affine, facts["RepetitionTime"]
     write_nifti(files.mask, [mask], shape=mask.shape, dtype=np.uint8, affine=affine)
-    text = table.to_csv(sep="\t", na_rep="n/a", index=False, float_format="%.9g", lineterminator="\n")
-    write_atomic(files.confounds, text.encode())
+    write_atomic(files.confounds, as_tsv(table))
     write_json(
         files.confounds_json,
         {
