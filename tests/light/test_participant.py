@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from neurofm.light import LightOptions, RunOutcome, files_of, process_participan
 from neurofm.light.ants_process import Ants
 from neurofm.light.template import load_template
 from neurofm.recording import Unreadable
-from tests.light.conftest import PROJECT, antspyx_python
+from tests.light.conftest import PROJECT, antspyx_python, image_of
 
 OPTIONS = LightOptions(resolution_mm=4)
 VOLUMES = 6
@@ -102,6 +103,7 @@ def test_names_values_and_labels(root: Path, outcomes: tuple[RunOutcome, ...]) -
     assert 2 * (inside & (mean > 400)).sum() / ((mean > 400).sum() + inside.sum()) > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:All volumes were marked")  # of six
 def test_nilearn_reads_it_as_fmriprep_s(outcomes: tuple[RunOutcome, ...]) -> None:
     bold, _, mask_path, table_path, _ = outcomes[0].files
     mask: Any = nib.load(mask_path)
@@ -134,15 +136,22 @@ def test_description_says_what_made_it(tmp_path: Path) -> None:
         write_description(tmp_path)
 
 
-def test_echoes_are_refused(root: Path) -> None:
+def test_by_way_of_an_anatomy_and_echoes_are_refused(root: Path, tmp_path: Path) -> None:
+    """The anatomy is the template's brain where the template has it, which is near enough to this head."""
+    template = load_template(LightOptions(resolution_mm=3))
+    image_of(1000 * template.brain, template.grid.affine).to_filename(tmp_path / "sub-03_T1w.nii.gz")
     (participant,) = find_participants(root / "bids", options=FmriprepOptions())
     run = participant.runs[0]
-    twice = type(run)(folder=run.folder, stem=run.stem, session=run.session, files=run.files * 2)
-    both = type(participant)(label="03", anatomical=(), runs=(twice,), sessions=1)
-    (outcome,) = process_participant(
-        both, bids=root / "bids", output=root / "echoes", work=root / ".neurofm", options=OPTIONS
+    echoes = replace(run, stem="sub-03_ses-a_task-y", files=run.files * 2)
+    participant = replace(participant, anatomical=(tmp_path / "sub-03_T1w.nii.gz",), runs=(echoes, run))
+    refused, whole = process_participant(
+        participant, bids=root / "bids", output=tmp_path, work=root / ".neurofm", options=OPTIONS
     )
-    assert outcome.reason == "sub-03_ses-a_task-x_run-1: 2 files (echoes); the engine `light` takes one"
+    assert refused.reason == "sub-03_ses-a_task-y: 2 files (echoes); the engine `light` takes one"
+    said = json.loads(whole.files[1].read_text())
+    assert said["T1w"] == "sub-03_T1w.nii.gz"
+    assert said["Normalisation"].startswith("BOLD to T1w (rigid), T1w to template")
+    assert said["TemplateBrainCovered"] > 0.8  # rigid: the two heads are not of the same size
 
 
 def test_a_process_that_ends_says_why(tmp_path: Path) -> None:

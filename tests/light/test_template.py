@@ -73,6 +73,12 @@ def test_a_tissue_that_no_voxel_has(own: TemplateFiles) -> None:
         load_template(LightOptions(space="X", template=own))
 
 
+def test_options_as_a_file_has_them() -> None:
+    own = {"brain": "a.nii", "white_matter": "b.nii", "csf": "c.nii"}
+    options = LightOptions.parse({"space": "X", "template": own, "seed": 1}, where="params.yaml, light", mend="")
+    assert options.template == TemplateFiles(brain=Path("a.nii"), white_matter=Path("b.nii"), csf=Path("c.nii"))
+
+
 @pytest.mark.parametrize(
     "given",
     [

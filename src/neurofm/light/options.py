@@ -34,7 +34,8 @@ class LightOptions(Settings):
     resolution_mm: int = Field(default=2, ge=1, le=6)
     """Edge of the output's voxels."""
     seed: int = Field(default=42, ge=1)
-    """For the points that registration samples; runs with the same seed are the same byte by byte."""
+    """For the points that registration samples; not 0, for which ANTs takes the time of day. The same seed gives the
+    same bytes."""
 
     @model_validator(mode="after")
     def _space_is_the_template_s(self) -> Self:
