@@ -25,7 +25,7 @@ _BOLD_TO_BOLD = {
     "aff_iterations": (100, 50),
     "aff_shrink_factors": (2, 1),
     # Interpolation blurs a volume by how far it lies off the grid, and similarity then prefers some places: smoothing
-    # both images hides that. Without it, errors were up to ten times as large.
+    # both images hides that (docs/light.md).
     "aff_smoothing_sigmas": (2, 1),
 }
 _RIGID = {
