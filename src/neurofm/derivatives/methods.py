@@ -1,0 +1,130 @@
+"""Engines of preprocessing: one table says how each is asked what it needs, what its results depend on, and to run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from neurofm.containers import find_engine, find_image, run
+from neurofm.containers.pins import pin_of
+from neurofm.derivatives.settings import DerivativesSettings
+from neurofm.derivatives.task import ParticipantTask, Surroundings
+from neurofm.errors import UserError
+from neurofm.fmriprep import Folders, arguments, crash_files, fmriprep_job, judge
+from neurofm.fmriprep.folders import LICENCE, TEMPLATES, find_licence, find_templates, find_work
+
+_VERSION = 1
+"""Of what is kept of fMRIPrep's outputs."""
+_RESOURCES = {"nthreads": 1, "omp_nthreads": 1, "mem_mb": 28000, "low_mem": False, "fetch_templates": False}
+"""Options that say what a run may take: no result is another one for them, up to the last bits of sums."""
+_UNVERIFIED = "unverified:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What the stage asks of an engine."""
+
+    process: Callable[[ParticipantTask], None]
+    """Fills ``task.staged.output``; raises `Unreadable` or `MemoryError` if it could not."""
+    require: Callable[[DerivativesSettings, Surroundings, bool], object]
+    """Refuses what a run would lack here, by a `UserError`; the flag says whether participants run on this machine."""
+    identity: Callable[[DerivativesSettings], Mapping[str, Any]]
+    """What a result depends on, besides the participant's files and the image."""
+    image: Callable[[DerivativesSettings, Surroundings], str]
+    """Digest of the image in which it runs; empty where that is none."""
+    clean: Callable[[ParticipantTask], object]
+    """Removes what was kept for another try, once a participant is in their place."""
+
+
+def method_of(settings: DerivativesSettings) -> Method:
+    """Return the engine of a dataset.
+
+    Raises
+    ------
+    UserError
+        If it is not here.
+    """
+    if settings.engine not in METHODS:
+        raise UserError(f"the engine {settings.engine!r} is not here.", mend=f"choose one of {', '.join(METHODS)}")
+    return METHODS[settings.engine]
+
+
+def _fmriprep(task: ParticipantTask) -> None:
+    """Run fMRIPrep; what a run that failed left behind stays, and the next one goes on with it."""
+    options, output, here = task.settings.options, task.staged.output, task.surroundings
+    engine = find_engine(here.engine)
+    folders = Folders(
+        bids=task.bids,
+        output=output,
+        work=_work(task),
+        licence=find_licence(here.variables),
+        templates=find_templates(options, environment=here.variables),
+    )
+    job = fmriprep_job(
+        task.participant,
+        options,
+        folders=folders,
+        image=find_image(task.settings.image, engine=engine, root=here.root),
+    )
+    before = crash_files(output, task.participant.label)
+    ending = run(job, engine=engine, log=task.staged.log)
+    verdict = judge(ending, participant=task.participant, options=options, output=output, before=before)
+    verdict.demand_success()
+    for crash in before:
+        crash.unlink(missing_ok=True)  # Of an earlier run, which this one made good.
+
+
+def _require_fmriprep(settings: DerivativesSettings, here: Surroundings, runs_here: bool) -> None:
+    find_licence(here.variables)
+    find_templates(settings.options, environment=here.variables)
+    if runs_here:
+        find_work(name="of-a-participant", environment=here.variables)
+        find_image(settings.image, engine=find_engine(here.engine), root=here.root)
+
+
+def _fmriprep_identity(settings: DerivativesSettings) -> Mapping[str, Any]:
+    """Return fMRIPrep's own arguments, and what they lead to: another spelling here reruns nothing."""
+    options = settings.options.model_copy(update=_RESOURCES)
+    return {"version": _VERSION, "arguments": arguments("", options), "bids_filters": options.bids_filters}
+
+
+def _fmriprep_image(settings: DerivativesSettings, here: Surroundings) -> str:
+    """Return the pinned digest, which needs no engine: where all is whole, none need be here."""
+    pin = pin_of(settings.image, root=here.root)
+    if pin.digest:
+        return pin.digest
+    found = find_image(settings.image, engine=find_engine(here.engine), root=here.root)
+    return found.digest.removeprefix(_UNVERIFIED)
+
+
+def _work(task: ParticipantTask) -> Path:
+    """Return the participant's own work folder; another project's dataset of the same id has another one."""
+    project = sha256(str(task.surroundings.root).encode()).hexdigest()[:8]
+    return find_work(
+        name=f"{task.dataset}-{project}/{task.staged.name}", environment=task.surroundings.variables
+    )
+
+
+def _clean_fmriprep(task: ParticipantTask) -> None:
+    work = _work(task)
+    for folder in work.parent.glob(f"sub-{task.staged.label}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+METHODS = {
+    "fmriprep": Method(
+        process=_fmriprep,
+        require=_require_fmriprep,
+        identity=_fmriprep_identity,
+        image=_fmriprep_image,
+        clean=_clean_fmriprep,
+    ),
+}
+"""By `engine` in params.yaml."""
+
+NAMING_FILES = (LICENCE, TEMPLATES)
+"""Variables of the environment that name files which an engine reads, on every node."""
