@@ -108,11 +108,9 @@ def derive_dataset(
         planner = _Planner(dataset, settings, method, surroundings=surroundings)
         units = [planner.unit(participant) for participant in participants]
         if any(_is_to_run(unit, book) for unit in units):
-            method.require(settings, surroundings, runs_here)
+            method.require(settings, surroundings, runs_here=runs_here)
         derivatives.mkdir(parents=True, exist_ok=True)
-        summary = run_units(
-            units, executor=executor, book=book, title=f"preprocess {dataset}", counted="participants"
-        )
+        summary = run_units(units, executor=executor, book=book, title=f"preprocess {dataset}", counted="participants")
         # Only now is nothing at work on them, not even what an earlier run left.
         whole = _labels(unit for unit, status in summary.statuses.items() if status is UnitStatus.SUCCEEDED)
         remove_strangers(derivatives, whole)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from neurofm.containers import find_engine, find_image, run
 from neurofm.containers.pins import pin_of
@@ -24,14 +24,19 @@ _RESOURCES = {"nthreads": 1, "omp_nthreads": 1, "mem_mb": 28000, "low_mem": Fals
 _UNVERIFIED = "unverified:"
 
 
+class _Require(Protocol):
+    def __call__(self, settings: DerivativesSettings, here: Surroundings, *, runs_here: bool) -> None:
+        """Raise a `UserError` for what is lacking; where participants run elsewhere, only what all machines share."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """What the stage asks of an engine."""
 
     process: Callable[[ParticipantTask], None]
     """Fills ``task.staged.output``; raises `Unreadable` or `MemoryError` if it could not."""
-    require: Callable[[DerivativesSettings, Surroundings, bool], object]
-    """Refuses what a run would lack here, by a `UserError`; the flag says whether participants run on this machine."""
+    require: _Require
+    """Refuses what a run would lack here."""
     identity: Callable[[DerivativesSettings], Mapping[str, Any]]
     """What a result depends on, besides the participant's files and the image."""
     image: Callable[[DerivativesSettings, Surroundings], str]
@@ -78,7 +83,7 @@ def _fmriprep(task: ParticipantTask) -> None:
         crash.unlink(missing_ok=True)  # Of an earlier run, which this one made good.
 
 
-def _require_fmriprep(settings: DerivativesSettings, here: Surroundings, runs_here: bool) -> None:
+def _require_fmriprep(settings: DerivativesSettings, here: Surroundings, *, runs_here: bool) -> None:
     find_licence(here.variables)
     find_templates(settings.options, environment=here.variables)
     if runs_here:
@@ -104,9 +109,7 @@ def _fmriprep_image(settings: DerivativesSettings, here: Surroundings) -> str:
 def _work(task: ParticipantTask) -> Path:
     """Return the participant's own work folder; another project's dataset of the same id has another one."""
     project = sha256(str(task.surroundings.root).encode()).hexdigest()[:8]
-    return find_work(
-        name=f"{task.dataset}-{project}/{task.staged.name}", environment=task.surroundings.variables
-    )
+    return find_work(name=f"{task.dataset}-{project}/{task.staged.name}", environment=task.surroundings.variables)
 
 
 def _clean_fmriprep(task: ParticipantTask) -> None:

@@ -76,14 +76,15 @@ class Staged:
         for path in list(_walk(self.output)):
             _make_plain(path)
         for path in list(_walk(self.output)):
-            name = path.relative_to(self.output)
-            if (placed := _placed(PurePosixPath(name), self.label)) is not None and placed != PurePosixPath(name):
-                (self.output / placed).parent.mkdir(parents=True, exist_ok=True)
-                path.replace(self.output / placed)
+            name = PurePosixPath(path.relative_to(self.output))
+            if not _is_of(name, self.label) and not name.is_relative_to(_FREESURFER):
+                kept = self.output / _LOGS / f"sub-{self.label}" / name
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(kept)
         names = [path.relative_to(self.output).as_posix() for path in _walk(self.output)]
-        own = [name for name in names if _is_of(PurePosixPath(name), self.label)]
-        for name in own:
-            _sync(self.output / name)
+        own = [one for one in names if _is_of(PurePosixPath(one), self.label)]
+        for one in own:
+            _sync(self.output / one)
         Index.of(own, root=self.output).write(self._index)
 
     def place(self, derivatives: Path) -> Index:
@@ -176,10 +177,8 @@ def remove_strangers(derivatives: Path, labels: Iterable[str]) -> None:
         is_common = name.is_relative_to(_FREESURFER) and not name.parts[2].startswith("sub-") and bool(wanted)
         if name.as_posix() not in wanted and not is_common:
             path.unlink()
-    for here, folders, names in os.walk(derivatives, topdown=False):
-        if not folders and not names and Path(here) != derivatives:
-            Path(here).rmdir()
-        elif not names and Path(here) != derivatives and not any(Path(here).iterdir()):
+    for here, _, _ in os.walk(derivatives, topdown=False):
+        if Path(here) != derivatives and not any(Path(here).iterdir()):
             Path(here).rmdir()
 
 
@@ -197,15 +196,6 @@ def _files_of(derivatives: Path, label: str) -> Iterator[Path]:
         for path in folder.iterdir() if folder.is_dir() else ():
             if _is_of(PurePosixPath(path.relative_to(derivatives)), label):
                 yield from _walk(path) if path.is_dir() else (path,)
-
-
-def _placed(name: PurePosixPath, label: str) -> PurePosixPath | None:
-    """Return the name under which a staged file is kept; None for what stays where it is, common to all."""
-    if _is_of(name, label):
-        return name
-    if name.is_relative_to(_FREESURFER):
-        return None
-    return PurePosixPath(_LOGS, f"sub-{label}", name)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

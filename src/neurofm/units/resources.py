@@ -60,7 +60,10 @@ class SlurmSite(Settings):
     @model_validator(mode="after")
     def _participants_fit(self) -> Self:
         # The default gives way to a cluster with short walltimes; what somebody wrote does not.
-        if "derivatives" in self.model_fields_set and self.derivatives.minutes + START_MINUTES > 60 * self.longest_hours:
+        if (
+            "derivatives" in self.model_fields_set
+            and self.derivatives.minutes + START_MINUTES > 60 * self.longest_hours
+        ):
             raise ValueError(
                 f"longest_hours ({self.longest_hours:g}) does not hold the {self.derivatives.minutes:g} minutes of one "
                 f"participant (`derivatives`) and {START_MINUTES} for starting"

@@ -1,8 +1,8 @@
 """Stands in for fMRIPrep in its image, and is none: it takes fMRIPrep's arguments and writes its tree of outputs.
 
-What it is to do is written in ``code/stand_in`` of the BIDS folder, or for one participant in ``code/stand_in_sub-<label>``:
-nothing or ``whole``, ``half-way``, ``crash``, ``quiet crash`` (with exit code 0), ``memory``, ``126``, ``127`` or
-``hang``.
+What it is to do is written in ``code/stand_in`` of the BIDS folder, or in ``code/stand_in_sub-<label>`` for one
+participant: nothing or ``whole``, ``half-way``, ``crash``, ``quiet crash`` (with exit code 0), ``memory``, ``126``,
+``127`` or ``hang``.
 
 Nothing is preprocessed. A run's "preprocessed" volumes are the raw ones that were given, in the name of every space;
 their mask is where the first volume is bright; the confounds are rows of a table that fMRIPrep made of another run
@@ -117,7 +117,9 @@ def mask_of(image: bytes) -> bytes:
     voxels = array(kind, image[start : start + math.prod(shape[1:4]) * array(kind).itemsize])
     if (order == "<") != (sys.byteorder == "little"):
         voxels.byteswap()
-    bright = sorted(voxels)[int(0.98 * (len(voxels) - 1))] / 5
+    slope, intercept = struct.unpack_from(f"{order}2f", image, 112)
+    dark = -intercept / slope if slope else 0.0  # What stands for a signal of 0.
+    bright = dark + (sorted(voxels)[int(0.98 * (len(voxels) - 1))] - dark) / 5
     header = bytearray(image[:352])
     struct.pack_into(f"{order}8h", header, 40, 3, *shape[1:4], 1, 1, 1, 1)
     struct.pack_into(f"{order}2h", header, 70, 2, 8)
@@ -163,7 +165,9 @@ def tree(given: argparse.Namespace) -> dict[str, Path | None]:
     names |= dict.fromkeys(
         [f"{anat}_desc-preproc_T1w.nii.gz", f"{anat}_desc-brain_mask.nii.gz", f"{anat}_dseg.nii.gz"], weighted
     )
-    names |= dict.fromkeys(f"{anat}_from-T1w_to-{space.split(':')[0]}_mode-image_xfm.h5" for space in given.output_spaces)
+    names |= dict.fromkeys(
+        f"{anat}_from-T1w_to-{space.split(':')[0]}_mode-image_xfm.h5" for space in given.output_spaces
+    )
     if not given.fs_no_reconall:
         names |= dict.fromkeys([f"{anat}_desc-aseg_dseg.nii.gz", f"sourcedata/freesurfer/{sub}/mri/aseg.mgz"])
     for bold in sorted((given.bids / sub / "func").glob(f"{sub}_*_bold.nii.gz")):
