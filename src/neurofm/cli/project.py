@@ -25,9 +25,9 @@ from neurofm.units import ExecutorName
 
 app = typer.Typer()
 
-STAGES = ("manifest", "download", "preprocess", "stream", "split", "pretrain", "evaluate", "slice", "report")
-PER_DATASET = ("manifest", "download", "preprocess", "stream")
-WITH_UNITS = ("preprocess", "stream")
+PER_DATASET = ("manifest", "download", "derivatives", "preprocess", "stream")
+STAGES = (*PER_DATASET, "split", "pretrain", "evaluate", "slice", "report")
+WITH_UNITS = ("derivatives", "preprocess", "stream")
 
 _WATCH_S = 2.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import socket
 import time
@@ -100,7 +101,7 @@ def name_of(stage: str, dataset: str = "") -> str:
 def script_name(stage: str) -> str:
     """Return a stage of DVC's as its script knows it: ``manifest_local@rest`` is ``manifest@rest``."""
     name, at, dataset = stage.partition("@")
-    return f"{name.removesuffix('_local').removesuffix('_streamed')}{at}{dataset}"
+    return f"{re.sub('_(local|streamed|bids)$', '', name)}{at}{dataset}"
 
 
 def read_costs(root: Path) -> dict[str, StageCost]:
