@@ -12,7 +12,18 @@ from neurofm.operations.stage import StageCost
 from neurofm.operations.tables import count_text, size_text, table
 from neurofm.params import Site
 
-FAMILIES = ("manifest", "download", "preprocess", "stream", "split", "pretrain", "evaluate", "slice", "report")
+FAMILIES = (
+    "manifest",
+    "download",
+    "derivatives",
+    "preprocess",
+    "stream",
+    "split",
+    "pretrain",
+    "evaluate",
+    "slice",
+    "report",
+)
 """Stages of ``dvc.yaml`` without their datasets, in their order."""
 _RIGHT: Literal["right"] = "right"
 
