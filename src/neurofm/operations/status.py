@@ -63,6 +63,8 @@ def fetch_status(params: Params, *, root: Path, dataset: str | None = None) -> l
         If `dataset` is neither in params.yaml nor in the ledger.
     """
     groups = _groups(params)
+    if dataset in params.derivatives:
+        return []  # Made here: nothing of it is fetched.
     path = root / LEDGER
     if not path.is_file():
         wanted = [name for name in groups if dataset in {None, name}]

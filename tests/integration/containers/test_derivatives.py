@@ -180,6 +180,12 @@ def test_derivatives_are_in_place_and_a_dataset_reads_them(study: Study, stand_i
         "openneuro-ds000205:02",
     ]
     assert set(manifest.recordings[0].files) == {"main", "mask", "confounds"}
+    (told,) = json.loads(study.run("neurofm", "status", STUDY, "--json").stdout)
+    assert (told["group"], told["recordings"]["units"], told["recordings"]["left"]) == ("derivatives", 2, 0)
+    assert told["recordings"]["containers"] == {pin["digest"]: 2}
+    explained = study.run("neurofm", "explain", f"data/manifests/{BOLD}.json").stdout
+    assert f"derivatives@{STUDY}" in explained
+    assert "../bids, " in explained
     # Neither what was staged nor what was worked on stays.
     assert not list((study.root / ".neurofm" / "derivatives" / STUDY).glob("sub-*"))
     assert not list(study.scratch.glob("neurofm-fmriprep/*/sub-*"))

@@ -38,9 +38,10 @@ USUAL: dict[str, Usual] = {
     "slice": Usual(start_s=6.0, seconds_per=8.0, base_mb=500.0, mb_per_mb=20.0),
     "report": Usual(start_s=6.0, seconds_per=0.4, base_mb=450.0, mb_per_mb=5.0),
 }
-"""Per stage. `seconds_per` is per file (manifest), participant (derivatives), recording (split, report), step of a model of the sample's size
-(pretrain), fold and recording (evaluate), modality (slice); a download's is the bandwidth, and preprocessing's the
-modality's. The memory of derivatives is that of the stage: what its containers take stands in its options."""
+"""Per stage. `seconds_per` is per file (manifest), participant (derivatives), recording (split, report), step of a
+model of the sample's size (pretrain), fold and recording (evaluate), modality (slice); a download's is the bandwidth,
+and preprocessing's the modality's. The memory of derivatives is that of the stage: what its containers take stands in
+its options."""
 
 SECONDS_PER_GB: dict[Modality, float] = {
     Modality.SPIKES: 100.0,
