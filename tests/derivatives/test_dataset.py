@@ -72,17 +72,19 @@ def test_a_file_runs_those_again_that_may_read_it(root: Path, changed: str, agai
 
 def test_another_image_and_other_options_run_everybody_again_and_resources_nobody(root: Path) -> None:
     before = _keys(root)
-    for options in (
+    same: tuple[dict[str, object], ...] = (
         {"mem_mb": 64000, "nthreads": 16, "omp_nthreads": 8, "low_mem": True, "fetch_templates": True},
         {"random_seed": 42, "output_spaces": ["MNI152NLin2009cAsym:res-2"]},
-    ):
+    )
+    for options in same:
         assert _keys(root, _settings(options=options)) == before
-    for options in (
+    others: tuple[dict[str, object], ...] = (
         {"random_seed": 1},
         {"fs_no_reconall": True},
         {"bids_filters": {"t1w": {"session": None}}},
         {"extra": ["--fd-spike-threshold", "0.4"]},
-    ):
+    )
+    for options in others:
         assert not set(_keys(root, _settings(options=options)).values()) & set(before.values())
     images = root / "containers" / "images.yaml"
     other = "sha256:" + "2" * 64

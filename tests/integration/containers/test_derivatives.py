@@ -7,6 +7,7 @@ the stand-in looks at its name only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,17 +23,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from neurofm.catalog import read_yaml
 from neurofm.files import sha256_of, write_json
 from neurofm.recording import UnitStatus
 from neurofm.sources import read_manifest
 from neurofm.units import Receipt, read_receipts
 from tests.integration.test_pipeline import PROJECT, Project
+from tests.servers.http_files import FileServer
 from tests.servers.podman import Podman
 
 STUDY, BOLD = "study", "study-bold"
 TASK = "task-functionallocalizer_run-01"
 SPACE = "space-MNI152NLin2009cAsym_res-2"
+OPTIONS = {"mem_mb": 8000, "nthreads": 1, "omp_nthreads": 1}
 WITHIN_S = 60.0
 TEMPLATES = ("MNI152NLin2009cAsym", "OASIS30ANTs", "fsaverage", "fsLR")
 ENTRY = {
@@ -143,9 +145,7 @@ def study(surroundings: Path, stand_in: Path, sample_raw: Callable[[str], Path])
         project.set([group], {})
     local = {"modality": "fmri", "reader": "fmriprep", "path": f"data/derivatives/{STUDY}"}
     project.set(["local"], {BOLD: local})
-    project.set(
-        ["derivatives"], {STUDY: {"bids": "../bids", "options": {"mem_mb": 8000, "nthreads": 1, "omp_nthreads": 1}}}
-    )
+    project.set(["derivatives"], {STUDY: {"bids": "../bids", "options": dict(OPTIONS)}})
     # Only what is asked for: the reader of derivatives is another stage's.
     assert project.repro(f"manifest_local@{BOLD}") == [f"derivatives@{STUDY}", f"manifest_local@{BOLD}"]
     return project
@@ -292,6 +292,42 @@ def test_who_cannot_be_processed_says_why_and_who_left_is_gone(study: Study) -> 
     assert {path.name for path in (study.made / "logs").iterdir()} == {"sub-01", "CITATION.md"}
 
 
+def test_raw_bids_of_an_archive_is_fetched_first_and_links_by_its_folder(study: Study) -> None:
+    paths = ("sub-01/anat/sub-01_T1w.nii.gz", f"sub-01/func/sub-01_{TASK}_bold.nii.gz", "dataset_description.json")
+    files = {path: (study.bids / path).read_bytes() for path in paths}
+    entry = ENTRY | {
+        "id": "raw",
+        "recordings": {
+            "pattern": rf"sub-(?P<subject>[^/]+)/func/sub-[^_]+_{TASK}_bold\.nii\.gz",
+            "task": "functionallocalizer",
+            # All that fMRIPrep reads beside the volumes: what is not named here is not fetched.
+            "extra": r"(sub-(?P<subject>[^/]+)/.+|[^/]+)",
+        },
+    }
+    with FileServer({f"/{path}": content for path, content in files.items()}) as server:
+        entry["source"] = {
+            "archive": "http",
+            "version": "1",
+            "files": [
+                {
+                    "url": f"{server.url}/{path}",
+                    "path": path,
+                    "size": len(content),
+                    "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+                }
+                for path, content in files.items()
+            ],
+        }
+        write_json(study.root / "data" / "catalog" / "raw.yaml", entry)
+        study.set(["bids"], {"raw": {}})
+        study.set(["derivatives", "fetched"], {"bids": "data/raw/raw", "options": dict(OPTIONS)})
+        stages = study.repro("derivatives@fetched")
+    assert stages == ["manifest_bids@raw", "download_bids@raw", "derivatives@fetched"]
+    made = study.root / "data" / "derivatives" / "fetched"
+    assert (made / "sub-01" / "func" / f"sub-01_{TASK}_{SPACE}_desc-preproc_bold.nii.gz").is_file()
+    assert study.repro("derivatives@fetched") == []
+
+
 def test_what_is_missing_is_said_in_one_line_before_anybody_starts(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +337,6 @@ def test_what_is_missing_is_said_in_one_line_before_anybody_starts(
         assert len(done.stderr.splitlines()) == 1
         assert all(text in done.stderr for text in expected), done.stderr
 
-    options = dict(read_yaml(study.root / "params.yaml")["derivatives"][STUDY]["options"])
     study.set(["derivatives", STUDY, "participants"], ["sub-1"])
     says("there is no participant '1'", "did you mean 01")
     study.set(["derivatives", STUDY, "participants"], ["01"])
@@ -310,11 +345,11 @@ def test_what_is_missing_is_said_in_one_line_before_anybody_starts(
         patch.delenv("FS_LICENSE")
         done = study.run(sys.executable, "stages/derivatives.py", STUDY)
         assert done.stdout.strip() == f"{STUDY}: 0 participants processed, 1 whole already", done.stderr
-        study.set(["derivatives", STUDY, "options"], {**options, "random_seed": 7})
+        study.set(["derivatives", STUDY, "options"], {**OPTIONS, "random_seed": 7})
         says("FS_LICENSE is not set")
-    study.set(["derivatives", STUDY, "options"], {**options, "output_spaces": ["MNI152NLin6Asym"]})
+    study.set(["derivatives", STUDY, "options"], {**OPTIONS, "output_spaces": ["MNI152NLin6Asym"]})
     says("TemplateFlow's templates MNI152NLin6Asym are not there")
-    study.set(["derivatives", STUDY, "options"], {**options, "random_seed": 7})
+    study.set(["derivatives", STUDY, "options"], {**OPTIONS, "random_seed": 7})
     study.set(["derivatives", STUDY, "image"], "nobody")
     says("no image 'nobody'")
     study.set(["derivatives", STUDY, "engine"], "light")
