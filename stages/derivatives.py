@@ -24,7 +24,7 @@ def main(dataset: str) -> None:
     summary = derive_dataset(
         dataset,
         settings,
-        surroundings=surroundings_of(Path(), engine=site.engine),
+        surroundings=surroundings_of(Path(), engine=site.engine, fmriprep_docker=site.fmriprep_docker),
         runs_here=site.executor is ExecutorName.LOCAL,
         executor=executor,
     )

@@ -131,6 +131,8 @@ class Site(UnitsSite, ContainersSite):
 
     fetch: FetchSite = Field(default_factory=FetchSite)
     """How archives are reached: hosts, connections, patience."""
+    fmriprep_docker: bool = False
+    """Run fMRIPrep through its authors' wrapper, `fmriprep-docker`, instead of the engine itself."""
     disk_budget_gb: float = Field(default=50.0, gt=0)
     """Most that raw files of streamed datasets may take at any moment, 10^9 bytes."""
     bandwidth_mb_s: float = Field(default=20.0, gt=0)

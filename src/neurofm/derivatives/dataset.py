@@ -27,10 +27,18 @@ _MB_PER_GB = 2**30 / 10**6
 _START_MINUTES = 5
 
 
-def surroundings_of(root: Path, *, engine: EngineName) -> Surroundings:
-    """Return what engines find here; the files that the environment names are named to every node."""
+def surroundings_of(root: Path, *, engine: EngineName, fmriprep_docker: bool = False) -> Surroundings:
+    """Return what engines find here; the files that the environment names are named to every node.
+
+    fMRIPrep's wrapper knows docker alone, whatever `engine` says.
+    """
     named = {name: os.environ[name] for name in NAMING_FILES if name in os.environ}
-    return Surroundings(root=root.resolve(), engine=engine, environment=named)
+    return Surroundings(
+        root=root.resolve(),
+        engine=EngineName.DOCKER if fmriprep_docker else engine,
+        fmriprep_docker=fmriprep_docker,
+        environment=named,
+    )
 
 
 def site_for(site: UnitsSite, settings: DerivativesSettings) -> UnitsSite:

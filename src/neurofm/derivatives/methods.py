@@ -14,7 +14,8 @@ from neurofm.containers.pins import pin_of
 from neurofm.derivatives.settings import DerivativesSettings
 from neurofm.derivatives.task import ParticipantTask, Surroundings
 from neurofm.errors import UserError
-from neurofm.fmriprep import Folders, arguments, crash_files, fmriprep_job, judge
+from neurofm.fmriprep import FmriprepOptions, Folders, arguments, crash_files, fmriprep_job, judge
+from neurofm.fmriprep.docker_wrapper import require_fmriprep_docker, run_fmriprep_docker
 from neurofm.fmriprep.folders import LICENCE, TEMPLATES, find_licence, find_templates, find_work
 
 _VERSION = 1
@@ -62,21 +63,27 @@ def _fmriprep(task: ParticipantTask) -> None:
     """Run fMRIPrep; what a run that failed left behind stays, and the next one goes on with it."""
     options, output, here = task.settings.options, task.staged.output, task.surroundings
     engine = find_engine(here.engine)
+    image = find_image(task.settings.image, engine=engine, root=here.root)
     folders = Folders(
         bids=task.bids,
         output=output,
         work=_work(task),
         licence=find_licence(here.variables),
-        templates=find_templates(options, environment=here.variables),
-    )
-    job = fmriprep_job(
-        task.participant,
-        options,
-        folders=folders,
-        image=find_image(task.settings.image, engine=engine, root=here.root),
+        templates=_templates(options, here),
     )
     before = crash_files(output, task.participant.label)
-    ending = run(job, engine=engine, log=task.staged.log)
+    if here.fmriprep_docker:
+        ending = run_fmriprep_docker(
+            task.participant,
+            options,
+            folders=folders,
+            image=image,
+            address=pin_of(task.settings.image, root=here.root).address,
+            log=task.staged.log,
+        )
+    else:
+        job = fmriprep_job(task.participant, options, folders=folders, image=image)
+        ending = run(job, engine=engine, log=task.staged.log)
     verdict = judge(ending, participant=task.participant, options=options, output=output, before=before)
     verdict.demand_success()
     for crash in before:
@@ -85,10 +92,19 @@ def _fmriprep(task: ParticipantTask) -> None:
 
 def _require_fmriprep(settings: DerivativesSettings, here: Surroundings, *, runs_here: bool) -> None:
     find_licence(here.variables)
-    find_templates(settings.options, environment=here.variables)
+    if here.fmriprep_docker:
+        require_fmriprep_docker(settings.options)
+    _templates(settings.options, here)
     if runs_here:
         find_work(name="of-a-participant", environment=here.variables)
         find_image(settings.image, engine=find_engine(here.engine), root=here.root)
+
+
+def _templates(options: FmriprepOptions, here: Surroundings) -> Path:
+    """Return TemplateFlow's folder; the wrapper has that of the image, and looks at none here."""
+    if here.fmriprep_docker:
+        return Path(here.variables.get(TEMPLATES, "/templateflow"))
+    return find_templates(options, environment=here.variables)
 
 
 def _fmriprep_identity(settings: DerivativesSettings) -> Mapping[str, Any]:

@@ -21,6 +21,8 @@ class Surroundings:
     """The project's, absolute."""
     engine: EngineName
     """Who runs containers (`engine` in site.yaml)."""
+    fmriprep_docker: bool
+    """Whether fMRIPrep is run through its authors' wrapper (`fmriprep_docker` in site.yaml)."""
     environment: Mapping[str, str]
     """Variables of the stage's own environment that name files which every node sees."""
 

@@ -164,7 +164,7 @@ def derivatives_problems(params: Params, *, site: Site, root: Path) -> list[str]
     Where all have succeeded nothing is needed; if they are not up to date after all, their stage says the same.
     """
     problems = []
-    here = surroundings_of(root, engine=site.engine)
+    here = surroundings_of(root, engine=site.engine, fmriprep_docker=site.fmriprep_docker)
     made = {str(RAW / name) for name in params.bids}
     for name, chosen in params.derivatives.items():
         try:
