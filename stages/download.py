@@ -13,7 +13,7 @@ from neurofm.sources import read_manifest
 
 def main(dataset: str) -> None:
     """Fill ``data/raw/<dataset>/``."""
-    load_params(dataset=dataset, groups=("datasets",))  # Everything is validated before anything starts.
+    load_params(dataset=dataset, groups=("datasets", "bids"))  # Everything is validated before anything starts.
     entry = load_entry(dataset)
     require_terms(entry)
     manifest = read_manifest(Path(f"data/manifests/{dataset}.json"))

@@ -6,13 +6,13 @@ from pathlib import Path
 from neurofm.catalog import load_entry
 from neurofm.catalog.terms import require_terms
 from neurofm.operations.stage import stage_run
-from neurofm.params import load_params, load_site
+from neurofm.params import WITH_ENTRIES, load_params, load_site
 from neurofm.sources import build_manifest, write_manifest
 
 
 def main(dataset: str) -> None:
     """Write ``data/manifests/<dataset>.json``."""
-    max_subjects = load_params(dataset=dataset).all_datasets[dataset].max_subjects
+    max_subjects = load_params(dataset=dataset, groups=WITH_ENTRIES).max_subjects_of(dataset)
     entry = load_entry(dataset)
     require_terms(entry)
     manifest = build_manifest(entry, root=Path(), site=load_site().fetch, max_subjects=max_subjects)

@@ -85,6 +85,16 @@ FMRI = {"modality": "fmri", "reader": "tables"}
             r"`gw-rest` stands under `local`, but .* source is 'registry'. Mend: move it to `datasets`",
         ),
         (_move("hcp-rest", "streamed", "local", path="x"), r"source is 'registry'. Mend: move it to `streamed`"),
+        (_set("bids", value={"gw-rest": {}}), r"gw-rest stands under `datasets` and under `bids`; keep one"),
+        (_set("bids", value={"nobody": {}}), r"nobody.yaml: no such file"),
+        (_set("derivatives", value={"gw-rest": {"bids": "x"}}), r"gw-rest stands under `datasets` and under `deriv"),
+        (_set("derivatives", value={"../x": {"bids": "x"}}), r"derivatives.../x: an id has small letters"),
+        (_set("derivatives", value={"x": {}}), r"`derivatives.x.bids`: required key is missing"),
+        (_set("derivatives", value={"x": {"bids": "x", "engine": "spm"}}), r"`derivatives.x.engine`: .*'fmriprep'"),
+        (
+            _set("derivatives", value={"x": {"bids": "x", "options": {"mem_mb": 4000}}}),
+            r"`derivatives.x.options`: .*`mem_mb` \(4000\) is too little",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(root: Path, change: Change, told: str) -> None:
@@ -128,6 +138,24 @@ def test_a_folder_of_ones_own_is_local_and_nothing_else(root: Path, group: str) 
     _edit(path, _set("source", value={"archive": "local", "path": "/data/gw"}))
     _edit(root / "params.yaml", _move("gw-rest", "datasets", group))
     with pytest.raises(UserError, match=rf"`gw-rest` stands under `{group}`.*'local'. Mend: move it to `local`"):
+        load_params(root)
+
+
+def test_raw_bids_that_is_fetched_may_be_handed_on(root: Path) -> None:
+    def raw(content: dict[str, Any]) -> None:
+        del content["streamed"]["hcp-rest"]
+        content["bids"] = {"hcp-rest": {"max_subjects": 2}}
+
+    _edit(root / "params.yaml", raw)
+    with pytest.raises(UserError, match=r"`hcp-rest` stands under `bids`, whose raw files `dvc push` would put"):
+        load_params(root)
+    entry = root / "data" / "catalog" / "hcp-rest.yaml"
+    _edit(entry, _set("redistribute", value=True))
+    params = load_params(root, dataset="hcp-rest", groups=("bids",))
+    assert params.max_subjects_of("hcp-rest") == 2
+    assert "hcp-rest" not in params.all_datasets
+    _edit(entry, _set("source", value={"archive": "local", "path": "/data/hcp"}))
+    with pytest.raises(UserError, match=r"`hcp-rest` stands under `bids`, and is a folder of yours"):
         load_params(root)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neurofm.catalog import load_entry, read_yaml
-from neurofm.params import GROUPS, Params, load_params
+from neurofm.params import GROUPS, WITH_ENTRIES, Params, load_params
 
 PROJECT = Path(__file__).resolve().parent.parent
 SECTIONS = set(Params.model_fields)
@@ -19,7 +19,10 @@ ROOMS = {
     "manifest": {"sources"},
     "manifest_streamed": {"sources"},
     "manifest_local": {"sources"},
+    "manifest_bids": {"sources"},
     "download": {"fetch"},
+    "download_bids": {"fetch"},
+    "derivatives": {"derivatives", "fmriprep", "light"},
     "preprocess": {"ingest", "readers", "parcels", "preprocess", "shards"},
     "preprocess_local": {"ingest", "readers", "parcels", "preprocess", "shards"},
     "stream": {"fetch", "stream", "ingest", "readers", "parcels", "preprocess", "shards"},
@@ -31,8 +34,15 @@ ROOMS = {
     "report": {"report"},
 }
 """The rooms in which each stage's bytes are made."""
-MANIFESTS = {"manifest": "datasets", "manifest_streamed": "streamed", "manifest_local": "local"}
+MANIFESTS = {
+    "manifest": "datasets",
+    "manifest_streamed": "streamed",
+    "manifest_local": "local",
+    "manifest_bids": "bids",
+}
 """Groups of datasets by the stage that lists their files."""
+SEVERAL = {"all_datasets": set(GROUPS), "max_subjects_of": set(WITH_ENTRIES)}
+"""Sections that a stage reads when it asks for these."""
 
 
 def _body(stage: str) -> dict[str, Any]:
@@ -64,7 +74,7 @@ def _sections_read(script: Path) -> set[str]:
         if isinstance(node, ast.Attribute) and (
             is_load(node.value) or (isinstance(node.value, ast.Name) and node.value.id in names)
         ):
-            read |= set(GROUPS) if node.attr == "all_datasets" else {node.attr}
+            read |= SEVERAL.get(node.attr, {node.attr})
     return read
 
 
@@ -95,7 +105,7 @@ def test_stage_declares_the_settings_it_reads(stage: str) -> None:
     assert read <= SECTIONS
     if stage in MANIFESTS:
         # The script serves every group, and looks up its own dataset's line only.
-        assert read == set(GROUPS)
+        assert read == set(WITH_ENTRIES)
         assert _body(stage)["params"] == [f"{MANIFESTS[stage]}.${{key}}"]
     else:
         assert declared == read
@@ -105,6 +115,8 @@ def test_every_group_has_its_stages() -> None:
     groups = {stage: body["foreach"] for stage, body in PIPELINE.items() if "foreach" in body}
     assert groups == {stage: f"${{{group}}}" for stage, group in MANIFESTS.items()} | {
         "download": "${datasets}",
+        "download_bids": "${bids}",
+        "derivatives": "${derivatives}",
         "preprocess": "${datasets}",
         "stream": "${streamed}",
         "preprocess_local": "${local}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +11,10 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from neurofm.catalog import CatalogEntry, LocalSource, load_entry, read_yaml
+from neurofm.catalog.entry import DATASET_ID
 from neurofm.connectivity.settings import ConnectivitySettings
 from neurofm.containers import ContainersSite
+from neurofm.derivatives.settings import DerivativesSettings
 from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.fetch.hosts import FetchSite
@@ -33,6 +36,9 @@ CONTAINER = "NEUROFM_CONTAINER"
 """Variable of the environment: `container` of site.yaml, for once; 1 or 0."""
 GROUPS = ("datasets", "streamed", "local")
 """Sections of params.yaml that name datasets: kept raw, never kept, read where they lie."""
+WITH_ENTRIES = (*GROUPS, "bids")
+"""Those, and the one that names raw BIDS to be preprocessed: all have a catalogue entry and a manifest."""
+_NAMED = (*WITH_ENTRIES, "derivatives")
 
 
 class Dataset(Settings):
@@ -52,6 +58,13 @@ class LocalDataset(Dataset):
     """A dataset in a folder of the user's."""
 
     path: str
+
+
+class RawBids(Settings):
+    """A raw BIDS dataset of an archive, which becomes derivatives before it becomes shards."""
+
+    max_subjects: int | None = Field(default=None, ge=1)
+    """As in `Dataset`."""
 
 
 class PreprocessParams(Settings):
@@ -78,6 +91,8 @@ class Params(Settings):
     datasets: dict[str, Dataset]
     streamed: dict[str, StreamedDataset]
     local: dict[str, LocalDataset]
+    bids: dict[str, RawBids] = Field(default_factory=dict)
+    derivatives: dict[str, DerivativesSettings] = Field(default_factory=dict)
     preprocess: PreprocessParams
     windows: WindowsSettings
     split: SplitSettings
@@ -89,16 +104,28 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        groups = {name: getattr(self, name) for name in GROUPS}
+        groups = {name: getattr(self, name) for name in _NAMED}
         for (one, first), (other, second) in combinations(groups.items(), 2):
             if twice := sorted(first.keys() & second.keys()):
                 raise ValueError(f"{twice[0]} stands under `{one}` and under `{other}`; keep one")
         return self
 
+    @model_validator(mode="after")
+    def _ids_are_plain(self) -> Self:
+        # They become names of folders; those of the other groups are names of catalogue entries.
+        for name in self.derivatives:
+            if not re.fullmatch(DATASET_ID, name):
+                raise ValueError(f"derivatives.{name}: an id has small letters, digits and hyphens")
+        return self
+
     @property
     def all_datasets(self) -> dict[str, Dataset]:
-        """Every dataset by id."""
+        """Every dataset that becomes shards, by id."""
         return {**self.datasets, **self.streamed, **self.local}
+
+    def max_subjects_of(self, dataset: str) -> int | None:
+        """Return how many subjects of a dataset take part at most, of one that becomes derivatives too."""
+        return (self.bids | self.all_datasets)[dataset].max_subjects
 
 
 class Site(UnitsSite, ContainersSite):
@@ -106,6 +133,8 @@ class Site(UnitsSite, ContainersSite):
 
     fetch: FetchSite = Field(default_factory=FetchSite)
     """How archives are reached: hosts, connections, patience."""
+    fmriprep_docker: bool = False
+    """Run fMRIPrep through its authors' wrapper, `fmriprep-docker`, instead of the engine itself."""
     disk_budget_gb: float = Field(default=50.0, gt=0)
     """Most that raw files of streamed datasets may take at any moment, 10^9 bytes."""
     bandwidth_mb_s: float = Field(default=20.0, gt=0)
@@ -134,7 +163,7 @@ def load_params(root: Path = Path(), *, dataset: str = "", groups: tuple[str, ..
     path = root / PARAMS
     params = check_params(read_yaml(path), root=root, where=str(path))
     if dataset and not any(dataset in getattr(params, group) for group in groups):
-        there = next((f"under `{group}`" for group in GROUPS if dataset in getattr(params, group)), "in no group")
+        there = next((f"under `{group}`" for group in _NAMED if dataset in getattr(params, group)), "in no group")
         raise UserError(
             f"{path}: `{dataset}` stands {there}; this stage is for {' and '.join(f'`{group}`' for group in groups)}.",
             mend="run the stage of its group (`stream` for `streamed`, `preprocess` for the others), or correct the id",
@@ -177,7 +206,24 @@ def check_params(content: Any, *, root: Path, where: str) -> Params:
                     mend="make them equal",
                 )
         _refuse_wrong_group(params, entry, where=where)
+    for dataset in params.bids:
+        _refuse_wrong_source(load_entry(dataset, root=root), where=where)
     return params
+
+
+def _refuse_wrong_source(entry: CatalogEntry, *, where: str) -> None:
+    """Refuse raw BIDS that is here already, or that nobody may hand on."""
+    if isinstance(entry.source, LocalSource):
+        raise UserError(
+            f"{where}: `{entry.id}` stands under `bids`, and is a folder of yours.",
+            mend="leave it out there, and name the folder in `derivatives.<id>.bids`",
+        )
+    if not entry.redistribute:
+        raise UserError(
+            f"{where}: `{entry.id}` stands under `bids`, whose raw files `dvc push` would put on a remote, but its "
+            "terms forbid handing them on (`redistribute: false` in its catalogue entry).",
+            mend="get the files by yourself, and name their folder in `derivatives.<id>.bids`",
+        )
 
 
 def _refuse_wrong_group(params: Params, entry: CatalogEntry, *, where: str) -> None:

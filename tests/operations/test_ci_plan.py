@@ -111,7 +111,8 @@ def test_jobs_wait_for_what_they_read_and_go_to_the_runners_that_can() -> None:
         stage("manifest@a"),
         stage("download@a", "manifest@a"),
         stage("preprocess@a", "download@a", "manifest@a"),
-        stage("preprocess_local@c"),
+        stage("derivatives@raw"),
+        stage("preprocess_local@c", "derivatives@raw"),
         stage("split", "preprocess@a"),
     ]
     made = child_pipeline(
@@ -123,11 +124,12 @@ def test_jobs_wait_for_what_they_read_and_go_to_the_runners_that_can() -> None:
     assert order[-3:] == ["gather", "numbers", "commit"]
     assert made["preprocess@a"]["needs"] == ["download@a", "manifest@a"]
     assert made["preprocess@a"]["extends"] == [".reproduce", ".slurm"]
-    assert made["preprocess@a"]["tags"] == made["stream@b"]["tags"] == ["hpc"]
+    assert made["preprocess@a"]["tags"] == made["stream@b"]["tags"] == made["derivatives@raw"]["tags"] == ["hpc"]
+    assert order.index("derivatives") < order.index("preprocess_local")
     assert "tags" not in made["download@a"]
     assert "split" not in made
     local = child_pipeline(stages, report=True, runners=Runners(local="lab"))
-    assert local["preprocess_local@c"]["tags"] == ["lab"]
+    assert local["preprocess_local@c"]["tags"] == local["derivatives@raw"]["tags"] == ["lab"]
     assert "tags" not in local["preprocess@a"]
 
 

@@ -15,14 +15,23 @@ import pytest
 from neurofm.catalog import CatalogEntry, RegistrySource, load_entry
 from neurofm.fetch.hosts import Hosts
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
+from neurofm.files import write_json
 from neurofm.operations.downloads import download_plan, plan_lines
 from neurofm.operations.pinning import plan_pin, write_pin
-from neurofm.operations.preflight import Forecast, disk_problem, forecast, forecast_table, legend
+from neurofm.operations.preflight import (
+    Forecast,
+    derivatives_problems,
+    disk_problem,
+    forecast,
+    forecast_table,
+    legend,
+)
 from neurofm.operations.profiles import Budget, plan_profile, write_profile
 from neurofm.operations.tables import console
 from neurofm.params import Site, load_params
-from neurofm.recording import Manifest, ManifestFile, ManifestRecording
+from neurofm.recording import Manifest, ManifestFile, ManifestRecording, UnitStatus
 from neurofm.sources import write_manifest
+from neurofm.units import Receipt, write_receipts
 from tests.operations.conftest import Archive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,6 +252,42 @@ def test_each_problem_names_its_mend(project: Path, monkeypatch: pytest.MonkeyPa
     left = foretold(project)["crcns-hc-3"].problems
     assert len(left) == 2
     assert "secret-word" not in " ".join(left)
+
+
+def test_derivatives_are_looked_at_and_what_they_make_need_not_be_there(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FS_LICENSE", raising=False)
+    edited(project, "derivatives: {}", "derivatives: {study: {bids: bids, participants: [sub-01]}}")
+    edited(project, "local: {}", "local: {mine: {modality: fmri, reader: tables, path: data/derivatives/study}}")
+    entry = load_entry("gw-rest", root=project)
+    source = {"archive": "local", "path": "data/derivatives/study", "version": "local"}
+    made = entry.model_dump(mode="json") | {"id": "mine", "source": source}
+    write_json(project / "data" / "catalog" / "mine.yaml", made)
+    assert foretold(project)["mine"].problems == ()
+    edited(project, "path: data/derivatives/study}", "path: data/derivatives/other}")
+    write_json(
+        project / "data" / "catalog" / "mine.yaml", made | {"source": source | {"path": "data/derivatives/other"}}
+    )
+    assert "is not a folder" in foretold(project)["mine"].problems[0]
+
+    def problem() -> str:
+        (told,) = derivatives_problems(load_params(project), site=Site(), root=project)
+        assert told.startswith("derivatives.study: ")
+        return told
+
+    assert "bids is not a folder" in problem()
+    for name in ("anat/sub-02_T1w.nii.gz", "func/sub-02_task-rest_bold.nii.gz"):
+        path = project / "bids" / "sub-02" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    write_json(project / "bids" / "dataset_description.json", {"Name": "n", "BIDSVersion": "1.10.0"})
+    assert "there is no participant '01'" in problem()
+    edited(project, "participants: [sub-01]", "participants: [sub-02]")
+    assert "FS_LICENSE is not set" in problem()
+    receipt = Receipt(unit="sub-02", key="k", status=UnitStatus.SUCCEEDED)
+    write_receipts(project / "data" / "receipts" / "study.jsonl", [receipt])
+    assert derivatives_problems(load_params(project), site=Site(), root=project) == []
 
 
 def test_pins_that_are_lost_are_a_problem(archive: Archive) -> None:

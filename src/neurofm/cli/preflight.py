@@ -53,6 +53,7 @@ def preflight_command(
     if problem := preflight.disk_problem(forecasts, root=root):
         problems.append(problem)
     problems += preflight.executor_problems(params, site=site)
+    problems += preflight.derivatives_problems(params, site=site, root=root)
     problems += images.container_problems(site, root=root)
     end_on(problems)
 

@@ -25,12 +25,9 @@ from neurofm.units import ExecutorName
 
 app = typer.Typer()
 
-STAGES = (
-    *("manifest", "download", "preprocess", "stream"),
-    *("split", "pretrain", "evaluate", "connectivity", "slice", "report"),
-)
-PER_DATASET = ("manifest", "download", "preprocess", "stream")
-WITH_UNITS = ("preprocess", "stream")
+PER_DATASET = ("manifest", "download", "derivatives", "preprocess", "stream")
+STAGES = (*PER_DATASET, "split", "pretrain", "evaluate", "connectivity", "slice", "report")
+WITH_UNITS = ("derivatives", "preprocess", "stream")
 
 _WATCH_S = 2.0
 
@@ -49,10 +46,15 @@ def status_command(
         facts = [status.status_facts(item) for item in statuses]
         units = {item.dataset: item for item in unit_status.units_status(params, root=root, dataset=dataset)}
         for fact in facts:
-            found = units.get(fact["dataset"])
+            found = units.pop(fact["dataset"], None)
             fact["recordings"] = unit_status.units_facts(found) if found else None
             if files:
                 fact["not_good"] = [status.row_facts(row) for row in status.files_not_good(fact["dataset"], root=root)]
+        made = {name: item for name, item in units.items() if name in params.derivatives}
+        facts += [
+            {"dataset": name, "group": "derivatives", "recordings": unit_status.units_facts(item)}
+            for name, item in made.items()
+        ]
         print(json.dumps(facts, indent=1))
         return
     out = console()

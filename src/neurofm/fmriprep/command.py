@@ -108,7 +108,7 @@ def fmriprep_job(
         ),
     ]
     if options.bids_filters:
-        mounts.append(Mount(source=_write_filters(folders.work, options), target=inside.filters))
+        mounts.append(Mount(source=write_filters(folders.work, options), target=inside.filters))
     # A home that can be written, whoever runs it; it goes with the container.
     environment = {"HOME": "/tmp", TEMPLATEFLOW_HOME: str(inside.templates)}  # noqa: S108  # of the container
     if not options.fetch_templates:
@@ -131,7 +131,8 @@ def fmriprep_job(
     )
 
 
-def _write_filters(work: Path, options: FmriprepOptions) -> Path:
+def write_filters(work: Path, options: FmriprepOptions) -> Path:
+    """Write the BIDS filter as fMRIPrep reads it, and return where."""
     path = work / "bids_filters.json"
     write_json(path, json.loads(options.model_dump_json())["bids_filters"])
     return path

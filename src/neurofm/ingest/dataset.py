@@ -117,9 +117,22 @@ def refuse_too_many_failures(
     summary: UnitSummary,
     *,
     max_failed_fraction: float,
+    units: str = "recordings",
+    setting: str = "preprocess.max_failed_fraction",
     mend: str = "replace or leave out the files named (the other recordings are done and kept), then `dvc repro` again",
 ) -> None:
-    """Fail a stage in which too many recordings failed.
+    """Fail a stage in which too many units failed.
+
+    Parameters
+    ----------
+    dataset, summary
+        How its units ended.
+    max_failed_fraction, setting
+        Share that may fail, and where it stands.
+    units
+        What they are.
+    mend
+        What is advised.
 
     Raises
     ------
@@ -132,7 +145,7 @@ def refuse_too_many_failures(
     shown = "; ".join(f"{unit}: {summary.reasons.get(unit, 'no reason')}" for unit in failed[:3])
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     raise UserError(
-        f"{dataset}: {len(failed)} of {len(summary.statuses)} recordings failed "
-        f"(`preprocess.max_failed_fraction` allows {max_failed_fraction:g}): {shown}{more}.",
+        f"{dataset}: {len(failed)} of {len(summary.statuses)} {units} failed "
+        f"(`{setting}` allows {max_failed_fraction:g}): {shown}{more}.",
         mend=mend,
     )

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from neurofm.settings import Settings
 
+ENVIRONMENT = "antspyx"
+"""Of its own, for ANTs: `neurofm.environments`."""
 PACKAGED_SPACE = "MNI152NLin2009aSym"
 """TemplateFlow's name for the template that nilearn packages (ICBM 2009a nonlinear symmetric)."""
 

@@ -21,14 +21,13 @@ from neurofm.light.confounds import HIGH_PASS_S, as_tsv, confounds
 from neurofm.light.images import Bold, Flags, lay_out_bold, write_nifti
 from neurofm.light.motion import HEAD_RADIUS_MM, Motion, estimate_motion, motion_parameters
 from neurofm.light.normalisation import Anatomy, Transforms, normalise_anatomy, resample_run, template_to_run
-from neurofm.light.options import LightOptions
+from neurofm.light.options import ENVIRONMENT, LightOptions
 from neurofm.light.outputs import NAME, NOT_FMRIPREP, VERSION, RunFiles, files_of
 from neurofm.light.reference import alignment_mask, brain_of, centre_mm, mean_volume, reference_number
 from neurofm.light.sidecars import repetition_time_s
 from neurofm.light.template import Template, load_template
 from neurofm.recording import Unreadable
 
-ENVIRONMENT = "antspyx"
 _IN_MEAN = 50
 """Aligned volumes, spread over the run, that are averaged for normalisation."""
 _BY_T1W = "BOLD to T1w (rigid), T1w to template (affine and SyN)"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from neurofm.catalog import load_entry
+from neurofm.derivatives.dataset import DERIVATIVES
 from neurofm.operations.provenance.commits import Commit, History
 from neurofm.operations.provenance.dataset import DatasetFacts, dataset_facts, read_files, read_splits
 from neurofm.operations.provenance.pipeline import Pipeline, State
@@ -19,6 +20,8 @@ from neurofm.operations.provenance.subject import Kind, subject_of
 from neurofm.operations.stage import read_costs
 from neurofm.params import Params
 from neurofm.progress import Progressing
+
+RAW = Path("data/raw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def explain(address: str, *, root: Path, params: Params) -> Explanation:
     scope = scope_of(subject, root=root, pipeline=pipeline, params=params)
     makers = [stage for stage, _ in scope.makers]
     upstream = pipeline.upstream(*makers)
-    told = [stage for stage in upstream if stage.dataset in ("", *scope.focus)]
+    told = [stage for stage in upstream if stage.dataset in ("", *scope.focus, *_feeding(scope.focus, params))]
     costs = read_costs(root)
     with Progressing("compare with dvc.lock", total=len(makers) + len(told), unit="stages") as progress:
         facts = {}
@@ -130,3 +133,15 @@ def explain(address: str, *, root: Path, params: Params) -> Explanation:
             if item.state is State.MISSING
         },
     )
+
+
+def _feeding(datasets: Sequence[str], params: Params) -> set[str]:
+    """Return the derivatives that these datasets are read from, and the raw BIDS that those are made of."""
+    derived = {
+        name
+        for name in params.derivatives
+        for dataset in datasets
+        if dataset in params.local and Path(params.local[dataset].path) == DERIVATIVES / name
+    }
+    raw = {name for name in params.bids if any(Path(params.derivatives[one].bids) == RAW / name for one in derived)}
+    return derived | raw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from neurofm.catalog import CatalogEntry, CrcnsSource, LocalSource, RegistrySource, S3Source, load_entry
 from neurofm.catalog.terms import require_terms
+from neurofm.derivatives.dataset import DERIVATIVES, chosen_participants, surroundings_of
+from neurofm.derivatives.methods import method_of
 from neurofm.errors import UserError
 from neurofm.fetch.ledger import FileState, Ledger
 from neurofm.fetch.origins import crcns_login
@@ -23,14 +25,15 @@ from neurofm.operations.status import LEDGER
 from neurofm.operations.tables import count_text, hours_text, is_wide, name_cell, size_text, table
 from neurofm.params import GROUPS, Dataset, Params, Site
 from neurofm.readers import reader_options
-from neurofm.recording import Modality
+from neurofm.recording import Modality, UnitStatus
 from neurofm.sources import is_pinned
 from neurofm.sources.local import how_to_get
-from neurofm.units import ExecutorName
+from neurofm.units import ExecutorName, read_receipts
 from neurofm.units.slurm_queue import require_slurm, would_refuse
 
 _KEPT = {"datasets": "raw kept", "streamed": "streamed", "local": "read in place"}
 """What happens to raw files, by group."""
+RAW = Path("data/raw")
 COPIES = 2
 """DVC's cache holds a second copy of what is kept, where the filesystem cannot share blocks."""
 _SHARD_SHARE = {
@@ -115,6 +118,7 @@ def forecast(
             site=site,
             root=root,
             packages=packages,
+            made={DERIVATIVES / name for name in params.derivatives},
             look_for_problems=look_for_problems,
         )
         for group in GROUPS
@@ -152,6 +156,28 @@ def executor_problems(params: Params, *, site: Site) -> list[str]:
         for modality, reason in reasons.items()
         if reason
     ]
+
+
+def derivatives_problems(params: Params, *, site: Site, root: Path) -> list[str]:
+    """Say why participants could not be preprocessed: folder, names, licence, templates, engine, image.
+
+    Where all have succeeded nothing is needed; if they are not up to date after all, their stage says the same.
+    """
+    problems = []
+    here = surroundings_of(root, engine=site.engine, fmriprep_docker=site.fmriprep_docker)
+    made = {str(RAW / name) for name in params.bids}
+    for name, chosen in params.derivatives.items():
+        try:
+            if chosen.bids not in made or (root / chosen.bids).is_dir():
+                wanted = {f"sub-{participant.label}" for participant in chosen_participants(chosen, root=root)}
+                receipts = read_receipts(root / "data" / "receipts" / f"{name}.jsonl")
+                done = {unit for unit, receipt in receipts.items() if receipt.status is UnitStatus.SUCCEEDED}
+                if wanted <= done:
+                    continue
+            method_of(chosen).require(chosen, here, runs_here=site.executor is ExecutorName.LOCAL)
+        except UserError as error:
+            problems.append(f"derivatives.{name}: {error}")
+    return problems
 
 
 def _together(kept: Sequence[int | None], passing: Sequence[int | None]) -> int:
@@ -213,9 +239,10 @@ def _forecast(
     site: Site,
     root: Path,
     packages: Mapping[str, int],
+    made: Container[Path],
     look_for_problems: bool,
 ) -> Forecast:
-    problems = list(_problems(entry, site=site, root=root)) if look_for_problems else []
+    problems = list(_problems(entry, made=made, site=site, root=root)) if look_for_problems else []
     try:
         extent = extent_of(entry, root=root).of_subjects(chosen.max_subjects)
     except UserError as error:
@@ -248,7 +275,7 @@ def _forecast(
     )
 
 
-def _problems(entry: CatalogEntry, *, site: Site, root: Path) -> Iterator[str]:
+def _problems(entry: CatalogEntry, *, made: Container[Path], site: Site, root: Path) -> Iterator[str]:
     """Yield every reason for which a run of this dataset could not succeed."""
     where = f"data/catalog/{entry.id}.yaml"
     source = entry.source
@@ -264,7 +291,8 @@ def _problems(entry: CatalogEntry, *, site: Site, root: Path) -> Iterator[str]:
             yield f"{entry.id}: {str(error).removeprefix(f'{entry.id}: ')}"
     if not is_pinned(source):
         yield f"{where}: version {source.version!r} can change at any time. Mend: neurofm catalog pin {entry.id}"
-    if isinstance(source, LocalSource) and not (root / source.path).is_dir():
+    made_here = isinstance(source, LocalSource) and Path(source.path) in made
+    if isinstance(source, LocalSource) and not made_here and not (root / source.path).is_dir():
         yield f"{where}: {root / source.path} is not a folder. Mend: {how_to_get(source)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import socket
 import time
@@ -17,6 +18,8 @@ from neurofm.operations.in_container import run_stage_inside
 from neurofm.params import load_site
 from neurofm.settings import Settings
 
+OUTSIDE = frozenset({"derivatives"})
+"""Stages that are never run in the project's image: they start containers themselves."""
 COSTS = Path(".neurofm/stages")
 """Folder of what each stage cost when it last ran here; beside the pipeline, so that no digest depends on it."""
 
@@ -56,7 +59,7 @@ def stage_run(stage: str, dataset: str = "") -> Iterator[None]:
         code, after it ran in a container.
     """
     with exit_on_user_error():
-        if not image_inside() and (site := load_site()).container:
+        if stage not in OUTSIDE and not image_inside() and (site := load_site()).container:
             raise SystemExit(run_stage_inside(stage, site=site, log=COSTS / f"{name_of(stage, dataset)}.log"))
     age = _process_age_s()
     began, started = time.time() - age, time.monotonic() - age
@@ -98,7 +101,7 @@ def name_of(stage: str, dataset: str = "") -> str:
 def script_name(stage: str) -> str:
     """Return a stage of DVC's as its script knows it: ``manifest_local@rest`` is ``manifest@rest``."""
     name, at, dataset = stage.partition("@")
-    return f"{name.removesuffix('_local').removesuffix('_streamed')}{at}{dataset}"
+    return f"{re.sub('_(local|streamed|bids)$', '', name)}{at}{dataset}"
 
 
 def read_costs(root: Path) -> dict[str, StageCost]:

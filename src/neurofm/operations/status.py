@@ -15,7 +15,7 @@ from rich.text import Text
 from neurofm.errors import UserError
 from neurofm.fetch.ledger import FileState, Ledger, LedgerRow
 from neurofm.operations.tables import count_text, name_cell, size_text, table
-from neurofm.params import Params
+from neurofm.params import WITH_ENTRIES, Params
 
 LEDGER = Path(".neurofm") / "ledger.sqlite"
 GOOD = frozenset({FileState.VERIFIED, FileState.CONSUMED})
@@ -31,7 +31,7 @@ class DatasetStatus:
 
     dataset: str
     group: str
-    """`datasets`, `streamed` or `local`; empty for one that params.yaml no longer names."""
+    """`datasets`, `streamed`, `local` or `bids`; empty for one that params.yaml no longer names."""
     files: dict[FileState, int]
     bytes: dict[FileState, int]
     reasons: tuple[tuple[str, int], ...]
@@ -63,6 +63,8 @@ def fetch_status(params: Params, *, root: Path, dataset: str | None = None) -> l
         If `dataset` is neither in params.yaml nor in the ledger.
     """
     groups = _groups(params)
+    if dataset in params.derivatives:
+        return []  # Made here: nothing of it is fetched.
     path = root / LEDGER
     if not path.is_file():
         wanted = [name for name in groups if dataset in {None, name}]
@@ -153,11 +155,7 @@ def row_facts(row: LedgerRow) -> dict[str, Any]:
 
 
 def _groups(params: Params) -> dict[str, str]:
-    return {
-        name: group
-        for group, datasets in (("datasets", params.datasets), ("streamed", params.streamed), ("local", params.local))
-        for name in datasets
-    }
+    return {name: group for group in WITH_ENTRIES for name in getattr(params, group)}
 
 
 def _status(dataset: str, group: str, counts: Any, reasons: tuple[tuple[str, int], ...]) -> DatasetStatus:

@@ -11,6 +11,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from neurofm.derivatives.dataset import chosen_participants
+from neurofm.derivatives.settings import DerivativesSettings
 from neurofm.errors import UserError
 from neurofm.operations.tables import count_text, name_cell, table
 from neurofm.params import Params
@@ -38,9 +40,10 @@ class UnitsStatus:
 
     dataset: str
     stage: str
-    """`preprocess` or `stream`."""
+    """`preprocess`, `stream` or `derivatives`."""
     units: int | None
-    """Recordings of the manifest; None before there is one."""
+    """Recordings of the manifest, None before there is one; of derivatives, the participants that take part, None where
+    their folder is not here."""
     counts: dict[UnitStatus, int]
     reasons: tuple[Reason, ...]
     """Why units did not succeed, the commonest first."""
@@ -75,9 +78,13 @@ def units_status(params: Params, *, root: Path, dataset: str | None = None) -> l
     """Return how the units of the datasets of params.yaml (or of one) stand, in their order."""
     groups = ((params.datasets, "preprocess"), (params.streamed, "stream"), (params.local, "preprocess"))
     return [
-        _status(name, stage, root=root)
+        _status(name, stage, wanted=_recordings(name, root=root), root=root)
         for group, stage in groups
         for name in group
+        if dataset is None or name == dataset
+    ] + [
+        _status(name, "derivatives", wanted=_participants(chosen, root=root), root=root)
+        for name, chosen in params.derivatives.items()
         if dataset is None or name == dataset
     ]
 
@@ -149,7 +156,12 @@ def units_lines(item: UnitsStatus) -> list[str]:
         if reason.log:
             lines.append(f"{item.dataset}:   log of one: {reason.log}")
     if waiting := item.counts[UnitStatus.UNAVAILABLE]:
-        lines.append(f"{item.dataset}: {count_text(waiting)} wait for their files; what mends these stands above")
+        what = (
+            "stand with their reasons"
+            if item.stage == "derivatives"
+            else "wait for their files; what mends these stands"
+        )
+        lines.append(f"{item.dataset}: {count_text(waiting)} {what} above")
     if item.mend:
         lines.append(f"{item.dataset}: {count_text(item.runnable)} to run: {item.mend}")
     return lines
@@ -182,9 +194,20 @@ def _book(dataset: str, *, root: Path) -> ReceiptBook:
     )
 
 
-def _status(dataset: str, stage: str, *, root: Path) -> UnitsStatus:
+def _recordings(dataset: str, *, root: Path) -> set[str] | None:
     path = root / "data" / "manifests" / f"{dataset}.json"
-    wanted = {recording.id for recording in read_manifest(path).recordings} if path.is_file() else None
+    return {recording.id for recording in read_manifest(path).recordings} if path.is_file() else None
+
+
+def _participants(chosen: DerivativesSettings, *, root: Path) -> set[str] | None:
+    """Return who takes part; None where the folder is not here, or is not what it should be, which its stage says."""
+    try:
+        return {f"sub-{participant.label}" for participant in chosen_participants(chosen, root=root)}
+    except UserError:
+        return None
+
+
+def _status(dataset: str, stage: str, *, wanted: set[str] | None, root: Path) -> UnitsStatus:
     book = _book(dataset, root=root)
     known = [receipt for unit, receipt in book.known.items() if wanted is None or unit in wanted]
     counts = Counter(receipt.status for receipt in known)

@@ -1,4 +1,4 @@
-"""Raw files whose terms forbid handing them on: they never go to a remote."""
+"""Raw files whose terms forbid handing them on, and volumes made of them: they never go to a remote."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from neurofm.errors import UserError
 from neurofm.remote.project import Artefact
 
 _RAW = PurePosixPath("data/raw")
+_DERIVATIVES = PurePosixPath("data/derivatives")
 
 
 def withheld_problems(artefacts: Iterable[Artefact], *, root: Path) -> list[str]:
@@ -32,6 +33,31 @@ def withheld_problems(artefacts: Iterable[Artefact], *, root: Path) -> list[str]
         elif _RAW in path.parents:
             dataset = path.relative_to(_RAW).parts[0]
             problems += [problem] if (problem := _problem(item, dataset, root=root)) else []
+        elif _DERIVATIVES in path.parents:
+            problems += _derived(item, root=root)
+    return problems
+
+
+def _derived(item: Artefact, *, root: Path) -> list[str]:
+    """Say if preprocessed volumes may not be handed on: which is known of the datasets that are read from them."""
+    from neurofm.catalog import LocalSource, load_entry  # noqa: PLC0415  # as below
+
+    problems = []
+    for path in sorted((root / "data" / "catalog").glob("*.yaml")):
+        if item.path not in path.read_text(encoding="utf-8", errors="replace"):
+            continue
+        try:
+            entry = load_entry(path.stem, root=root)
+        except UserError as error:
+            problems.append(f"{item.path}: nobody can tell whether it may be handed on: {error}")
+            continue
+        if isinstance(entry.source, LocalSource) and entry.source.path == item.path and not entry.redistribute:
+            problems.append(
+                f"{item.path} may not be handed on (`redistribute: false` in {path.relative_to(root)}, which is read "
+                "from it), and `dvc push` would put it on the remote. Mend: push other stages by name "
+                "(`neurofm push --stage preprocess`); if it was pushed before, `dvc gc --workspace --cloud` takes it "
+                "off the remote"
+            )
     return problems
 
 

@@ -2,6 +2,7 @@
 
 from neurofm.units.choice import open_executor
 from neurofm.units.executor import Executor
+from neurofm.units.index import Index, IndexedFile, read_index
 from neurofm.units.key import code_digest, unit_key
 from neurofm.units.local import LocalExecutor
 from neurofm.units.receipt import Receipt, ReceiptBook, read_receipts, write_receipts
@@ -13,6 +14,8 @@ from neurofm.units.unit import Outcome, Superseded, Unit, UnitSummary
 __all__ = [
     "Executor",
     "ExecutorName",
+    "Index",
+    "IndexedFile",
     "LocalExecutor",
     "Outcome",
     "Receipt",
@@ -26,6 +29,7 @@ __all__ = [
     "UnitsSite",
     "code_digest",
     "open_executor",
+    "read_index",
     "read_receipts",
     "run_units",
     "unit_key",

@@ -74,7 +74,7 @@ def attempt(unit: Unit[Payload], work: Callable[[Payload], Outcome], *, log: str
         cpu_s=round(time.process_time() - cpu, 3),
         peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         host=socket.gethostname(),
-        container=image_inside(),
+        container=unit.container or image_inside(),
         processor=processor_id(),
     )
     return receipt_of(unit, status, reason, outcome, cost=cost, log=log)

@@ -43,6 +43,8 @@ class SlurmSite(Settings):
     """Lines of shell before each task: ``module load ...``."""
     resources: dict[Modality, Resources] = Field(default_factory=dict)
     """Per modality; one that is not named gets the defaults."""
+    derivatives: Resources = Field(default_factory=lambda: Resources(minutes=1200.0))
+    """What one participant of `derivatives` is given; memory and cores at least what its options name."""
 
     @model_validator(mode="after")
     def _recordings_fit(self) -> Self:
@@ -53,6 +55,19 @@ class SlurmSite(Settings):
                     f"longest_hours ({self.longest_hours:g}) does not hold the {minutes:g} minutes of one recording of "
                     f"{modality} and {START_MINUTES} for starting"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _participants_fit(self) -> Self:
+        # The default gives way to a cluster with short walltimes; what somebody wrote does not.
+        if (
+            "derivatives" in self.model_fields_set
+            and self.derivatives.minutes + START_MINUTES > 60 * self.longest_hours
+        ):
+            raise ValueError(
+                f"longest_hours ({self.longest_hours:g}) does not hold the {self.derivatives.minutes:g} minutes of one "
+                f"participant (`derivatives`) and {START_MINUTES} for starting"
+            )
         return self
 
     def of(self, modality: Modality) -> Resources:

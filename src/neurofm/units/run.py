@@ -16,7 +16,12 @@ _DURABLE_S = 0.5
 
 
 def run_units(
-    units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str
+    units: Sequence[Unit[Payload]],
+    *,
+    executor: Executor[Payload],
+    book: ReceiptBook,
+    title: str,
+    counted: str = "recordings",
 ) -> UnitSummary:
     """Run every unit whose result is not already there, and gather all receipts.
 
@@ -33,26 +38,26 @@ def run_units(
         Where they run.
     book
         Receipts of earlier runs; those of `units` are gathered in it at the end, and no others.
-    title
-        For the progress display.
+    title, counted
+        For the progress display: what is done, and what the units are.
     """
     with book.held():
         with executor:
             book.take_up()  # After entering, which may have stopped what an earlier run had left at work.
-            done, ran = _run(units, executor=executor, book=book, title=title)
+            done, ran = _run(units, executor=executor, book=book, title=title, counted=counted)
         book.gather(done)
     return UnitSummary.of(done, ran=ran)
 
 
 def _run(
-    units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str
+    units: Sequence[Unit[Payload]], *, executor: Executor[Payload], book: ReceiptBook, title: str, counted: str
 ) -> tuple[list[Receipt], int]:
     """Return the receipts of all units, and how many were run now."""
     done: list[Receipt] = []
     todo: list[Unit[Payload]] = []
     for unit in units:
         receipt = book.known.get(unit.id)
-        if receipt is not None and receipt.whole(unit.outputs, key=unit.key):
+        if receipt is not None and unit.is_whole(receipt):
             done.append(receipt)
         elif unit.missing:
             done.append(Receipt.unavailable(unit.id, unit.missing, key=unit.key))
@@ -61,7 +66,7 @@ def _run(
             todo.append(unit)
     book.announce(len(todo))
     synced = time.monotonic()
-    with Progressing(title, total=len(todo), unit="recordings") as progress:
+    with Progressing(title, total=len(todo), unit=counted) as progress:
         for future in as_completed([executor.submit(unit) for unit in todo]):
             receipt = future.result()
             now = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from neurofm.recording import UnitStatus
+from neurofm.units.index import read_index
 from neurofm.units.receipt import Receipt
 
 Payload = TypeVar("Payload")
@@ -30,10 +31,26 @@ class Unit(Generic[Payload]):
     """``<kind>:<value>`` per input path, for the receipt."""
     missing: str = ""
     """Why the unit cannot run (an input was not downloaded); empty if it can."""
+    indexed_in: Path | None = None
+    """Folder that the files are in which the outputs, indexes (`Index`), name; None where outputs are the results."""
+    container: str = ""
+    """Digest of the image in which the work is done, where that is another one than its process's."""
+
+    def is_whole(self, receipt: Receipt) -> bool:
+        """Whether a receipt stands for a success with this key, and every file that came of it still has its digest."""
+        if not receipt.whole(self.outputs, key=self.key):
+            return False
+        if self.indexed_in is None:
+            return True
+        indexes = [read_index(path) for path in self.outputs]
+        return all(index is not None and not any(index.wrong(self.indexed_in)) for index in indexes)
 
     def remove_outputs(self) -> None:
         """Leave nothing of a unit that did not succeed that could be taken for a result."""
         for path in self.outputs:
+            if self.indexed_in is not None and (index := read_index(path)) is not None:
+                for file in index.files:
+                    (self.indexed_in / file.path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
 

@@ -28,34 +28,15 @@ from neurofm.fmriprep import (
 )
 from neurofm.fmriprep.command import IMAGE
 from neurofm.recording import UnitStatus
-from tests.servers.podman import BASE, Podman
+from tests.integration.containers.conftest import STAND_IN
 
-STAND_IN = "localhost/stand_in:1"
-SOURCE = Path(__file__).with_name("stand_in")
 OPTIONS = FmriprepOptions(output_spaces=("MNI152NLin2009cAsym:res-2", "MNI152NLin6Asym"), mem_mb=8000)
 INPUTS = ("anat/sub-01_T1w", "func/sub-01_task-rest_run-1_bold", "func/sub-01_task-rest_run-2_bold")
 
 
-@pytest.fixture(scope="module")
-def pinned(store: Podman, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project's root whose pin `fmriprep` is the stand-in: built here, found by its digest as the real one is."""
-    root = tmp_path_factory.mktemp("pinned")
-    store.ask("build", "--quiet", "--build-arg", f"BASE={BASE}", "--network", "none", "--tag", STAND_IN, str(SOURCE))
-    pin = {
-        "reference": STAND_IN,
-        "digest": store.ask("image", "inspect", "--format", "{{.Digest}}", STAND_IN),
-        "platforms": ["linux/amd64"],
-        "purpose": "stands in for fMRIPrep",
-        "verified": True,
-    }
-    (root / "containers").mkdir()
-    (root / "containers" / "images.yaml").write_text(json.dumps({"images": {IMAGE: pin}}))
-    return root
-
-
 @pytest.fixture
-def image(pinned: Path, engine: Engine) -> Image:
-    return find_image(IMAGE, engine=engine, root=pinned)
+def image(stand_in: Path, engine: Engine) -> Image:
+    return find_image(IMAGE, engine=engine, root=stand_in)
 
 
 @pytest.fixture
@@ -143,13 +124,13 @@ def test_killed_for_its_memory(process: Callable[..., Verdict]) -> None:
 
 
 def test_out_of_time_and_an_image_that_is_another_one(
-    process: Callable[..., Verdict], pinned: Path, engine: Engine, tmp_path: Path
+    process: Callable[..., Verdict], stand_in: Path, engine: Engine, tmp_path: Path
 ) -> None:
     verdict = process("hang", limits=Limits(seconds=1.5, grace_s=0.5))
     assert verdict.status is UnitStatus.INCOMPLETE
     assert "it took longer than the 1.5 s that it was given; " in verdict.reason
     assert "more time" in verdict.mend
-    other = shutil.copytree(pinned, tmp_path / "other") / "containers" / "images.yaml"
+    other = shutil.copytree(stand_in, tmp_path / "other") / "containers" / "images.yaml"
     pins = json.loads(other.read_text())
     pins["images"][IMAGE]["digest"] = "sha256:" + "a" * 64
     other.write_text(json.dumps(pins))

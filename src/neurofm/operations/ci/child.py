@@ -15,10 +15,10 @@ from neurofm.operations.ci.plan import Planned
 
 JOBS = "ci/jobs.yml"
 """Has the hidden jobs that those of the child pipeline extend."""
-WITH_UNITS = frozenset({"preprocess", "preprocess_local", "stream"})
+WITH_UNITS = frozenset({"derivatives", "preprocess", "preprocess_local", "stream"})
 """Stages whose recordings may run on a cluster."""
-LOCAL = frozenset({"manifest_local", "preprocess_local"})
-"""Stages that read a folder of the lab's, which only some machines have."""
+LOCAL = frozenset({"derivatives", "manifest_local", "preprocess_local"})
+"""Stages that read a folder of the lab's, or need its container engine, which only some machines have."""
 _HEAD = "# Written by `neurofm ci plan`: the stages that are out of date in this commit.\n"
 
 

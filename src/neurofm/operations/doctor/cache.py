@@ -15,7 +15,7 @@ from neurofm.operations.doctor.place import Place
 from neurofm.operations.tables import size_text
 
 _LINKS = ("reflink", "hardlink", "symlink")
-_PERSISTED = ("data/raw", "data/shards", "data/receipts")
+_PERSISTED = ("data/raw", "data/derivatives", "data/shards", "data/receipts")
 """Outputs with `persist: true` in dvc.yaml."""
 _REFLINK = "dvc config --local cache.type reflink,copy"
 

@@ -13,7 +13,7 @@ from neurofm.operations.tables import count_text, size_text, table
 from neurofm.params import Site
 
 FAMILIES = (
-    *("manifest", "download", "preprocess", "stream"),
+    *("manifest", "download", "derivatives", "preprocess", "stream"),
     *("split", "pretrain", "evaluate", "connectivity", "slice", "report"),
 )
 """Stages of ``dvc.yaml`` without their datasets, in their order."""

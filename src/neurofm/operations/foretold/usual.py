@@ -28,6 +28,8 @@ class Usual:
 USUAL: dict[str, Usual] = {
     "manifest": Usual(start_s=3.0, seconds_per=0.01, base_mb=170.0, mb_per_mb=0.0),
     "download": Usual(start_s=3.5, seconds_per=0.0, base_mb=185.0, mb_per_mb=0.0),
+    # Not taken here, where fMRIPrep never ran: the order of what it takes with FreeSurfer's surfaces, on some cores.
+    "derivatives": Usual(start_s=8.0, seconds_per=18_000.0, base_mb=250.0, mb_per_mb=0.0),
     "preprocess": Usual(start_s=8.5, seconds_per=0.0, base_mb=250.0, mb_per_mb=3.0),
     "stream": Usual(start_s=9.0, seconds_per=0.0, base_mb=250.0, mb_per_mb=3.0),
     "split": Usual(start_s=3.0, seconds_per=0.05, base_mb=170.0, mb_per_mb=0.0),
@@ -37,9 +39,10 @@ USUAL: dict[str, Usual] = {
     "slice": Usual(start_s=6.0, seconds_per=8.0, base_mb=500.0, mb_per_mb=20.0),
     "report": Usual(start_s=6.0, seconds_per=0.4, base_mb=450.0, mb_per_mb=5.0),
 }
-"""Per stage. `seconds_per` is per file (manifest), recording (split, report), step of a model of the sample's size
-(pretrain), fold and recording (evaluate), recording of fMRI (connectivity), modality (slice); a download's is the
-bandwidth, and preprocessing's the modality's."""
+"""Per stage. `seconds_per` is per file (manifest), participant (derivatives), recording (split, report), step of a
+model of the sample's size (pretrain), fold and recording (evaluate), recording of fMRI (connectivity), modality
+(slice); a download's is the bandwidth, and preprocessing's the modality's. The memory of derivatives is that of the
+stage: what its containers take stands in its options."""
 
 SECONDS_PER_GB: dict[Modality, float] = {
     Modality.SPIKES: 100.0,

@@ -8,6 +8,8 @@ from math import ceil
 from pathlib import Path
 
 from neurofm.catalog import load_entry
+from neurofm.derivatives.dataset import chosen_participants, site_for
+from neurofm.errors import UserError
 from neurofm.operations.foretold.pending import Run
 from neurofm.operations.foretold.usual import MODEL_BYTES, SAMPLE_MODEL, TUNING_STEPS_PER_MB
 from neurofm.operations.measured import RECEIPTS
@@ -65,6 +67,7 @@ def works(
     every = [
         *(_manifest(item) for item in forecasts),
         *(_download(item) for item in forecasts if item.group == "datasets"),
+        *_derivatives(params, site=site, root=root),
         *(_units(item, run=_run(runs, _units_stage(item)), site=site, root=root) for item in forecasts),
         *_of_all_datasets(params, forecasts, site=site, root=root),
     ]
@@ -97,6 +100,22 @@ def _download(item: Forecast) -> Work:
         files=item.files,
         written=None if item.to_come is None else item.to_come * COPIES,
     )
+
+
+def _derivatives(params: Params, *, site: Site, root: Path) -> Iterator[Work]:
+    """Yield the datasets of derivatives; those whose raw files are not here yet count nobody."""
+    for name, chosen in params.derivatives.items():
+        try:
+            wanted = {f"sub-{participant.label}" for participant in chosen_participants(chosen, root=root)}
+        except UserError:
+            wanted = set()  # `preflight.derivatives_problems` says why.
+        receipts = read_receipts(root / RECEIPTS / f"{name}.jsonl").values()
+        left = len(wanted - {receipt.unit for receipt in receipts if receipt.status is UnitStatus.SUCCEEDED})
+        here = site_for(site, chosen)
+        at_once = max(1, min(here.slurm.at_once if site.executor is ExecutorName.SLURM else here.workers, left))
+        yield Work(
+            stage=f"derivatives@{name}", amount=float(ceil(left / at_once)), at_once=at_once, files=None, written=None
+        )
 
 
 def _units(item: Forecast, *, run: Run, site: Site, root: Path) -> Work:

@@ -1,0 +1,130 @@
+"""What a participant's derivatives depend on, and what does not run them again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neurofm.containers import EngineName
+from neurofm.derivatives.dataset import _Planner, chosen_participants, site_for, surroundings_of
+from neurofm.derivatives.inputs import input_digests, unseen_link
+from neurofm.derivatives.methods import method_of
+from neurofm.derivatives.settings import DerivativesSettings
+from neurofm.errors import UserError
+from neurofm.recording import Modality
+from neurofm.units import Resources, SlurmSite, UnitsSite
+
+DIGEST = "sha256:" + "1" * 64
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a raw BIDS folder of two participants; what is in the images is not looked at."""
+    bids = tmp_path / "bids"
+    for label in ("01", "02"):
+        for name in ("anat/sub-{}_T1w.nii.gz", "func/sub-{}_task-rest_bold.nii.gz", "fmap/sub-{}_epi.nii.gz"):
+            path = bids / f"sub-{label}" / name.format(label)
+            path.parent.mkdir(parents=True)
+            path.write_text(name)
+    (bids / "dataset_description.json").write_text('{"Name": "n", "BIDSVersion": "1.10.0"}')
+    (bids / "participants.tsv").write_text("participant_id\tage\nsub-01\t20\nsub-02\t30\n")
+    (bids / "task-rest_bold.json").write_text('{"RepetitionTime": 2.2}')
+    pin = {"reference": "r", "digest": DIGEST, "platforms": [], "purpose": "p", "verified": False}
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers" / "images.yaml").write_text(json.dumps({"images": {"fmriprep": pin}}))
+    return tmp_path
+
+
+def _settings(**more: object) -> DerivativesSettings:
+    return DerivativesSettings.parse({"bids": "bids", **more}, where="params.yaml", mend="-")
+
+
+def _keys(root: Path, settings: DerivativesSettings | None = None, *, image: str = DIGEST) -> dict[str, str]:
+    chosen = settings or _settings()
+    here = surroundings_of(root, engine=EngineName.AUTO)
+    planner = _Planner("study", chosen, method_of(chosen), surroundings=here)
+    units = [planner.unit(participant) for participant in chosen_participants(chosen, root=root)]
+    assert all(unit.container == image for unit in units)
+    return {unit.id: unit.key for unit in units}
+
+
+def _append(path: Path, text: str = " ") -> None:
+    path.write_text(path.read_text() + text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ("bids/sub-02/fmap/sub-02_epi.nii.gz", {"sub-02"}),
+        ("bids/task-rest_bold.json", {"sub-01", "sub-02"}),
+        ("bids/participants.tsv", set()),
+        ("bids/dataset_description.json", set()),
+    ],
+)
+def test_a_file_runs_those_again_that_may_read_it(root: Path, changed: str, again: set[str]) -> None:
+    before = _keys(root)
+    _append(root / changed)
+    after = _keys(root)
+    assert {unit for unit, key in after.items() if key != before[unit]} == again
+
+
+def test_another_image_and_other_options_run_everybody_again_and_resources_nobody(root: Path) -> None:
+    before = _keys(root)
+    same: tuple[dict[str, object], ...] = (
+        {"mem_mb": 64000, "nthreads": 16, "omp_nthreads": 8, "low_mem": True, "fetch_templates": True},
+        {"random_seed": 42, "output_spaces": ["MNI152NLin2009cAsym:res-2"]},
+    )
+    for options in same:
+        assert _keys(root, _settings(options=options)) == before
+    others: tuple[dict[str, object], ...] = (
+        {"random_seed": 1},
+        {"fs_no_reconall": True},
+        {"bids_filters": {"t1w": {"session": None}}},
+        {"extra": ["--fd-spike-threshold", "0.4"]},
+    )
+    for options in others:
+        assert not set(_keys(root, _settings(options=options)).values()) & set(before.values())
+    images = root / "containers" / "images.yaml"
+    other = "sha256:" + "2" * 64
+    images.write_text(images.read_text().replace(DIGEST, other))
+    assert not set(_keys(root, image=other).values()) & set(before.values())
+
+
+def test_precomputed_derivatives_count_as_inputs(root: Path) -> None:
+    anat = root / "smriprep" / "sub-01" / "anat" / "sub-01_desc-preproc_T1w.nii.gz"
+    anat.parent.mkdir(parents=True)
+    anat.write_text("one")
+    found = input_digests(root / "bids", "01", precomputed=[("smriprep", root / "smriprep")])
+    assert "derivatives/smriprep/sub-01/anat/sub-01_desc-preproc_T1w.nii.gz" in found
+    assert {name.split("/")[0] for name in found} == {"derivatives", "sub-01", "task-rest_bold.json"}
+
+
+def test_a_link_that_leads_out_of_the_folder_is_named(root: Path) -> None:
+    bids = root / "bids"
+    assert unseen_link(bids, "01") == ""
+    bold = bids / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz"
+    bold.rename(root / "elsewhere.nii.gz")
+    bold.symlink_to(root / "elsewhere.nii.gz")
+    assert "sub-01/func/sub-01_task-rest_bold.nii.gz: a link that leads out" in unseen_link(bids, "01")
+    assert unseen_link(bids, "02") == ""
+
+
+def test_a_folder_that_is_not_there_is_said_so(root: Path) -> None:
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        chosen_participants(_settings(bids="nowhere"), root=root)
+
+
+def test_participants_get_what_their_options_take() -> None:
+    settings = _settings(options={"nthreads": 4, "omp_nthreads": 1, "mem_mb": 16000})
+    site = site_for(UnitsSite(workers=64), settings)
+    assert 1 <= site.workers < 64
+    slurm = site.slurm.of(Modality.FMRI)
+    assert (slurm.cpus, slurm.minutes) == (4, 1200.0)
+    assert slurm.memory_gb == pytest.approx(16000e6 * 1.2 / 2**30)
+    assert site.slurm.of(Modality.EEG) == Resources()
+    short = site_for(UnitsSite(slurm=SlurmSite(longest_hours=8.0)), settings).slurm
+    assert short.of(Modality.FMRI).minutes == 475.0
+    with pytest.raises(ValueError, match=r"does not hold the 600 minutes of one participant"):
+        SlurmSite(longest_hours=8.0, derivatives=Resources(minutes=600.0))
