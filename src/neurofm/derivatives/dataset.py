@@ -76,7 +76,8 @@ def chosen_participants(settings: DerivativesSettings, *, root: Path) -> tuple[P
     bids = root / settings.bids
     if not bids.is_dir():
         raise UserError(f"{bids} is not a folder.", mend="correct `bids`, or mount the disk that holds it")
-    return choose_participants(settings.participants, find_participants(bids, options=settings.options))
+    found = find_participants(bids, options=settings.options, needs_anatomical=method_of(settings).needs_anatomical)
+    return choose_participants(settings.participants, found)
 
 
 def derive_dataset(

@@ -42,6 +42,8 @@ class Method:
     """What a result depends on, besides the participant's files and the image."""
     image: Callable[[DerivativesSettings, Surroundings], str]
     """Digest of the image in which it runs; empty where that is none."""
+    needs_anatomical: bool
+    """Whether nobody can be processed without a T1-weighted image."""
     clean: Callable[[ParticipantTask], object]
     """Removes what was kept for another try, once a participant is in their place."""
 
@@ -140,6 +142,7 @@ METHODS = {
         require=_require_fmriprep,
         identity=_fmriprep_identity,
         image=_fmriprep_image,
+        needs_anatomical=True,
         clean=_clean_fmriprep,
     ),
 }

@@ -55,7 +55,9 @@ class Participant:
         return f"{self.problem} Mend: {self.mend}" if self.problem else ""
 
 
-def find_participants(bids: Path, *, options: FmriprepOptions) -> tuple[Participant, ...]:
+def find_participants(
+    bids: Path, *, options: FmriprepOptions, needs_anatomical: bool = True
+) -> tuple[Participant, ...]:
     """Return every participant of a BIDS folder, sorted by label; one who cannot be processed says why.
 
     Parameters
@@ -64,6 +66,8 @@ def find_participants(bids: Path, *, options: FmriprepOptions) -> tuple[Particip
         Folder of a raw BIDS dataset. No image is opened.
     options
         Which sessions, task and files are wanted.
+    needs_anatomical
+        Whether nobody can be processed without a T1-weighted image, as by fMRIPrep.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def find_participants(bids: Path, *, options: FmriprepOptions) -> tuple[Particip
     folders = sorted(path for path in bids.glob("sub-*") if path.is_dir())
     if not folders:
         raise UserError(f"{bids}: there are no participants (folders sub-*).", mend="name the dataset's own folder")
-    return tuple(_participant(folder, options) for folder in folders)
+    return tuple(_participant(folder, options, needs_anatomical=needs_anatomical) for folder in folders)
 
 
 def choose_participants(names: Sequence[str], found: Sequence[Participant]) -> tuple[Participant, ...]:
@@ -128,13 +132,13 @@ def _check_table(path: Path) -> None:
         raise UserError(f"{path}: {twice[0]!r} stands there {named[twice[0]]} times.", mend="keep one line for each")
 
 
-def _participant(folder: Path, options: FmriprepOptions) -> Participant:
+def _participant(folder: Path, options: FmriprepOptions, *, needs_anatomical: bool) -> Participant:
     sessions = sorted(path for path in folder.glob("ses-*") if path.is_dir())
     anatomical = _selected(folder, sessions, kind="T1w", options=options)
     bold = _selected(folder, sessions, kind="bold", options=options)
     if options.task:
         bold = [named for named in bold if named.entities.get("task") == options.task]
-    problem, mend = next(_problems(folder, anatomical, bold, options), ("", ""))
+    problem, mend = next(_problems(folder, anatomical, bold, options, needs_anatomical=needs_anatomical), ("", ""))
     return Participant(
         label=folder.name.removeprefix("sub-"),
         anatomical=tuple(named.path for named in anatomical),
@@ -173,13 +177,13 @@ def _runs(bold: list[Named]) -> tuple[BoldRun, ...]:
 
 
 def _problems(
-    folder: Path, anatomical: list[Named], bold: list[Named], options: FmriprepOptions
+    folder: Path, anatomical: list[Named], bold: list[Named], options: FmriprepOptions, *, needs_anatomical: bool
 ) -> Iterator[tuple[str, str]]:
     """Yield what keeps fMRIPrep from processing a participant, each with its mend, the plainest first."""
     name = folder.name
     if not re.fullmatch(LABEL, name.removeprefix("sub-")):
         yield f"{name!r}: no BIDS name of a participant.", "use letters and digits only"
-    if not anatomical and not _has_precomputed(name, options):
+    if needs_anatomical and not anatomical and not _has_precomputed(name, options):
         yield (
             f"{name}: no T1-weighted image (anat/*_T1w.nii.gz) among what is selected.",
             "add it, widen `sessions` and `bids_filters`, or name `derivatives` that have the preprocessed one",
