@@ -85,6 +85,13 @@ def test_each_reason_and_the_others_go_on(bids: Path) -> None:
     assert found["$x"][0].startswith("'sub-$x': no BIDS name of a participant.")
 
 
+def test_an_engine_that_needs_no_anatomical_image_has_other_reasons(bids: Path) -> None:
+    add(bids, ["sub-03/func/sub-03_task-rest_bold.nii.gz", "sub-04/func/sub-04_bold.nii.gz"])
+    found = find_participants(bids, options=FmriprepOptions(), needs_anatomical=False)
+    reasons = {one.label: one.problem for one in found if one.label > "02"}
+    assert reasons == {"03": "", "04": "sub-04/func/sub-04_bold.nii.gz: no task in its name."}
+
+
 def test_precomputed_anatomy_stands_for_the_image(bids: Path, tmp_path: Path) -> None:
     add(bids, ["sub-03/func/sub-03_task-rest_bold.nii.gz"])
     smriprep = tmp_path / "smriprep"

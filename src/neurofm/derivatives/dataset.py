@@ -72,8 +72,7 @@ def chosen_participants(settings: DerivativesSettings, *, root: Path) -> tuple[P
     bids = root / settings.bids
     if not bids.is_dir():
         raise UserError(f"{bids} is not a folder.", mend="correct `bids`, or mount the disk that holds it")
-    needs_anatomical = method_of(settings).needs_anatomical
-    found = find_participants(bids, options=settings.options, needs_anatomical=needs_anatomical)
+    found = find_participants(bids, options=settings.options, needs_anatomical=method_of(settings).needs_anatomical)
     return choose_participants(settings.participants, found)
 
 

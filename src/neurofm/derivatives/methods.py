@@ -61,12 +61,12 @@ class Method:
     """What a result depends on, besides the participant's files and the image."""
     image: Callable[[DerivativesSettings, Surroundings], str]
     """Digest of the image in which it runs; empty where that is none."""
+    needs_anatomical: bool
+    """Whether nobody can be processed without a T1-weighted image."""
     clean: Callable[[ParticipantTask], object]
     """Removes what was kept for another try, once a participant is in their place."""
     share: Callable[[DerivativesSettings], Share]
     """What one participant takes of a machine."""
-    needs_anatomical: bool
-    """Whether nobody can be processed without a T1-weighted image."""
 
 
 def method_of(settings: DerivativesSettings) -> Method:
@@ -207,9 +207,9 @@ METHODS = {
         require=_require_fmriprep,
         identity=_fmriprep_identity,
         image=_fmriprep_image,
+        needs_anatomical=True,
         clean=_clean_fmriprep,
         share=_fmriprep_share,
-        needs_anatomical=True,
     ),
     "light": Method(
         process=_light,

@@ -67,7 +67,7 @@ def find_participants(
     options
         Which sessions, task and files are wanted.
     needs_anatomical
-        Whether nobody can be processed without a T1-weighted image.
+        Whether nobody can be processed without a T1-weighted image, as by fMRIPrep.
 
     Raises
     ------
@@ -138,9 +138,7 @@ def _participant(folder: Path, options: FmriprepOptions, *, needs_anatomical: bo
     bold = _selected(folder, sessions, kind="bold", options=options)
     if options.task:
         bold = [named for named in bold if named.entities.get("task") == options.task]
-    has_anatomical = bool(anatomical) or _has_precomputed(folder.name, options)
-    lacks = needs_anatomical and not has_anatomical
-    problem, mend = next(_problems(folder, anatomical, bold, options, lacks_anatomical=lacks), ("", ""))
+    problem, mend = next(_problems(folder, anatomical, bold, options, needs_anatomical=needs_anatomical), ("", ""))
     return Participant(
         label=folder.name.removeprefix("sub-"),
         anatomical=tuple(named.path for named in anatomical),
@@ -179,13 +177,13 @@ def _runs(bold: list[Named]) -> tuple[BoldRun, ...]:
 
 
 def _problems(
-    folder: Path, anatomical: list[Named], bold: list[Named], options: FmriprepOptions, *, lacks_anatomical: bool
+    folder: Path, anatomical: list[Named], bold: list[Named], options: FmriprepOptions, *, needs_anatomical: bool
 ) -> Iterator[tuple[str, str]]:
-    """Yield what keeps an engine from processing a participant, each with its mend, the plainest first."""
+    """Yield what keeps fMRIPrep from processing a participant, each with its mend, the plainest first."""
     name = folder.name
     if not re.fullmatch(LABEL, name.removeprefix("sub-")):
         yield f"{name!r}: no BIDS name of a participant.", "use letters and digits only"
-    if lacks_anatomical:
+    if needs_anatomical and not anatomical and not _has_precomputed(name, options):
         yield (
             f"{name}: no T1-weighted image (anat/*_T1w.nii.gz) among what is selected.",
             "add it, widen `sessions` and `bids_filters`, or name `derivatives` that have the preprocessed one",
