@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neurofm.derivatives.placing import Staged, index_path, merge_common, remove_strangers
+from neurofm.derivatives.placing import Staged, hand_on_people, index_path, merge_common, remove_strangers
 from neurofm.recording import Unreadable
 from neurofm.units import read_index
 
@@ -126,3 +126,18 @@ def test_what_was_begun_with_another_key_is_removed(tmp_path: Path) -> None:
     here = _staged(tmp_path)
     here.remove_others()
     assert {path.name for path in (tmp_path / "staged").iterdir()} == {here.name, ten.name}
+
+
+def test_the_table_of_participants_is_that_of_the_raw_dataset(tmp_path: Path, made: Path) -> None:
+    raw = tmp_path / "raw"
+    for folder in (raw, made):
+        folder.mkdir()
+    table = raw / "participants.tsv"
+    for text in ("participant_id\tage\nsub-1\t20\n", "participant_id\tage\nsub-1\t21\n"):
+        table.write_text(text)
+        hand_on_people(raw, made)
+        remove_strangers(made, ())
+        assert (made / "participants.tsv").read_text() == text
+    table.unlink()
+    hand_on_people(raw, made)
+    assert not list(made.iterdir())

@@ -11,7 +11,7 @@ from pathlib import Path
 from neurofm.containers import EngineName
 from neurofm.derivatives.inputs import input_digests, unseen_link
 from neurofm.derivatives.methods import NAMING_FILES, Method, method_of
-from neurofm.derivatives.placing import Staged, index_path, merge_common, remove_strangers
+from neurofm.derivatives.placing import Staged, hand_on_people, index_path, merge_common, remove_strangers
 from neurofm.derivatives.settings import DerivativesSettings
 from neurofm.derivatives.task import ParticipantTask, Surroundings
 from neurofm.errors import UserError
@@ -120,6 +120,7 @@ def derive_dataset(
         whole = _labels(unit for unit, status in summary.statuses.items() if status is UnitStatus.SUCCEEDED)
         remove_strangers(derivatives, whole)
         merge_common(derivatives, whole)
+        hand_on_people(root / settings.bids, derivatives)
         _remove_staged(work / "derivatives" / dataset, kept={participant.label for participant in participants})
     return summary
 

@@ -21,6 +21,8 @@ from neurofm.units import Index, read_index
 _FREESURFER = PurePosixPath("sourcedata/freesurfer")
 _LOGS = "logs"
 _INDEX = "files.json"
+_PEOPLE = ("participants.tsv", "participants.json")
+"""Who the participants are, in raw BIDS; no engine hands it on, and ages and diagnoses are wanted later."""
 
 
 def index_path(derivatives: Path, label: str) -> Path:
@@ -157,6 +159,16 @@ def merge_common(derivatives: Path, labels: Iterable[str]) -> None:
                 write_atomic(there, content)
 
 
+def hand_on_people(bids: Path, derivatives: Path) -> None:
+    """Copy the table of participants, as it is in the raw dataset by now."""
+    for name in _PEOPLE:
+        source, there = bids / name, derivatives / name
+        if not source.is_file():
+            there.unlink(missing_ok=True)
+        elif not there.is_file() or there.read_bytes() != source.read_bytes():
+            write_atomic(there, source.read_bytes())
+
+
 def remove_strangers(derivatives: Path, labels: Iterable[str]) -> None:
     """Remove what belongs to nobody that succeeded: a persisted output keeps what earlier runs left.
 
@@ -175,7 +187,7 @@ def remove_strangers(derivatives: Path, labels: Iterable[str]) -> None:
     for path in list(_walk(derivatives)):
         name = path.relative_to(derivatives)
         is_common = name.is_relative_to(_FREESURFER) and not name.parts[2].startswith("sub-") and bool(wanted)
-        if name.as_posix() not in wanted and not is_common:
+        if name.as_posix() not in {*wanted, *_PEOPLE} and not is_common:
             path.unlink()
     for here, _, _ in os.walk(derivatives, topdown=False):
         if Path(here) != derivatives and not any(Path(here).iterdir()):

@@ -127,7 +127,8 @@ def read(source: ReaderInput, options: Options) -> Recording:
     laid_over = Step(
         name="parcellate",
         version=VERSION,
-        params={"atlas": options.atlas, "space": space, "digest": f"sha256:{atlas.digest}"},
+        # The file's name says to ICA-AROMA's strategy whether its components are out already.
+        params={"atlas": options.atlas, "space": space, "digest": f"sha256:{atlas.digest}", "file": path.name},
     )
     return build(
         source,
@@ -196,7 +197,7 @@ class _Parcels:
 def _of_volumes(source: ReaderInput, options: Options, *, space: str) -> _Parcels:
     path = source.path()
     atlas = _atlas(options, space)
-    mask = _side_file(source, path.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
+    mask = _side_file(source, re.sub(r"_desc-[a-zA-Z0-9]+_bold", "_desc-brain_mask", path.name))
     if options.resample_atlas and atlas.space == space:
         atlas = on_grid(atlas, grid=volumes_of(path, dimensions=4).grid)
     try:
