@@ -22,7 +22,7 @@ ROOMS = {
     "manifest_bids": {"sources"},
     "download": {"fetch"},
     "download_bids": {"fetch"},
-    "derivatives": {"derivatives", "fmriprep"},
+    "derivatives": {"derivatives", "fmriprep", "light"},
     "preprocess": {"ingest", "readers", "preprocess", "shards"},
     "preprocess_local": {"ingest", "readers", "preprocess", "shards"},
     "stream": {"fetch", "stream", "ingest", "readers", "preprocess", "shards"},

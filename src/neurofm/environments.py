@@ -35,9 +35,16 @@ class _Kind:
     minutes: str
 
 
+_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 _KINDS = {
     "allensdk": _Kind(python="3.11", size_mb=786, minutes="about a minute, seconds where packages are cached"),
-    "sbom": _Kind(python=f"{sys.version_info.major}.{sys.version_info.minor}", size_mb=44, minutes="a few seconds"),
+    # antspyx 0.6.3 has wheels up to Python 3.13.
+    "antspyx": _Kind(
+        python=_HERE if sys.version_info < (3, 14) else "3.13",
+        size_mb=479,
+        minutes="about a minute, seconds where packages are cached",
+    ),
+    "sbom": _Kind(python=_HERE, size_mb=44, minutes="a few seconds"),
 }
 
 

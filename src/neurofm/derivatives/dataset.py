@@ -51,17 +51,21 @@ def site_for(site: UnitsSite, settings: DerivativesSettings) -> UnitsSite:
     settings
         Their options say how many cores and how much memory a participant takes.
     """
+    if settings.engine == "light":
+        # One core each, as recordings take: the executor lets in as many as memory holds.
+        resources = {**site.slurm.resources, Modality.FMRI: site.slurm.derivatives}
+        return site.model_copy(update={"slurm": site.slurm.model_copy(update={"resources": resources})})
     options = settings.options
     memory_gb = options.mem_mb * _MARGIN / _MB_PER_GB
     cores = (os.cpu_count() or 1) // options.nthreads
     places = total_memory_mb() / 1024 // memory_gb
     wanted = site.slurm.derivatives
-    resources = Resources(
+    task = Resources(
         minutes=min(wanted.minutes, 60 * site.slurm.longest_hours - _START_MINUTES),
         memory_gb=max(wanted.memory_gb, memory_gb),
         cpus=max(wanted.cpus, options.nthreads),
     )
-    slurm = site.slurm.model_copy(update={"resources": {**site.slurm.resources, Modality.FMRI: resources}})
+    slurm = site.slurm.model_copy(update={"resources": {**site.slurm.resources, Modality.FMRI: task}})
     return site.model_copy(update={"workers": int(max(1, min(site.workers, cores, places))), "slurm": slurm})
 
 
@@ -138,7 +142,7 @@ class _Planner:
         self._settings = settings
         self._surroundings = surroundings
         self._bids = (surroundings.root / settings.bids).resolve()
-        self._identity = dict(method.identity(settings))
+        self._identity = dict(method.identity(settings, surroundings))
         self._image = method.image(settings, surroundings)
 
     def unit(self, participant: Participant) -> Unit[ParticipantTask]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,16 +14,24 @@ from neurofm.containers import find_engine, find_image, run
 from neurofm.containers.pins import pin_of
 from neurofm.derivatives.settings import DerivativesSettings
 from neurofm.derivatives.task import ParticipantTask, Surroundings
+from neurofm.environments import python_of
 from neurofm.errors import UserError
+from neurofm.files import sha256_of
 from neurofm.fmriprep import FmriprepOptions, Folders, arguments, crash_files, fmriprep_job, judge
 from neurofm.fmriprep.docker_wrapper import require_fmriprep_docker, run_fmriprep_docker
 from neurofm.fmriprep.folders import LICENCE, TEMPLATES, find_licence, find_templates, find_work
+from neurofm.light import process_participant, write_description
+from neurofm.light.participant import ENVIRONMENT
+from neurofm.recording import Unreadable
+from neurofm.units import code_digest
 
 _VERSION = 1
 """Of what is kept of fMRIPrep's outputs."""
 _RESOURCES = {"nthreads": 1, "omp_nthreads": 1, "mem_mb": 28000, "low_mem": False, "fetch_templates": False}
 """Options that say what a run may take: no result is another one for them, up to the last bits of sums."""
 _UNVERIFIED = "unverified:"
+_WORK = Path(".neurofm")
+_LIGHT_LIBRARIES = ("nibabel", "nilearn", "numpy", "scipy")
 
 
 class _Require(Protocol):
@@ -38,7 +47,7 @@ class Method:
     """Fills ``task.staged.output``; raises `Unreadable` or `MemoryError` if it could not."""
     require: _Require
     """Refuses what a run would lack here."""
-    identity: Callable[[DerivativesSettings], Mapping[str, Any]]
+    identity: Callable[[DerivativesSettings, Surroundings], Mapping[str, Any]]
     """What a result depends on, besides the participant's files and the image."""
     image: Callable[[DerivativesSettings, Surroundings], str]
     """Digest of the image in which it runs; empty where that is none."""
@@ -109,7 +118,7 @@ def _templates(options: FmriprepOptions, here: Surroundings) -> Path:
     return find_templates(options, environment=here.variables)
 
 
-def _fmriprep_identity(settings: DerivativesSettings) -> Mapping[str, Any]:
+def _fmriprep_identity(settings: DerivativesSettings, _: Surroundings) -> Mapping[str, Any]:
     """Return fMRIPrep's own arguments, and what they lead to: another spelling here reruns nothing."""
     options = settings.options.model_copy(update=_RESOURCES)
     return {"version": _VERSION, "arguments": arguments("", options), "bids_filters": options.bids_filters}
@@ -136,6 +145,39 @@ def _clean_fmriprep(task: ParticipantTask) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _light(task: ParticipantTask) -> None:
+    """Run the engine `light`; a run of BOLD that is unreadable fails its participant, as with fMRIPrep."""
+    output = task.staged.output
+    outcomes = process_participant(
+        task.participant,
+        bids=task.bids,
+        output=output,
+        work=task.surroundings.root / _WORK,
+        options=task.settings.light,
+    )
+    if reasons := [outcome.reason for outcome in outcomes if outcome.reason]:
+        raise Unreadable("; ".join(reasons))
+    write_description(output)
+
+
+def _require_light(settings: DerivativesSettings, here: Surroundings, *, runs_here: bool) -> None:
+    del settings, runs_here  # The environment lies in the project, which all machines share.
+    python_of(ENVIRONMENT, work=here.root / _WORK, root=here.root)
+
+
+def _light_identity(settings: DerivativesSettings, here: Surroundings) -> Mapping[str, Any]:
+    chosen, options = settings.light, settings.options
+    template = chosen.template.model_dump(mode="json") if chosen.template else {}
+    return {
+        "options": chosen.model_dump(mode="json", exclude={"template"}),
+        "template": {name: sha256_of(here.root / path) for name, path in template.items()},
+        "selection": [options.task, options.sessions, options.bids_filters],
+        "code": code_digest("neurofm.light.participant"),
+        "libraries": {name: version(name) for name in _LIGHT_LIBRARIES},
+        "environment": sha256_of(here.root / "containers" / ENVIRONMENT / "requirements.lock"),
+    }
+
+
 METHODS = {
     "fmriprep": Method(
         process=_fmriprep,
@@ -144,6 +186,14 @@ METHODS = {
         image=_fmriprep_image,
         needs_anatomical=True,
         clean=_clean_fmriprep,
+    ),
+    "light": Method(
+        process=_light,
+        require=_require_light,
+        identity=_light_identity,
+        image=lambda *_: "",
+        needs_anatomical=False,
+        clean=lambda _: None,
     ),
 }
 """By `engine` in params.yaml."""

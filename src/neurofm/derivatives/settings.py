@@ -8,6 +8,7 @@ from pydantic import Field
 
 from neurofm.fmriprep import FmriprepOptions
 from neurofm.fmriprep.command import IMAGE
+from neurofm.light.options import LightOptions
 from neurofm.settings import Settings
 
 EngineKind = Literal["fmriprep", "light"]
@@ -28,3 +29,5 @@ class DerivativesSettings(Settings):
     """Share of the participants that may fail before the stage does."""
     options: FmriprepOptions = Field(default_factory=FmriprepOptions)
     """Of fMRIPrep; which sessions, task and files are taken holds for every engine."""
+    light: LightOptions = Field(default_factory=LightOptions)
+    """Of the engine `light`."""

@@ -1,0 +1,69 @@
+"""The repetition time of a run, from its header and the JSON files that apply to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+
+from neurofm.parcels.volumes import reading
+from neurofm.recording import Unreadable
+
+_SECONDS_PER = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+_TOLERANCE = 0.01
+
+
+def repetition_time_s(path: Path, *, bids: Path) -> float:
+    """Return the time between volumes, seconds.
+
+    Raises
+    ------
+    Unreadable
+        If neither header nor sidecar has it, or they differ by more than a hundredth.
+    """
+    with reading(path):
+        header: Any = nib.load(path).header
+        unit = header.get_xyzt_units()[1]
+        zooms = header.get_zooms()
+    # Through text, because the header's single precision 2.2 would become 2.2000000477.
+    in_header = float(str(zooms[3])) * _SECONDS_PER.get(unit, 0.0) if len(zooms) > 3 else 0.0
+    stated = metadata(path, bids=bids).get("RepetitionTime")
+    if stated is None and in_header > 0:
+        return in_header
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or stated <= 0:
+        said = "no repetition time in header or sidecar" if stated is None else f"repetition time {stated!r}"
+        raise Unreadable(f"{path.name}: {said}")
+    if in_header > 0 and abs(in_header - stated) > _TOLERANCE * stated:
+        raise Unreadable(f"{path.name}: repetition time {in_header} s in the header, {stated} s in the sidecar")
+    return float(stated)
+
+
+def metadata(path: Path, *, bids: Path) -> dict[str, Any]:
+    """Return what the JSON files of an image say, the nearest one last, by BIDS's rule of inheritance.
+
+    Raises
+    ------
+    Unreadable
+        If one of them is no JSON.
+    """
+    said: dict[str, Any] = {}
+    for sidecar in _sidecars(path, bids):
+        try:
+            content = json.loads(sidecar.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Unreadable(f"{sidecar.name}: not readable: {' '.join(str(error).split())}") from None
+        said |= content if isinstance(content, dict) else {}
+    return said
+
+
+def _sidecars(path: Path, bids: Path) -> Iterator[Path]:
+    parts = set(path.name.removesuffix(".gz").removesuffix(".nii").split("_"))
+    inside = [folder for folder in path.parents if folder == bids or bids in folder.parents]
+    for folder in reversed(inside):
+        found = [one for one in folder.glob("*.json") if set(one.name.removesuffix(".json").split("_")) <= parts]
+        suffix = path.name.removesuffix(".gz").removesuffix(".nii").rpartition("_")[2]
+        matching = [one for one in found if one.name.removesuffix(".json").rpartition("_")[2] == suffix]
+        yield from sorted(matching, key=lambda one: (len(one.name.split("_")), one.name))
