@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ _UNVERIFIED = "unverified:"
 _MARGIN = 1.2
 """Of the container over `mem_mb`, which fMRIPrep overshoots."""
 _MB_PER_GB = 2**30 / 10**6
+_LIGHT_LIBRARIES = ("nibabel", "nilearn", "numpy", "scipy")
 _LIGHT_GB = 3.0
 """1.3 GB were measured with a run of 82 volumes; longer runs lie on disk, and take more of it."""
 
@@ -171,15 +173,16 @@ def _light(task: ParticipantTask) -> None:
 
 
 def _require_light(settings: DerivativesSettings, here: Surroundings, *, runs_here: bool) -> None:
+    del runs_here  # The environment lies in the project, which all machines share.
     _template_files(settings, here)
-    if runs_here:
-        python_of(ENVIRONMENT, work=_light_work(here), root=here.root)
+    python_of(ENVIRONMENT, work=_light_work(here), root=here.root)
 
 
 def _light_identity(settings: DerivativesSettings, here: Surroundings) -> Mapping[str, Any]:
     """Return our own code and antspyx's versions, the options, and the bytes of a template of one's own."""
     return {
         "code": code_digest("neurofm.light.participant"),
+        "libraries": {name: version(name) for name in _LIGHT_LIBRARIES},
         "antspyx": sha256_of(here.root / "containers" / ENVIRONMENT / "requirements.lock"),
         "options": settings.light.model_dump(mode="json", exclude={"template"}),
         "template": [sha256_of(path) for path in _template_files(settings, here)],

@@ -352,5 +352,3 @@ def test_what_is_missing_is_said_in_one_line_before_anybody_starts(
     study.set(["derivatives", STUDY, "options"], {**OPTIONS, "random_seed": 7})
     study.set(["derivatives", STUDY, "image"], "nobody")
     says("no image 'nobody'")
-    study.set(["derivatives", STUDY, "engine"], "light")
-    says("the engine 'light' is not here")
