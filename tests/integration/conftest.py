@@ -27,11 +27,8 @@ class FirstRun:
         return Project(folder / "neurofm")
 
 
-@pytest.fixture(scope="session")
-def first_run(
-    tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_raw: Callable[[str], Path]
-) -> FirstRun:
-    root = tmp_path_factory.mktemp("lab") / "neurofm"
+def small_project(root: Path) -> Project:
+    """Make a project without datasets, whose models are trained for a moment."""
     for name in ("src", "stages"):
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(PROJECT / "data" / "profiles", root / "data" / "profiles")
@@ -47,6 +44,15 @@ def first_run(
     project.set(["pretrain", "core", "smoothing_samples"], [0.0, 2.0])
     project.set(["evaluate", "smoothing_samples"], [0.0, 2.0])
     project.set(["evaluate", "bootstrap_samples"], 100)
+    return project
+
+
+@pytest.fixture(scope="session")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, shared_data: Path, sample_raw: Callable[[str], Path]
+) -> FirstRun:
+    project = small_project(tmp_path_factory.mktemp("lab") / "neurofm")
+    root = project.root
 
     # Parcel series of real subjects, copied (a test adds one more later), added as the README says.
     source = shared_data / "fmri" / "ds000228_pixar_rois"
