@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from neurofm.errors import UserError
 from neurofm.recording import Modality
 from neurofm.units import Resources, SlurmSite, UnitsSite
 
+PROJECT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "1" * 64
 
 
@@ -90,6 +92,24 @@ def test_another_image_and_other_options_run_everybody_again_and_resources_nobod
     other = "sha256:" + "2" * 64
     images.write_text(images.read_text().replace(DIGEST, other))
     assert not set(_keys(root, image=other).values()) & set(before.values())
+
+
+def test_light_runs_in_no_image_and_depends_on_its_own_options(root: Path) -> None:
+    shutil.copytree(PROJECT / "containers" / "antspyx", root / "containers" / "antspyx")
+    (root / "bids" / "sub-02" / "anat" / "sub-02_T1w.nii.gz").unlink()
+
+    def keys(**more: object) -> dict[str, str]:
+        return _keys(root, _settings(engine="light", **more), image="")
+
+    before = keys()
+    assert set(before) == {"sub-01", "sub-02"}
+    assert not set(before.values()) & set(_keys(root).values())
+    assert not [one for one in chosen_participants(_settings(engine="light"), root=root) if one.missing]
+    assert keys(options={"mem_mb": 64000, "random_seed": 3}) == before
+    for more in ({"light": {"seed": 3}}, {"light": {"resolution_mm": 3}}, {"options": {"task": "rest"}}):
+        assert not set(keys(**more).values()) & set(before.values())
+    _append(root / "containers" / "antspyx" / "requirements.lock", "# another\n")
+    assert not set(keys().values()) & set(before.values())
 
 
 def test_precomputed_derivatives_count_as_inputs(root: Path) -> None:
