@@ -19,8 +19,9 @@ from nilearn.interfaces.fmriprep import load_confounds_strategy
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.fmriprep import FmriprepOptions, find_participants
-from neurofm.light import LightOptions, RunOutcome, files_of, process_participant, write_description
+from neurofm.light import LightOptions, files_of, write_description
 from neurofm.light.ants_process import Ants
+from neurofm.light.participant import RunOutcome, process_participant
 from neurofm.light.template import load_template
 from neurofm.recording import Unreadable
 from tests.light.conftest import PROJECT, antspyx_python, image_of

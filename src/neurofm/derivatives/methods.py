@@ -20,8 +20,7 @@ from neurofm.files import sha256_of
 from neurofm.fmriprep import FmriprepOptions, Folders, arguments, crash_files, fmriprep_job, judge
 from neurofm.fmriprep.docker_wrapper import require_fmriprep_docker, run_fmriprep_docker
 from neurofm.fmriprep.folders import LICENCE, TEMPLATES, find_licence, find_templates, find_work
-from neurofm.light import process_participant, write_description
-from neurofm.light.participant import ENVIRONMENT
+from neurofm.light import write_description
 from neurofm.recording import Unreadable
 from neurofm.units import code_digest
 
@@ -31,6 +30,7 @@ _RESOURCES = {"nthreads": 1, "omp_nthreads": 1, "mem_mb": 28000, "low_mem": Fals
 """Options that say what a run may take: no result is another one for them, up to the last bits of sums."""
 _UNVERIFIED = "unverified:"
 _WORK = Path(".neurofm")
+_LIGHT_ENVIRONMENT = "antspyx"
 _LIGHT_LIBRARIES = ("nibabel", "nilearn", "numpy", "scipy")
 
 
@@ -147,6 +147,8 @@ def _clean_fmriprep(task: ParticipantTask) -> None:
 
 def _light(task: ParticipantTask) -> None:
     """Run the engine `light`; a run of BOLD that is unreadable fails its participant, as with fMRIPrep."""
+    from neurofm.light.participant import process_participant  # noqa: PLC0415  # pandas, which commands do without
+
     output = task.staged.output
     outcomes = process_participant(
         task.participant,
@@ -162,7 +164,7 @@ def _light(task: ParticipantTask) -> None:
 
 def _require_light(settings: DerivativesSettings, here: Surroundings, *, runs_here: bool) -> None:
     del settings, runs_here  # The environment lies in the project, which all machines share.
-    python_of(ENVIRONMENT, work=here.root / _WORK, root=here.root)
+    python_of(_LIGHT_ENVIRONMENT, work=here.root / _WORK, root=here.root)
 
 
 def _light_identity(settings: DerivativesSettings, here: Surroundings) -> Mapping[str, Any]:
@@ -174,7 +176,7 @@ def _light_identity(settings: DerivativesSettings, here: Surroundings) -> Mappin
         "selection": [options.task, options.sessions, options.bids_filters],
         "code": code_digest("neurofm.light.participant"),
         "libraries": {name: version(name) for name in _LIGHT_LIBRARIES},
-        "environment": sha256_of(here.root / "containers" / ENVIRONMENT / "requirements.lock"),
+        "environment": sha256_of(here.root / "containers" / _LIGHT_ENVIRONMENT / "requirements.lock"),
     }
 
 

@@ -1,8 +1,10 @@
-"""The engine `light`: BOLD made usable where no container can run. It is not fMRIPrep, and its outputs say so."""
+"""The engine `light`: BOLD made usable where no container can run. It is not fMRIPrep, and its outputs say so.
+
+`neurofm.light.participant` is not imported here: settings are read by every command, pandas is not.
+"""
 
 from neurofm.light.options import PACKAGED_SPACE, LightOptions, TemplateFiles
 from neurofm.light.outputs import NAME, VERSION, RunFiles, files_of, write_description
-from neurofm.light.participant import RunOutcome, process_participant
 
 __all__ = [
     "NAME",
@@ -10,9 +12,7 @@ __all__ = [
     "VERSION",
     "LightOptions",
     "RunFiles",
-    "RunOutcome",
     "TemplateFiles",
     "files_of",
-    "process_participant",
     "write_description",
 ]
