@@ -95,10 +95,8 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     write_atomic(out, page.encode())
     fmri_page = _template("fmri.html.j2").render(datasets=fmri, versions=versions())
     write_atomic(out.with_name("fmri.html"), fmri_page.encode())
-    if excerpts:
-        write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
-    if inputs.scores:
-        write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
+    write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
+    write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
 
 
 def _template(name: str) -> jinja2.Template:
@@ -129,6 +127,8 @@ def overview(inputs: ReportInputs, *, excerpts: Mapping[str, Excerpt], settings:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(modalities) :]:
             axes.set_axis_off()
+        if not modalities:
+            figure.text(0.5, 0.5, "no recording to be shown", ha="center")
         for axes, modality in zip(grid.flat, modalities, strict=False):
             draw_time(axes, shown[modality], settings)
             axes.set_title(f"{MODALITY_WORDS[modality]} · {shown[modality].shard.recording.dataset}")
@@ -148,6 +148,8 @@ def scoreboard(scores: Sequence[Row], *, dpi: int) -> bytes:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(groups) :]:
             axes.set_axis_off()
+        if not groups:
+            figure.text(0.5, 0.5, "nothing was scored", ha="center")
         for axes, (group, dots) in zip(grid.flat, groups, strict=False):
             first = group[0]
             draw_dots(

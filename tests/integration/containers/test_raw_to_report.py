@@ -85,6 +85,7 @@ def project(
     # The stand-in's table of confounds is of somebody who moved by 2 mm, who would be kept out.
     for limit in ("max_mean_fd_mm", "max_fd_outlier_fraction"):
         project.set(["preprocess", "fmri", "exclude", limit], None)
+    project.set(["windows", "fmri"], {"window_samples": 16, "patch_samples": 4})  # the runs are short
     options = {"mem_mb": 8000, "nthreads": 1, "omp_nthreads": 1}
     project.set(["derivatives"], {STUDY: {"bids": "../bids", "options": options}})
     return project
