@@ -94,5 +94,5 @@ def as_state(recording: Recording) -> State:
         raw=raw,
         bad=frozenset(name for name, is_bad in zip(names, marked, strict=True) if is_bad),
         silent=silent,
-        masked=missing.all(axis=0),
+        masked=np.asarray(missing.all(axis=0), dtype=np.bool_),
     )
