@@ -156,7 +156,17 @@ def _same_events(mine: Events | None, theirs: Events | None) -> bool:
         mine.label == theirs.label
         and _same_times(mine.onset_s, theirs.onset_s)
         and _same_times(mine.duration_s, theirs.duration_s)
+        and mine.columns.keys() == theirs.columns.keys()
+        and all(_same_column(column, theirs.columns[name]) for name, column in mine.columns.items())
     )
+
+
+def _same_column(
+    one: npt.NDArray[np.float64] | tuple[str, ...], other: npt.NDArray[np.float64] | tuple[str, ...]
+) -> bool:
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        return isinstance(one, tuple) and isinstance(other, tuple) and one == other
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _same_times(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
