@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 JsonScalar = str | int | float | bool | None
+EventColumn = npt.NDArray[np.float64] | tuple[str, ...]
+"""[event] numbers, NaN where nothing is said, or texts, empty where nothing is said."""
 
 SPACE_UNKNOWN = "unknown"
 
@@ -113,9 +115,8 @@ class Events:
     duration_s: npt.NDArray[np.float64]
     """0 for instants."""
     label: tuple[str, ...]
-    columns: Mapping[str, npt.NDArray[np.float64] | tuple[str, ...]] = field(default_factory=dict)
-    """What else the table of events says, one value per event: numbers with NaN, or texts with "", where it says
-    nothing (``feedback``, ``event_code``, ``response_time``)."""
+    columns: Mapping[str, EventColumn] = field(default_factory=dict)
+    """What else the table of events says: ``feedback``, ``event_code``, ``response_time``."""
 
     def __post_init__(self) -> None:
         n = len(self.label)

@@ -15,6 +15,7 @@ from zarr.storage import ZipStore
 from neurofm.recording import (
     Channels,
     Clock,
+    EventColumn,
     Events,
     Modality,
     Recording,
@@ -168,9 +169,7 @@ def _events(group: zarr.Group) -> Events:
     attrs = _attributes(events)
     names = attrs.get("number_columns", ())
     numbers = _values(events, "numbers") if names else None
-    columns: dict[str, npt.NDArray[np.float64] | tuple[str, ...]] = {
-        name: tuple(texts) for name, texts in attrs.get("texts", {}).items()
-    }
+    columns: dict[str, EventColumn] = {name: tuple(texts) for name, texts in attrs.get("texts", {}).items()}
     if numbers is not None:
         columns |= {name: numbers[:, i] for i, name in enumerate(names)}
     return Events(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status
-from neurofm.recording import Events, Spikes, Target, UnitStatus, Unreadable
+from neurofm.recording import EventColumn, Events, Spikes, Target, UnitStatus, Unreadable
 from neurofm.shards import Shard, read_shard
 from neurofm.units import read_receipts
 
@@ -161,9 +161,7 @@ def _same_events(mine: Events | None, theirs: Events | None) -> bool:
     )
 
 
-def _same_column(
-    one: npt.NDArray[np.float64] | tuple[str, ...], other: npt.NDArray[np.float64] | tuple[str, ...]
-) -> bool:
+def _same_column(one: EventColumn, other: EventColumn) -> bool:
     if isinstance(one, tuple) or isinstance(other, tuple):
         return isinstance(one, tuple) and isinstance(other, tuple) and one == other
     return np.array_equal(one, other, equal_nan=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from neurofm.readers.shared.common import opening
-from neurofm.recording import Events, Unreadable
+from neurofm.recording import EventColumn, Events, Unreadable
 
 _NOT_SAID = ("", "n/a", "N/A", "nan", "NaN")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -119,7 +118,7 @@ def _seconds(text: str, path: Path) -> float:
     return float(text)
 
 
-def _column(texts: Sequence[str]) -> npt.NDArray[np.float64] | tuple[str, ...]:
+def _column(texts: Sequence[str]) -> EventColumn:
     """Return numbers where all that is said is a number, else texts."""
     said = [text for text in texts if text not in _NOT_SAID]
     if said and all(_NUMBER.fullmatch(text) for text in said):

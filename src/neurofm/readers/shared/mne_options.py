@@ -20,8 +20,8 @@ class RawOptions(Settings):
     """MNE channel type. A recording holds one: magnetometers (``mag``, T) and gradiometers (``grad``, T/m) differ in
     unit, so a MEG dataset is one catalogue entry for each."""
     montage: str = ""
-    """Template of electrode positions (`mne.channels.get_builtin_montages`: ``standard_1020``,
-    ``GSN-HydroCel-129``), used where neither file nor side files give any position."""
+    """Template of electrode positions (`mne.channels.get_builtin_montages`: ``GSN-HydroCel-129``; ``standard_1020``
+    is the older name of ``colin27_1020``), used where neither file nor side files give any position."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Other names for channels: ``"EEG Fp1": Fp1``. Each must be in the file."""
     types: dict[str, str] = Field(default_factory=dict)
@@ -39,13 +39,20 @@ class RawOptions(Settings):
     @field_validator("montage")
     @classmethod
     def _builtin(cls, value: str) -> str:
-        return _known(value, mne.channels.get_builtin_montages(), "montage") if value else value
+        known = mne.channels.get_builtin_montages()
+        older = [name.replace("colin27_", "standard_") for name in known if name.startswith("colin27_")]
+        return _known(value, [*known, *older], "montage") if value else value
 
     @field_validator("types")
     @classmethod
     def _mne_types(cls, value: dict[str, str]) -> dict[str, str]:
         known = sorted(mne.io.get_channel_type_constants(include_defaults=True))
         return {name: _known(kind, known, "channel type") for name, kind in value.items()}
+
+
+def template(name: str) -> mne.channels.DigMontage:
+    """Return a montage under its present or its older name (MNE 1.13 renamed ``standard_*`` to ``colin27_*``)."""
+    return mne.channels.make_standard_montage(name.replace("standard_", "colin27_"))
 
 
 def _known(value: str, names: list[str], what: str) -> str:

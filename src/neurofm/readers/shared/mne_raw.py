@@ -17,7 +17,7 @@ from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import build, opening, unknown_positions
 from neurofm.readers.shared.edf_header import gaps_of
 from neurofm.readers.shared.event_rows import EventRow, EventTable, events_of
-from neurofm.readers.shared.mne_options import UNITS, RawOptions
+from neurofm.readers.shared.mne_options import UNITS, RawOptions, template
 from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Channels, Recording, Signal, Unreadable
 from neurofm.recording.recording import JsonScalar
@@ -105,12 +105,14 @@ def raw_recording(
         head coordinates; quality column ``marked_bad`` is 1 for channels that the file calls bad; scalars
         ``line_freq_hz`` where the file states it and ``montage`` where positions are a template's; events with all
         their columns. Its quality counts ``events_outside`` (before the start or past the end: left out) and
-        ``events_without_onset``, and says ``cut_short`` of a file that ends before its header says, where it is so.
+        ``events_without_onset``, and ``not_in_montage`` (channels that a template does not place), and says
+        ``cut_short`` of a file that ends before its header says, where it is so.
 
     Raises
     ------
     Unreadable
-        If there is no channel of that kind, all of them are marked bad, or EEG is in a wrong unit.
+        If there is no channel of that kind, all of them are marked bad, EEG is in a wrong unit, `rename` or `types`
+        name a channel that is not there, or the montage holds fewer than half of the channels.
     """
     name = source.path().name
     raw = found.raw
@@ -148,6 +150,7 @@ def raw_recording(
         "events_outside": outside + (found.omitted_events if events is None else 0),
         "events_without_onset": events.without_onset if events is not None else 0,
         "cut_short": found.cut_short,
+        "not_in_montage": int(np.isnan(position).all(axis=1).sum()) if "montage" in facts else 0,
     }
     return build(
         source,
@@ -255,13 +258,16 @@ def _positions(raw: mne.io.BaseRaw) -> tuple[npt.NDArray[np.float64], str]:
 
 
 def _template(raw: mne.io.BaseRaw, montage: str, *, name: str) -> tuple[npt.NDArray[np.float64], str]:
-    template = mne.channels.make_standard_montage(montage)
-    placed = raw.copy().set_montage(template, match_case=False, on_missing="ignore", verbose="error")
+    places = template(montage)
+    placed = raw.copy().set_montage(places, match_case=False, on_missing="ignore", verbose="error")
     position, space = _positions(placed)
-    if not np.isfinite(position).any():
+    placed_channels = int(np.isfinite(position).all(axis=1).sum())
+    # One name in common (Cz) makes no montage.
+    if placed_channels < len(position) / 2:
         raise Unreadable(
-            f"{name}: none of its channels ({', '.join(raw.ch_names[:4])}, ...) is in the montage {montage} "
-            f"({', '.join(template.ch_names[:4])}, ...); reader option `rename` gives them other names"
+            f"{name}: {placed_channels} of its {len(position)} channels ({', '.join(raw.ch_names[:4])}, ...) are in "
+            f"the montage {montage} ({', '.join(places.ch_names[:4])}, ...); name another one, or other names by the "
+            "reader option `rename`"
         )
     return position, space
 
