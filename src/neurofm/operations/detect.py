@@ -110,6 +110,12 @@ def detect(
         )
     elif any(path.endswith(".nwb") for path in paths):
         found = _detect_nwb(folder, paths, modality=modality, subject=subject, pattern=pattern)
+    elif any(re.fullmatch(_BIDS_MEG, path) for path in paths):
+        raise UserError(
+            f"{folder}: holds BIDS MEG, whose two kinds of sensors have different units.",
+            mend="write its entry in data/catalog by hand, with reader: bids and reader_options: {picks: mag} or "
+            "{picks: grad}",
+        )
     elif "participants.tsv" in paths and any(re.fullmatch(_TABLE, path) or pattern for path in paths):
         found = Detected(
             kind="parcellated time series",
@@ -118,12 +124,6 @@ def detect(
             pattern=main_pattern(pattern, _TABLE),
             extra=_TABLE_EXTRA,
             subject=subject,
-        )
-    elif any(re.fullmatch(_BIDS_MEG, path) for path in paths):
-        raise UserError(
-            f"{folder}: holds BIDS MEG, whose two kinds of sensors have different units.",
-            mend="write its entry in data/catalog by hand, with reader: bids and reader_options: {picks: mag} or "
-            "{picks: grad}",
         )
     else:
         raise UserError(
