@@ -188,6 +188,15 @@ def test_channels_and_description_missing_are_said_to_be_unknown(tree: Tree) -> 
     assert "not_in_montage" not in recording.quality
 
 
+def test_side_file_that_lacks_a_channel(tree: Tree) -> None:
+    path = tree.side("channels.tsv")
+    path.write_text("".join(line for line in path.open(encoding="utf-8-sig") if not line.startswith("ECG ECG")))
+    recording = tree.read()
+    # What the side file does not tell remains EEG, and the count says that somebody should look.
+    assert recording.quality == {"described_channels": 20, "not_in_montage": 1}
+    assert recording.channels.id[-1] == "ECG"
+
+
 def test_electrodes_without_their_space(sample_source: Source, tmp_path: Path) -> None:
     source = sample_source("tiny-bids-eeg")
     root = tmp_path / "tree"

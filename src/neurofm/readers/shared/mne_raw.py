@@ -28,6 +28,7 @@ upper end leaves room for electrodes in the air (1.9 mV in the sample `tiny-bids
 _TYPICAL_V = 20e-6
 _DUPLICATES = re.compile(r"Channel names are not unique, found duplicates for: (.+?)\. Applying")
 _CUT = "does not match the file size"
+_OTHER_NUMBER = re.compile(r"number of channels in the channels\.tsv sidecar file \((\d+)\) does not match")
 _OMITTED = re.compile(r"Omitted (\d+) annotation")
 _OF_THE_ACQUISITION = ("BAD_ACQ_SKIP",)
 """Annotations that mne-bids keeps beside those of ``events.tsv`` (`mne_bids.config.ANNOTATIONS_TO_KEEP`)."""
@@ -38,10 +39,22 @@ class Opened:
     """A raw object, and what MNE remarked while it opened it."""
 
     raw: mne.io.BaseRaw
-    omitted_events: int
-    """Annotations beyond the ends of the recording, which MNE leaves out."""
-    cut_short: bool
-    """The file is shorter than its header says; MNE reads what is there."""
+    remarks: tuple[str, ...]
+
+    @property
+    def omitted_events(self) -> int:
+        """How many annotations lie beyond the ends of the recording: MNE leaves them out."""
+        return sum(int(found[1]) for remark in self.remarks for found in _OMITTED.finditer(remark))
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the file is shorter than its header says; MNE reads what is there."""
+        return any(_CUT in remark for remark in self.remarks)
+
+    @property
+    def described_channels(self) -> int:
+        """How many channels ``channels.tsv`` has, where the file has another number; else 0."""
+        return sum(int(found[1]) for remark in self.remarks for found in _OTHER_NUMBER.finditer(remark))
 
 
 def opened(path: Path, read: Callable[[], mne.io.BaseRaw]) -> Opened:
@@ -69,9 +82,7 @@ def opened(path: Path, read: Callable[[], mne.io.BaseRaw]) -> Opened:
             _refuse_duplicates(path, said)
             raise
         _refuse_duplicates(path, said)
-        omitted = sum(int(found[1]) for remark in said for found in _OMITTED.finditer(str(remark.message)))
-        cut_short = any(_CUT in str(remark.message) for remark in said)
-        return Opened(raw=raw, omitted_events=omitted, cut_short=cut_short)
+        return Opened(raw=raw, remarks=tuple(str(remark.message) for remark in said))
 
 
 def raw_recording(
@@ -106,7 +117,8 @@ def raw_recording(
         ``line_freq_hz`` where the file states it and ``montage`` where positions are a template's; events with all
         their columns. Its quality counts ``events_outside`` (before the start or past the end: left out) and
         ``events_without_onset``, and ``not_in_montage`` (channels that a template does not place), and says
-        ``cut_short`` of a file that ends before its header says, where it is so.
+        ``cut_short`` of a file that ends before its header says and ``described_channels`` (rows of a ``channels.tsv``
+        that has more or fewer than the file), where it is so.
 
     Raises
     ------
@@ -141,7 +153,7 @@ def raw_recording(
     rate_hz = float(raw.info["sfreq"])
     values = np.ascontiguousarray(chosen.get_data().T)
     if options.picks == "eeg":
-        _refuse_wrong_unit(values[:, ~marked_bad], rate_hz, name=name)
+        _refuse_wrong_unit(values, ~marked_bad, rate_hz, name=name)
     if raw.info["line_freq"]:
         facts["line_freq_hz"] = float(raw.info["line_freq"])
     rows = _own_events(raw) if events is None else [*events.rows, *_skips(raw)]
@@ -150,6 +162,7 @@ def raw_recording(
         "events_outside": outside + (found.omitted_events if events is None else 0),
         "events_without_onset": events.without_onset if events is not None else 0,
         "cut_short": found.cut_short,
+        "described_channels": found.described_channels,
         "not_in_montage": int(np.isnan(position).all(axis=1).sum()) if "montage" in facts else 0,
     }
     return build(
@@ -199,15 +212,20 @@ _CHECKS: Mapping[str, Callable[[Path], None]] = {
 """What MNE does not notice, by format."""
 
 
-def _refuse_wrong_unit(values: npt.NDArray[np.float64], rate_hz: float, *, name: str) -> None:
-    """Refuse [time, channel] that no scalp gives: a header in uV whose numbers are V, or the other way round."""
+def _refuse_wrong_unit(
+    values: npt.NDArray[np.float64], used: npt.NDArray[np.bool_], rate_hz: float, *, name: str
+) -> None:
+    """Refuse [time, channel] that no scalp gives: a header in uV whose numbers are V, or the other way round.
+
+    `used` [channel] leaves bad channels out; those that are flat are left out too.
+    """
     samples = min(len(values), max(2, round(rate_hz)))
     seconds = len(values) // samples if samples else 0
     if not seconds:
         return
-    # Within a second, for amplifiers without a high-pass drift by millivolts in minutes.
-    pieces = values[: seconds * samples].reshape(seconds, samples, values.shape[1])
-    sd = pieces.std(axis=1)
+    # Within a second, for amplifiers without a high-pass drift by millivolts in minutes; and second by second, for a
+    # copy of an hour's recording would not fit beside it.
+    sd = np.array([values[i * samples : (i + 1) * samples, used].std(axis=0) for i in range(seconds)])
     varying = sd[np.isfinite(sd) & (sd > 0)]
     if not len(varying):
         return
