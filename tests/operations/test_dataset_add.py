@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,15 @@ def test_refusal_writes_nothing(
     assert said in str(caught.value)
     assert (project / "params.yaml").read_text() == PARAMS
     assert list((project / "data" / "catalog").iterdir()) == []
+
+
+def test_meg_is_to_be_written_by_hand(project: Path, tmp_path: Path, sample_raw: Callable[[str], Path]) -> None:
+    raw = mne.io.read_raw_fif(sample_raw("mne-sample-eeg") / "test_raw.fif", verbose="error")
+    raw.info["line_freq"] = 60
+    where = mne_bids.BIDSPath(root=tmp_path / "meg", subject="01", task="audiovisual", datatype="meg")
+    mne_bids.write_raw_bids(raw, where, verbose="error")
+    with pytest.raises(UserError, match=r"holds BIDS MEG.*reader_options: \{picks: mag\}"):
+        added(tmp_path / "meg", project)
 
 
 def test_taken_id_is_refused(project: Path, bids_eeg: Path) -> None:

@@ -62,7 +62,16 @@ def _recording(modality: Modality, *, samples: int = 4000, channels: int = 7) ->
         signal=Signal(values=values, sampling_rate_hz=rate, units="count" if counts else "uV", start_s=2.0),
         valid=rng.random(samples) > 0.1,
         spikes=Spikes(time_s=np.array([2.5, 3.0]), channel=np.array([0, 6]), start_s=2.0, stop_s=82.0),
-        events=Events(onset_s=np.array([3.0]), duration_s=np.array([1.5]), label=("schläft",)),
+        events=Events(
+            onset_s=np.array([3.0, 4.0]),
+            duration_s=np.array([1.5, 0.0]),
+            label=("schläft", "wacht"),
+            columns={
+                "response time/s": np.array([0.25, np.nan]),
+                "code": np.array([3.0, 2.0**40 + 1]),
+                "feedback": ("smiley_face", ""),
+            },
+        ),
         targets={
             "position": Target(values=rng.normal(size=(samples, 2)), unit="cm", columns=("x", "y"), time_s=time_s + 2.0)
         },
@@ -98,6 +107,10 @@ def test_round_trip_keeps_everything(modality: Modality, tmp_path: Path) -> None
     assert back.scalars == recording.scalars
     assert back.events is not None
     assert back.events.label == recording.events.label
+    assert back.events.columns.keys() == recording.events.columns.keys()
+    assert back.events.columns["feedback"] == ("smiley_face", "")
+    for name in ("response time/s", "code"):
+        np.testing.assert_array_equal(back.events.columns[name], recording.events.columns[name])
     assert back.spikes is not None
     np.testing.assert_array_equal(back.spikes.time_s, recording.spikes.time_s)
     np.testing.assert_allclose(back.targets["position"].values, recording.targets["position"].values, rtol=1e-6)
@@ -109,6 +122,31 @@ def test_round_trip_keeps_everything(modality: Modality, tmp_path: Path) -> None
     assert back.steps == recording.steps
     assert shard.support_s == pytest.approx(0.02)
     assert shard.attrs["source"]["files"] == [{"path": "a.nwb", "digest": "sha256:00"}]
+
+
+def test_events_without_further_columns_say_nothing_of_them(tmp_path: Path) -> None:
+    recording = _recording(Modality.EEG)
+    assert recording.events is not None
+    plain = replace(recording, events=replace(recording.events, columns={}))
+    write_shard(plain, provenance=PROVENANCE, path=tmp_path / "a.zarr.zip")
+    with ZipStore(tmp_path / "a.zarr.zip", mode="r") as store:
+        events = zarr.open_group(store, mode="r", path="events")
+        assert dict(events.attrs) == {"label": ["schläft", "wacht"]}
+        assert sorted(events.array_keys()) == ["duration_s", "onset_s"]
+    back = read_shard(tmp_path / "a.zarr.zip").recording.events
+    assert back is not None
+    assert not back.columns
+
+
+def test_events_are_chosen_with_all_their_columns() -> None:
+    events = _recording(Modality.EEG).events
+    assert events is not None
+    later = events.where(events.onset_s > 3)
+    assert later.label == ("wacht",)
+    assert later.columns["feedback"] == ("",)
+    assert later.columns["code"] == [2.0**40 + 1]
+    with pytest.raises(ValueError, match="column 'code' of the events has 2 values, expected 1"):
+        replace(later, columns={"code": events.columns["code"]})
 
 
 def test_same_recording_gives_same_bytes(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from neurofm.recording import Modality
 
 _BIDS_EEG = (
     r"sub-(?P<subject>[^/_]+)/(?:ses-(?P<session>[^/_]+)/)?eeg/[^/]+?_task-(?P<task>[^/_]+)"
-    r"(?:_acq-(?P<acq>[^/_]+))?(?:_run-(?P<run>[^/_]+))?_eeg\.(?:vhdr|edf|bdf|set)"
+    r"(?:_acq-(?P<acq>[^/_]+))?(?:_run-(?P<run>[^/_]+))?_eeg\.(?:vhdr|edf|EDF|bdf|set)"
 )
+_BIDS_MEG = r"sub-[^/_]+/(?:ses-[^/_]+/)?meg/[^/]+?_task-[^/]+_meg\.fif"
 _BIDS_EXTRA = r"(sub-(?P<subject>[^/_]+)/(ses-(?P<session>[^/_]+)/)?.+|[^/]+\.(json|tsv))"
 # The layout of DANDI's archive; anything may follow the labels (`_behavior+ecephys`).
 _NWB_LABELLED = r"(?:.*/)?sub-(?P<subject>[^/_]+)(?:_ses-(?P<session>[^/_]+))?[^/]*\.nwb"
@@ -109,6 +110,12 @@ def detect(
         )
     elif any(path.endswith(".nwb") for path in paths):
         found = _detect_nwb(folder, paths, modality=modality, subject=subject, pattern=pattern)
+    elif any(re.fullmatch(_BIDS_MEG, path) for path in paths):
+        raise UserError(
+            f"{folder}: holds BIDS MEG, whose two kinds of sensors have different units.",
+            mend="write its entry in data/catalog by hand, with reader: bids and reader_options: {picks: mag} or "
+            "{picks: grad}",
+        )
     elif "participants.tsv" in paths and any(re.fullmatch(_TABLE, path) or pattern for path in paths):
         found = Detected(
             kind="parcellated time series",

@@ -1,49 +1,66 @@
-"""EEG in the Brain Imaging Data Structure (BrainVision, EDF, BDF, EEGLAB inside)."""
+"""EEG and MEG in the Brain Imaging Data Structure (BrainVision, EDF, BDF, EEGLAB or FIF inside)."""
 
 from __future__ import annotations
 
+import mne
 import mne_bids
-from pydantic import Field
 
 from neurofm.readers.input import ReaderInput
+from neurofm.readers.shared.bids_sidecars import read_sidecars
 from neurofm.readers.shared.common import opening
-from neurofm.readers.shared.mne_raw import eeg_recording
+from neurofm.readers.shared.mne_options import RawOptions
+from neurofm.readers.shared.mne_raw import opened, raw_recording
 from neurofm.recording import Recording
-from neurofm.settings import Settings
+from neurofm.recording.recording import JsonScalar
 
-VERSION = "1"
+VERSION = "2"
 LIBRARIES = ("mne-bids", "mne", "numpy")
 
 
-class Options(Settings):
-    """What of a BIDS recording is wanted."""
-
-    event_labels: dict[str, str] = Field(default_factory=dict)
-    """Other names for trial types."""
+class Options(RawOptions):
+    """What of a BIDS recording is wanted, and what replaces its side files' words."""
 
 
 def read(source: ReaderInput, options: Options) -> Recording:
-    """Read one EEG run with what its side files say: channel types, bad channels, electrodes, line frequency, events.
+    """Read one run with what its side files say: channel types, bad channels, electrodes, reference, events.
 
     Parameters
     ----------
     source
-        ``main`` is the EEG file in its place in the BIDS tree; `source.root` is the root of that tree.
+        ``main`` is the recording in its place in the BIDS tree; `source.root` is the root of that tree.
     options
-        Event names.
+        Kind of channels, montage, names and types.
 
     Returns
     -------
     Recording
-        As `neurofm.readers.shared.mne_raw.eeg_recording` describes it.
+        As `neurofm.readers.shared.mne_raw.raw_recording` describes it, with scalar ``reference``
+        (``EEGReference``), and quality ``missing_sidecars`` (those that BIDS asks for: without ``channels.tsv``
+        channel types are the file's own, without ``eeg.json`` reference and line frequency are unknown) and
+        ``missing_end_s`` (shorter than ``RecordingDuration`` by more than 1 s) where it is so.
 
     Raises
     ------
     Unreadable
-        For damaged files, file names that are not BIDS, or a run without EEG channels.
+        For damaged files or side files, names that are not BIDS, a sampling rate that header and side file
+        state differently, and what `opened` and `raw_recording` refuse.
     """
     path = source.path()
     with opening(path):
         bids_path = mne_bids.get_bids_path_from_fname(path, verbose="error").update(root=source.root)
-        raw = mne_bids.read_raw_bids(bids_path, verbose="error")
-        return eeg_recording(source, raw, picks="eeg", event_labels=options.event_labels)
+        sidecars = read_sidecars(bids_path)
+
+    def read_raw() -> mne.io.BaseRaw:
+        return mne_bids.read_raw_bids(bids_path, verbose="warning")
+
+    found = opened(path, read_raw)
+    rate_hz = float(found.raw.info["sfreq"])
+    sidecars.check_rate(rate_hz, name=path.name)
+    scalars: dict[str, JsonScalar] = {"reference": sidecars.reference} if sidecars.reference else {}
+    quality: dict[str, JsonScalar] = {}
+    if sidecars.missing:
+        quality["missing_sidecars"] = ", ".join(sidecars.missing)
+    if missing_s := sidecars.missing_end_s(len(found.raw.times) / rate_hz):
+        quality["missing_end_s"] = missing_s
+    with opening(path):
+        return raw_recording(source, found, options, events=sidecars.events, scalars=scalars, quality=quality)

@@ -1,50 +1,48 @@
-"""EEG in MNE's own format (``.fif``)."""
+"""EEG and MEG in MNE's own format (``.fif``)."""
 
 from __future__ import annotations
 
 import mne
-from pydantic import Field
 
 from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import opening
-from neurofm.readers.shared.mne_raw import eeg_recording
+from neurofm.readers.shared.mne_options import RawOptions
+from neurofm.readers.shared.mne_raw import opened, raw_recording
 from neurofm.recording import Recording
-from neurofm.settings import Settings
 
-VERSION = "1"
+VERSION = "2"
 LIBRARIES = ("mne", "numpy")
 
 
-class Options(Settings):
-    """What of a FIF file is wanted."""
-
-    picks: str = "eeg"
-    """MNE channel type."""
-    event_labels: dict[str, str] = Field(default_factory=dict)
-    """Names for the codes of the stimulus channel: ``"1": auditory/left``."""
+class Options(RawOptions):
+    """What of a FIF file is wanted, and what replaces its words."""
 
 
 def read(source: ReaderInput, options: Options) -> Recording:
-    """Read the channels of one type, their montage, and the events of the stimulus channel.
+    """Read the channels of one type, their places, and the events of the stimulus channel and annotations.
 
     Parameters
     ----------
     source
         ``main`` is the FIF file; a ``participants.tsv`` among the side files gives the scalars.
     options
-        Channel type and event names.
+        Kind of channels, montage, names and types.
 
     Returns
     -------
     Recording
-        As `neurofm.readers.shared.mne_raw.eeg_recording` describes it.
+        As `neurofm.readers.shared.mne_raw.raw_recording` describes it.
 
     Raises
     ------
     Unreadable
-        For a damaged file, or one without such channels.
+        For a damaged file, and what `opened` and `raw_recording` refuse.
     """
     path = source.path()
+
+    def read_raw() -> mne.io.BaseRaw:
+        return mne.io.read_raw_fif(path, allow_maxshield=True, verbose="warning")
+
+    found = opened(path, read_raw)
     with opening(path):
-        raw = mne.io.read_raw_fif(path, allow_maxshield=True, verbose="error")
-        return eeg_recording(source, raw, picks=options.picks, event_labels=options.event_labels)
+        return raw_recording(source, found, options)

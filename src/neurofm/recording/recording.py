@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 JsonScalar = str | int | float | bool | None
+EventColumn = npt.NDArray[np.float64] | tuple[str, ...]
+"""[event] numbers, NaN where nothing is said, or texts, empty where nothing is said."""
 
 SPACE_UNKNOWN = "unknown"
 
@@ -113,6 +115,32 @@ class Events:
     duration_s: npt.NDArray[np.float64]
     """0 for instants."""
     label: tuple[str, ...]
+    columns: Mapping[str, EventColumn] = field(default_factory=dict)
+    """What else the table of events says: ``feedback``, ``event_code``, ``response_time``."""
+
+    def __post_init__(self) -> None:
+        n = len(self.label)
+        if len(self.onset_s) != n or len(self.duration_s) != n:
+            msg = f"{len(self.onset_s)} onsets and {len(self.duration_s)} durations for {n} events"
+            raise ValueError(msg)
+        for name, column in self.columns.items():
+            if len(column) != n:
+                msg = f"column {name!r} of the events has {len(column)} values, expected {n}"
+                raise ValueError(msg)
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> Self:
+        """Return the events whose flag of `kept` [event] is set, with all that belongs to them."""
+        rows = np.flatnonzero(kept)
+        return replace(
+            self,
+            onset_s=self.onset_s[rows],
+            duration_s=self.duration_s[rows],
+            label=tuple(self.label[row] for row in rows),
+            columns={
+                name: tuple(column[row] for row in rows) if isinstance(column, tuple) else column[rows]
+                for name, column in self.columns.items()
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

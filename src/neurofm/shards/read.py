@@ -15,6 +15,7 @@ from zarr.storage import ZipStore
 from neurofm.recording import (
     Channels,
     Clock,
+    EventColumn,
     Events,
     Modality,
     Recording,
@@ -165,10 +166,17 @@ def _spikes(group: zarr.Group) -> Spikes:
 
 def _events(group: zarr.Group) -> Events:
     events = _group(group, "events")
+    attrs = _attributes(events)
+    names = attrs.get("number_columns", ())
+    numbers = _values(events, "numbers") if names else None
+    columns: dict[str, EventColumn] = {name: tuple(texts) for name, texts in attrs.get("texts", {}).items()}
+    if numbers is not None:
+        columns |= {name: numbers[:, i] for i, name in enumerate(names)}
     return Events(
         onset_s=_values(events, "onset_s"),
         duration_s=_values(events, "duration_s"),
-        label=tuple(_attributes(events)["label"]),
+        label=tuple(attrs["label"]),
+        columns=columns,
     )
 
 

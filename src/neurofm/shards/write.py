@@ -20,7 +20,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from neurofm.files import write_atomic
-from neurofm.recording import Modality, Recording
+from neurofm.recording import Events, Modality, Recording
 from neurofm.shards.quantise import quantise
 
 SCHEMA = "neurofm-recording/1"
@@ -108,10 +108,24 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
                 attributes={"unit": target.unit, "columns": list(target.columns)},
             )
     if recording.events is not None:
-        events = group.create_group("events", attributes={"label": list(recording.events.label)})
-        _array(events, "onset_s", recording.events.onset_s.astype(np.float64), names=("event",))
-        _array(events, "duration_s", recording.events.duration_s.astype(np.float64), names=("event",))
+        _write_events(group, recording.events)
     write_atomic(path, asyncio.run(_zipped(store)))
+
+
+def _write_events(group: zarr.Group, events: Events) -> None:
+    """Store events: texts among the attributes, the numbers of all columns in one [event, column] array."""
+    numbers = {name: column for name, column in events.columns.items() if not isinstance(column, tuple)}
+    texts = {name: list(column) for name, column in events.columns.items() if isinstance(column, tuple)}
+    attributes: dict[str, Any] = {"label": list(events.label)}
+    # Names of columns are anybody's words, not fit for names of arrays; without columns nothing is said of them.
+    attributes |= {"texts": dict(sorted(texts.items()))} if texts else {}
+    attributes |= {"number_columns": sorted(numbers)} if numbers else {}
+    stored = group.create_group("events", attributes=attributes)
+    _array(stored, "onset_s", events.onset_s.astype(np.float64), names=("event",))
+    _array(stored, "duration_s", events.duration_s.astype(np.float64), names=("event",))
+    if numbers:
+        values = np.column_stack([numbers[name].astype(np.float64) for name in sorted(numbers)])
+        _array(stored, "numbers", values, names=("event", "column"))
 
 
 def _attributes(recording: Recording, provenance: Provenance, error_sd: float) -> dict[str, Any]:

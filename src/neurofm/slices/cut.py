@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from neurofm.recording import Events, Recording, Signal, Spikes, Target
+from neurofm.recording import Recording, Signal, Spikes, Target
 from neurofm.shards import Provenance, Shard, read_shard, write_shard
 
 
@@ -31,7 +31,7 @@ def _first(shard: Shard, *, samples: int) -> Recording:
         signal=Signal(values=values, sampling_rate_hz=shard.sampling_rate_hz, units=shard.units, start_s=shard.start_s),
         valid=shard.valid[: len(values)],
         spikes=None if whole.spikes is None else _spikes(whole.spikes, stop_s=stop_s),
-        events=None if whole.events is None else _events(whole.events, stop_s=stop_s),
+        events=None if whole.events is None else whole.events.where(whole.events.onset_s < stop_s),
         targets={
             name: Target(values=target.values[: len(values)], unit=target.unit, columns=target.columns, time_s=time_s)
             for name, target in whole.targets.items()
@@ -46,15 +46,6 @@ def _spikes(spikes: Spikes, *, stop_s: float) -> Spikes:
         channel=spikes.channel[kept],
         start_s=spikes.start_s,
         stop_s=min(spikes.stop_s, stop_s),
-    )
-
-
-def _events(events: Events, *, stop_s: float) -> Events:
-    kept = events.onset_s < stop_s
-    return Events(
-        onset_s=events.onset_s[kept],
-        duration_s=events.duration_s[kept],
-        label=tuple(label for label, keep in zip(events.label, kept, strict=True) if keep),
     )
 
 

@@ -17,7 +17,7 @@ from neurofm.operations.certify.scores import allowed_difference, compare_slices
 from neurofm.operations.certify.shards import compare_receipts, judge_shard
 from neurofm.preprocess import Common, preprocess_recording
 from neurofm.preprocess.eeg import ModalitySettings
-from neurofm.recording import Events, Modality, Recording, Signal, Target, UnitStatus
+from neurofm.recording import EventColumn, Events, Modality, Recording, Signal, Target, UnitStatus
 from neurofm.shards import Provenance, write_shard
 from neurofm.slices.machine import Machine
 from neurofm.slices.result import SliceRecording, SliceResult
@@ -73,7 +73,8 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
     time_s = np.arange(20.0)
     samples = np.arange(float(len(valid)))
     target = Target(values=np.ones((len(valid), 1)), unit="cm", columns=("x",), time_s=samples)
-    events = Events(onset_s=time_s, duration_s=np.ones(20), label=("a",) * 20)
+    columns: dict[str, EventColumn] = {"code": np.append(np.arange(19.0), np.nan), "answer": ("yes",) * 20}
+    events = Events(onset_s=time_s, duration_s=np.ones(20), label=("a",) * 20, columns=columns)
     recording = replace(
         recording,
         channels=replace(recording.channels, region=("CA1",) * n, quality={"snr": np.arange(1.0, n + 1)}),
@@ -90,6 +91,10 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
         (replace(recording, events=replace(events, duration_s=np.full(20, 99.0))), "events differ"),
         (replace(recording, events=replace(events, onset_s=time_s + 0.001)), "events differ"),
         (replace(recording, events=None), "events differ"),
+        (replace(recording, events=replace(events, columns={})), "events differ"),
+        (replace(recording, events=replace(events, columns=columns | {"code": np.arange(20.0)})), "events differ"),
+        (replace(recording, events=replace(events, columns=columns | {"answer": ("no",) * 20})), "events differ"),
+        (replace(recording, events=replace(events, columns=columns | {"code": ("yes",) * 20})), "events differ"),
         (replace(recording, subject="mne-sample:somebody-else"), "attribute subject differs"),
         (replace(recording, valid=np.arange(len(valid)) % 10 > 0), "of samples marked otherwise"),
     ):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status
-from neurofm.recording import Events, Spikes, Target, UnitStatus, Unreadable
+from neurofm.recording import EventColumn, Events, Spikes, Target, UnitStatus, Unreadable
 from neurofm.shards import Shard, read_shard
 from neurofm.units import read_receipts
 
@@ -156,7 +156,15 @@ def _same_events(mine: Events | None, theirs: Events | None) -> bool:
         mine.label == theirs.label
         and _same_times(mine.onset_s, theirs.onset_s)
         and _same_times(mine.duration_s, theirs.duration_s)
+        and mine.columns.keys() == theirs.columns.keys()
+        and all(_same_column(column, theirs.columns[name]) for name, column in mine.columns.items())
     )
+
+
+def _same_column(one: EventColumn, other: EventColumn) -> bool:
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        return isinstance(one, tuple) and isinstance(other, tuple) and one == other
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _same_times(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:

@@ -60,6 +60,7 @@ def build(
     events: Events | None = None,
     targets: Mapping[str, Target] | None = None,
     scalars: Mapping[str, JsonScalar] | None = None,
+    quality: Mapping[str, JsonScalar] | None = None,
     confounds: Confounds | None = None,
     steps: tuple[Step, ...] = (),
 ) -> Recording:
@@ -96,6 +97,7 @@ def build(
         events=events,
         targets=targets or {},
         scalars=scalars or {},
+        quality=quality or {},
         confounds=confounds,
         steps=steps,
     )
