@@ -28,7 +28,7 @@ def main(dataset: str) -> None:
         runs_here=site.executor is ExecutorName.LOCAL,
         executor=executor,
     )
-    print(f"{dataset}: {summary.ran} participants processed, {len(summary.statuses) - summary.ran} whole already")
+    print(f"{dataset}: {summary.ran} participants processed, {summary.whole} whole already")
     refuse_too_many_failures(
         dataset,
         summary,

@@ -33,7 +33,7 @@ def main(dataset: str) -> None:
     )
     report = quality_report(dataset, manifest, summary, shards=Path(f"data/shards/{dataset}"))
     write_json(Path(f"metrics/quality/{dataset}.json"), report)
-    print(f"{dataset}: {summary.ran} recordings preprocessed, {len(summary.statuses) - summary.ran} whole already")
+    print(f"{dataset}: {summary.ran} recordings preprocessed, {summary.whole} whole already")
     refuse_too_many_failures(dataset, summary, max_failed_fraction=settings.max_failed_fraction)
 
 

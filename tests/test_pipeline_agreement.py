@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from neurofm.catalog import load_entry, read_yaml
+from neurofm.light import ENVIRONMENT
 from neurofm.params import GROUPS, WITH_ENTRIES, Params, load_params
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -22,7 +23,7 @@ ROOMS = {
     "manifest_bids": {"sources"},
     "download": {"fetch"},
     "download_bids": {"fetch"},
-    "derivatives": {"derivatives", "fmriprep", "light"},
+    "derivatives": {"derivatives", "fmriprep", "light", "parcels"},
     "preprocess": {"ingest", "readers", "parcels", "preprocess", "shards"},
     "preprocess_local": {"ingest", "readers", "parcels", "preprocess", "shards"},
     "stream": {"fetch", "stream", "ingest", "readers", "parcels", "preprocess", "shards"},
@@ -109,6 +110,12 @@ def test_stage_declares_the_settings_it_reads(stage: str) -> None:
         assert _body(stage)["params"] == [f"{MANIFESTS[stage]}.${{key}}"]
     else:
         assert declared == read
+
+
+def test_derivatives_depend_on_what_runs_them() -> None:
+    lock = f"containers/{ENVIRONMENT}/requirements.lock"
+    assert (PROJECT / lock).is_file()
+    assert {lock, "containers/images.yaml"} <= set(_body("derivatives")["deps"])
 
 
 def test_every_group_has_its_stages() -> None:

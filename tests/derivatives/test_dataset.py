@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from neurofm.containers import EngineName
-from neurofm.derivatives.dataset import _Planner, chosen_participants, site_for, surroundings_of
+from neurofm.derivatives.dataset import _Planner, chosen_participants, derive_dataset, site_for, surroundings_of
 from neurofm.derivatives.inputs import input_digests, unseen_link
 from neurofm.derivatives.methods import method_of
+from neurofm.derivatives.participant import process
 from neurofm.derivatives.settings import DerivativesSettings
 from neurofm.errors import UserError
+from neurofm.light.sidecars import metadata
 from neurofm.recording import Modality
-from neurofm.units import Resources, SlurmSite, UnitsSite
+from neurofm.units import Resources, SlurmSite, UnitsSite, key, open_executor
 
 PROJECT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "1" * 64
@@ -129,6 +132,74 @@ def test_a_link_that_leads_out_of_the_folder_is_named(root: Path) -> None:
     bold.symlink_to(root / "elsewhere.nii.gz")
     assert "sub-01/func/sub-01_task-rest_bold.nii.gz: a link that leads out" in unseen_link(bids, "01")
     assert unseen_link(bids, "02") == ""
+
+
+@pytest.mark.parametrize("linked", ["sub-01", "sub-01/func"])
+def test_what_lies_in_a_linked_folder_counts_and_the_link_is_named(root: Path, linked: str) -> None:
+    bids = root / "bids"
+    (bids / linked).rename(root / "elsewhere")
+    (bids / linked).symlink_to(root / "elsewhere")
+    (root / "elsewhere" / "again").symlink_to(root / "elsewhere")
+    name = "sub-01/func/sub-01_task-rest_bold.nii.gz"
+    before = input_digests(bids, "01")
+    _append(bids / name)
+    assert {one for one, digest in input_digests(bids, "01").items() if digest != before[one]} == {name}
+    assert "a link that leads out" in unseen_link(bids, "01")
+
+
+def test_the_folder_is_its_real_one_so_that_side_files_are_found(root: Path) -> None:
+    (root / "linked").symlink_to(root / "bids")
+    (participant, _) = chosen_participants(_settings(bids="linked/../linked"), root=root)
+    (bold,) = participant.runs[0].files
+    assert metadata(bold, bids=(root / "linked").resolve()) == {"RepetitionTime": 2.2}
+
+
+@pytest.mark.parametrize("place", ["data/derivatives/study", "data/derivatives/other/raw", "data", "."])
+def test_raw_files_where_derivatives_are_made_are_refused(root: Path, place: str) -> None:
+    (root / place).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(UserError, match="lie in each other"):
+        chosen_participants(_settings(bids=place), root=root)
+
+
+def _derive(root: Path) -> None:
+    chosen = _settings(engine="light")
+    derive_dataset(
+        "study",
+        chosen,
+        surroundings=surroundings_of(root, engine=EngineName.AUTO),
+        runs_here=True,
+        executor=open_executor(process, site=UnitsSite(), modality=Modality.FMRI, running=root / "running"),
+    )
+
+
+def test_a_folder_that_was_filled_by_others_is_left_alone(root: Path) -> None:
+    published = root / "data" / "derivatives" / "study" / "sub-01" / "func" / "sub-01_bold.nii.gz"
+    published.parent.mkdir(parents=True)
+    published.write_text("downloaded, 2 TB")
+    shutil.copytree(PROJECT / "containers" / "antspyx", root / "containers" / "antspyx")
+    with pytest.raises(UserError, match=r"study: it has files that were not made here.+Mend: choose another id"):
+        _derive(root)
+    assert published.read_text() == "downloaded, 2 TB"
+
+
+def test_precomputed_derivatives_that_are_not_there_are_said_first(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FS_LICENSE", str(root / "license.txt"))
+    (root / "license.txt").write_text("someone@example.org\n1\n *C\n FS\n")
+    chosen = _settings(options={"fetch_templates": True, "derivatives": {"smriprep": str(tmp_path / "nowhere")}})
+    with pytest.raises(UserError, match=r"nowhere: there is no such folder, and `options.derivatives.smriprep` names"):
+        method_of(chosen).require(chosen, surroundings_of(root, engine=EngineName.AUTO), runs_here=False)
+
+
+@pytest.mark.parametrize("module", ["light.ants_worker", "light.motion", "fmriprep.bids_names"])
+def test_the_code_of_light_is_all_that_decides_bytes(root: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(PROJECT / "containers" / "antspyx", root / "containers" / "antspyx")
+    before = _keys(root, _settings(engine="light"), image="")
+    tree_of = key._tree
+    other = ast.parse("changed = True")
+    monkeypatch.setattr(key, "_tree", lambda name: other if name == f"neurofm.{module}" else tree_of(name))
+    assert not set(_keys(root, _settings(engine="light"), image="").values()) & set(before.values())
 
 
 def test_a_folder_that_is_not_there_is_said_so(root: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,7 +96,7 @@ def test_moving_that_is_interrupted_goes_on(
 
     def stop(path: Path, target: Path) -> Path:
         nonlocal left
-        if path.is_relative_to(new.output):
+        if path.is_relative_to(made):
             if left == 0:
                 raise KeyboardInterrupt
             left -= 1
@@ -118,6 +121,79 @@ def test_a_file_that_is_in_neither_place_is_no_success(tmp_path: Path, made: Pat
     with pytest.raises(Unreadable, match=r"sub-1: sub-1/func/sub-1_task-rest_bold.nii.gz was lost"):
         staged.place(made)
     assert read_index(index_path(made, "1")) is None
+    assert not staged.is_complete  # else no other try could ever succeed
+
+
+@pytest.mark.parametrize("disk", ["the same", "another"])
+def test_what_was_placed_by_half_and_then_swept_away_is_placed_again(
+    tmp_path: Path, made: Path, disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is killed while it places (memory, a full disk, walltime) does not end the stage."""
+    if disk == "another":
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EXDEV, "another disk")
+
+        monkeypatch.setattr(os, "link", refuse)
+    staged = _staged(tmp_path)
+    staged.complete()
+    with monkeypatch.context() as patch:
+        patch.setattr("neurofm.derivatives.placing.sync_folder", _full)
+        with pytest.raises(OSError, match="full"):
+            staged.place(made)
+    assert (made / OWN[1]).is_file()
+    remove_strangers(made, [])
+    assert list(made.iterdir()) == []
+    staged.place(made)
+    staged.place(made)  # killed after the index, before `remove`
+    staged.remove()
+    assert _names(made) == _expected() | {"sourcedata/freesurfer/fsaverage/label"}
+
+
+def test_removal_that_is_interrupted_runs_no_engine_again(tmp_path: Path, made: Path) -> None:
+    staged = _staged(tmp_path)
+    staged.complete()
+    index = staged.place(made)
+    shutil.rmtree(staged.output / "sub-1")  # killed here
+    assert staged.is_complete
+    assert staged.place(made) == index
+    staged.remove()
+    assert _names(tmp_path / "staged") == set()
+    assert not list(index.wrong(made))
+
+
+def _full(folder: Path) -> None:
+    raise OSError(errno.ENOSPC, f"{folder}: full")
+
+
+def test_a_link_out_of_the_outputs_brings_no_file_of_this_machine(tmp_path: Path, made: Path) -> None:
+    """It led to a file of the container's; what has the same path here is another one."""
+    secret = tmp_path / "id_rsa"
+    secret.write_text("secret")
+    staged = _staged(tmp_path)
+    (staged.output / "sub-1" / "anat" / "sub-1_T1w.json").symlink_to(secret)
+    staged.complete()
+    assert "sub-1/anat/sub-1_T1w.json" not in {file.path for file in staged.place(made).files}
+    assert _names(made) == _expected() | {"sourcedata/freesurfer/fsaverage/label"}
+
+
+@pytest.mark.parametrize("name", ["sub-2/func/bold.nii.gz", "sub-10.html", "sourcedata/freesurfer/sub-2/mri/aseg.mgz"])
+def test_another_participant_s_file_is_refused(tmp_path: Path, name: str) -> None:
+    staged = _staged(tmp_path)
+    (staged.output / name).parent.mkdir(parents=True, exist_ok=True)
+    (staged.output / name).write_text("whose?")
+    with pytest.raises(Unreadable, match=f"sub-1: the engine wrote {name}, which is another participant's"):
+        staged.complete()
+    assert not staged.is_complete
+
+
+def test_what_freesurfer_brings_for_all_is_that_of_the_newest_image(tmp_path: Path, made: Path) -> None:
+    for text in ("old", "new"):
+        staged = _staged(tmp_path, text=text)
+        staged.complete()
+        staged.place(made)
+        staged.remove()
+    assert (made / "sourcedata/freesurfer/fsaverage/label").read_text().endswith(" new")
 
 
 def test_what_was_begun_with_another_key_is_removed(tmp_path: Path) -> None:

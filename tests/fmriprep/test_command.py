@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -135,9 +136,16 @@ def test_the_licence_is_looked_at_first_and_never_shown(tmp_path: Path) -> None:
     assert "is tracked by git" in refused()
 
 
+@pytest.mark.parametrize("text", [LICENCE, " ".join(LICENCE.split()), LICENCE * 100])
+def test_a_licence_that_is_in_the_variable_itself_is_not_shown(text: str) -> None:
+    with pytest.raises(UserError, match="FS_LICENSE holds its text") as caught:
+        find_licence({"FS_LICENSE": text})
+    assert not [word for word in LICENCE.split() if word in str(caught.value)]
+
+
 def test_work_is_on_this_machines_own_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = {"TMPDIR": "/nowhere", "SLURM_TMPDIR": str(tmp_path)}
-    assert find_work(name="sub-01", environment=both) == tmp_path / "neurofm-fmriprep" / "sub-01"
+    assert find_work(name="sub-01", environment=both) == tmp_path / f"neurofm-fmriprep-{os.getuid()}" / "sub-01"
     assert file_system(Path("/proc/self")) == "proc"
     assert file_system(tmp_path) not in {"", "proc"}
     monkeypatch.setattr(looked_at, "file_system", lambda path: "nfs4")

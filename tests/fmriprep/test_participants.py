@@ -139,3 +139,22 @@ def test_nobody_there(tmp_path: Path) -> None:
     (tmp_path / "dataset_description.json").write_text('{"Name": "n", "BIDSVersion": "1"}')
     with pytest.raises(UserError, match="there are no participants"):
         find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01/func/sub-02_task-rest_run-9_bold.nii.gz",
+        "sub-01/func/task-rest_run-9_bold.nii.gz",
+        "sub-01/func/sub-01_ses-x_task-rest_run-9_bold.nii.gz",
+        "sub-01/ses-x/func/sub-01_task-rest_run-9_bold.nii.gz",
+        "sub-01/ses-x/func/sub-01_ses-y_task-rest_run-9_bold.nii.gz",
+        "sub-01/anat/sub-02_T1w.nii.gz",
+    ],
+)
+def test_an_image_that_another_one_s_name_is_given_to(bids: Path, name: str) -> None:
+    """Its outputs would be taken for the other's."""
+    add(bids, [name])
+    problems = {one.label: one.problem for one in find_participants(bids, options=FmriprepOptions())}
+    assert problems["01"] == f"{name}: its name is not of {' and '.join(name.split('/')[:-2])}."
+    assert not problems["02"]

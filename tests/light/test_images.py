@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def test_a_damaged_run(damage: str, tmp_path: Path) -> None:
         (2.2, {"RepetitionTime": 2.2}, {"TaskName": "x"}, 2.2),
         (0.0, None, {"TaskName": "x"}, "no repetition time in header or sidecar"),
         (0.0, None, {"RepetitionTime": "2"}, "repetition time '2'"),
+        (2.2, None, {"RepetitionTime": math.nan}, "repetition time nan"),
+        (0.0, None, {"RepetitionTime": math.inf}, "repetition time inf"),
         (2.2, None, {"RepetitionTime": 0.72}, "repetition time 2.2 s in the header, 0.72 s in the sidecar"),
     ],
 )

@@ -22,6 +22,9 @@ def test_derivatives_follow_the_terms_of_the_dataset_that_reads_them(tmp_path: P
         ("data/derivatives/study", True, 0),
         ("data/derivatives/study", False, 1),
         ("data/derivatives/study-2", False, 0),
+        ("data/derivatives/study/", False, 1),
+        ("data/derivatives/study/sub-01", False, 1),
+        (str(tmp_path / "data" / "derivatives" / "study"), False, 1),
     ):
         source = {"archive": "local", "path": path, "version": "local"}
         write_json(

@@ -203,6 +203,7 @@ def test_missing_input_is_unavailable_and_leaves_no_old_result(stage: Stage) -> 
     stage.run({"a": "one"})
     summary = stage.run({"a": "missing"})
     assert summary.statuses["a"] is UnitStatus.UNAVAILABLE
+    assert (summary.ran, summary.whole) == (0, 0)
     assert not (stage.folder / "out" / "a").exists()
 
 

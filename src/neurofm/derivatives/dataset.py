@@ -69,9 +69,16 @@ def chosen_participants(settings: DerivativesSettings, *, root: Path) -> tuple[P
     UserError
         If the folder is not there or no raw BIDS, or a name in `participants` is not in it.
     """
-    bids = root / settings.bids
+    # Resolved, since paths of images are compared with it: with a link or `..` in it no side file would be found.
+    bids, made = (root / settings.bids).resolve(), (root / DERIVATIVES).resolve()
     if not bids.is_dir():
         raise UserError(f"{bids} is not a folder.", mend="correct `bids`, or mount the disk that holds it")
+    if bids.is_relative_to(made) or made.is_relative_to(bids):
+        # Whatever in the outputs is nobody's is removed: raw files would go first.
+        raise UserError(
+            f"{bids}: `bids` and {made}, where derivatives are made, lie in each other.",
+            mend="keep raw BIDS in data/raw/<id>, or outside the project",
+        )
     found = find_participants(bids, options=settings.options, needs_anatomical=method_of(settings).needs_anatomical)
     return choose_participants(settings.participants, found)
 
@@ -112,6 +119,7 @@ def derive_dataset(
     with book.held():
         planner = _Planner(dataset, settings, method, surroundings=surroundings)
         units = [planner.unit(participant) for participant in participants]
+        _refuse_strange(derivatives, book, staged=work / "derivatives" / dataset)
         if any(_is_to_run(unit, book) for unit in units):
             method.require(settings, surroundings, runs_here=runs_here)
         derivatives.mkdir(parents=True, exist_ok=True)
@@ -173,6 +181,17 @@ class _Planner:
                 ),
                 surroundings=self._surroundings,
             ),
+        )
+
+
+def _refuse_strange(derivatives: Path, book: ReceiptBook, *, staged: Path) -> None:
+    """Refuse a folder that is full and was not filled here: what belongs to nobody is removed from it, after a run."""
+    ours = bool(book.known) or staged.is_dir() or any(derivatives.glob(index_path(Path(), "*").as_posix()))
+    if not ours and derivatives.is_dir() and any(derivatives.iterdir()):
+        raise UserError(
+            f"{derivatives}: it has files that were not made here, and whatever is not made here is removed.",
+            mend="choose another id under `derivatives`, or move it away (`neurofm dataset add` takes published "
+            "derivatives where they lie)",
         )
 
 

@@ -63,6 +63,8 @@ def _inherited(bids: Path) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """Yield every file, of linked folders too: engines go into them. One that leads round in a circle is left."""
+    for here, folders, names in os.walk(folder, followlinks=True):
+        around = {Path(here).resolve(), *Path(here).resolve().parents}
+        folders[:] = [name for name in folders if not name.startswith(".") and Path(here, name).resolve() not in around]
         yield from (path for name in names if not name.startswith(".") and (path := Path(here, name)).is_file())

@@ -34,6 +34,7 @@ _MARGIN = 1.2
 """Of the container over `mem_mb`, which fMRIPrep overshoots."""
 _MB_PER_GB = 2**30 / 10**6
 _LIGHT_LIBRARIES = ("nibabel", "nilearn", "numpy", "scipy")
+_LIGHT_CODE = ("light.participant", "light.ants_worker", "fmriprep.participants")
 _LIGHT_GB = 3.0
 """1.3 GB were measured with a run of 82 volumes; longer runs lie on disk, and take more of it."""
 
@@ -112,6 +113,12 @@ def _require_fmriprep(settings: DerivativesSettings, here: Surroundings, *, runs
     if here.fmriprep_docker:
         require_fmriprep_docker(settings.options)
     _templates(settings.options, here)
+    for name, path in settings.options.derivatives.items():
+        if not (here.root / path).is_dir():
+            raise UserError(
+                f"{here.root / path}: there is no such folder, and `options.derivatives.{name}` names it.",
+                mend="correct it there, or mount the disk that holds it",
+            )
     if runs_here:
         find_work(name="of-a-participant", environment=here.variables)
         find_image(settings.image, engine=find_engine(here.engine), root=here.root)
@@ -181,7 +188,8 @@ def _require_light(settings: DerivativesSettings, here: Surroundings, *, runs_he
 def _light_identity(settings: DerivativesSettings, here: Surroundings) -> Mapping[str, Any]:
     """Return our own code and antspyx's versions, the options, and the bytes of a template of one's own."""
     return {
-        "code": code_digest("neurofm.light.participant"),
+        # The worker is a script that nothing imports; who takes part, with which files, is found by fMRIPrep's rules.
+        "code": [code_digest(f"neurofm.{one}") for one in _LIGHT_CODE],
         "libraries": {name: version(name) for name in _LIGHT_LIBRARIES},
         "antspyx": sha256_of(here.root / "containers" / ENVIRONMENT / "requirements.lock"),
         "options": settings.light.model_dump(mode="json", exclude={"template"}),

@@ -7,7 +7,7 @@ for each in ``logs/sub-01/``, so that the one at the top can always be made agai
 
 from __future__ import annotations
 
-import errno
+import filecmp
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -21,6 +21,7 @@ from neurofm.units import Index, read_index
 _FREESURFER = PurePosixPath("sourcedata/freesurfer")
 _LOGS = "logs"
 _INDEX = "files.json"
+_PART = ".part"
 _PEOPLE = ("participants.tsv", "participants.json")
 """Who the participants are, in raw BIDS; no engine hands it on, and ages and diagnoses are wanted later."""
 
@@ -74,11 +75,19 @@ class Staged:
         return read_index(self._index) is not None
 
     def complete(self) -> None:
-        """Put the files under the names that they will have, make them durable, and write down that they are whole."""
+        """Put the files under the names that they will have, make them durable, and write down that they are whole.
+
+        Raises
+        ------
+        Unreadable
+            If a file is another participant's.
+        """
         for path in list(_walk(self.output)):
-            _make_plain(path)
+            _make_plain(path, inside=self.output)
         for path in list(_walk(self.output)):
             name = PurePosixPath(path.relative_to(self.output))
+            if not _is_of(name, self.label) and _owner(name).startswith("sub-"):
+                raise Unreadable(f"sub-{self.label}: the engine wrote {name}, which is another participant's.")
             if not _is_of(name, self.label) and not name.is_relative_to(_FREESURFER):
                 kept = self.output / _LOGS / f"sub-{self.label}" / name
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +99,9 @@ class Staged:
         Index.of(own, root=self.output).write(self._index)
 
     def place(self, derivatives: Path) -> Index:
-        """Move the files to where they belong; whoever is interrupted goes on.
+        """Put the files where they belong, too; whoever is interrupted goes on.
+
+        They stay here until `remove`: what is staged can be placed again, whatever became of what was placed.
 
         Parameters
         ----------
@@ -100,7 +111,7 @@ class Staged:
         Raises
         ------
         Unreadable
-            If a file is in neither place.
+            If a file is whole in neither place; the engine makes it anew next time.
         """
         index = read_index(self._index)
         assert index is not None
@@ -113,9 +124,10 @@ class Staged:
         for file in index.files:
             source, there = self.output / file.path, derivatives / file.path
             if source.is_file():
-                _move(source, there)
-            elif not there.is_file() or there.stat().st_size != file.size:
-                raise Unreadable(f"sub-{self.label}: {file.path} was lost on its way to {derivatives}.")
+                _put(source, there, label=self.label)
+            elif any(Index(files=(file,)).wrong(derivatives)):
+                self._index.unlink()
+                raise Unreadable(f"sub-{self.label}: {file.path} was lost on its way to {derivatives}. Mend: run again")
         self._place_common(derivatives)
         for folder in {(derivatives / file.path).parent for file in index.files}:
             sync_folder(folder)
@@ -124,16 +136,19 @@ class Staged:
 
     def remove(self) -> None:
         """Remove all that was staged, the log too: the participant is in their place."""
-        self._index.unlink(missing_ok=True)
+        # The index last: whoever is interrupted in between has everything in its place, and no engine runs again.
         _remove(self.output)
+        self._index.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
 
     def _place_common(self, derivatives: Path) -> None:
         """Put what FreeSurfer shares among participants (``fsaverage``) there once: it is a copy out of the image."""
         for path in list(_walk(self.output / _FREESURFER)):
             there = derivatives / path.relative_to(self.output)
-            if not there.is_file():
-                _move(path, there)
+            if _owner(PurePosixPath(path.relative_to(self.output))).startswith("sub-"):
+                continue
+            if not there.is_file() or not filecmp.cmp(path, there, shallow=False):  # of an older image
+                _put(path, there, label=self.label)
 
 
 def merge_common(derivatives: Path, labels: Iterable[str]) -> None:
@@ -186,7 +201,9 @@ def remove_strangers(derivatives: Path, labels: Iterable[str]) -> None:
         wanted |= {found.relative_to(path.parent).as_posix() for found in _walk(path.parent) if found != path}
     for path in list(_walk(derivatives)):
         name = path.relative_to(derivatives)
+        is_part = name.name.startswith(".") and name.suffix == _PART
         is_common = name.is_relative_to(_FREESURFER) and not name.parts[2].startswith("sub-") and bool(wanted)
+        is_common = is_common and not is_part
         if name.as_posix() not in {*wanted, *_PEOPLE} and not is_common:
             path.unlink()
     for here, _, _ in os.walk(derivatives, topdown=False):
@@ -196,10 +213,14 @@ def remove_strangers(derivatives: Path, labels: Iterable[str]) -> None:
 
 def _is_of(name: PurePosixPath, label: str) -> bool:
     """Whether a file is one participant's; ``sub-1`` is not ``sub-10``."""
-    below = name.relative_to(_FREESURFER) if name.is_relative_to(_FREESURFER) else name
-    first = below.parts[1] if below.parts[0] == _LOGS and len(below.parts) > 1 else below.parts[0]
-    sub = f"sub-{label}"
+    first, sub = _owner(name), f"sub-{label}"
     return first in {sub, f"{sub}.html"} or first.startswith(f"{sub}_")
+
+
+def _owner(name: PurePosixPath) -> str:
+    """Return the part of a file's path that says whose it is."""
+    below = name.relative_to(_FREESURFER) if name.is_relative_to(_FREESURFER) else name
+    return below.parts[1] if below.parts[0] == _LOGS and len(below.parts) > 1 else below.parts[0]
 
 
 def _files_of(derivatives: Path, label: str) -> Iterator[Path]:
@@ -215,32 +236,32 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(here, name) for name in sorted(names))
 
 
-def _make_plain(path: Path) -> None:
+def _make_plain(path: Path, *, inside: Path) -> None:
     """Put a copy of the file in the place of a link to it; a link that leads nowhere goes.
 
-    FreeSurfer links some surfaces to others; what is in DVC's care, and in a folder that is read as a dataset, is
-    plain.
+    So does one that leads out of the folder: in the container, another file was there than here. FreeSurfer links some
+    surfaces to others; what is in DVC's care, and in a folder that is read as a dataset, is plain.
     """
     if not path.is_symlink():
         return
     real = path.resolve()
     path.unlink()
-    if real.is_file():
+    if real.is_file() and real.is_relative_to(inside.resolve()):
         shutil.copyfile(real, path)
 
 
-def _move(source: Path, there: Path) -> None:
+def _put(source: Path, there: Path, *, label: str) -> None:
+    """Let a file be in its place too: the same one where the disk can do that, else a copy."""
     there.parent.mkdir(parents=True, exist_ok=True)
+    part = there.with_name(f".{there.name}.{label}{_PART}")
+    part.unlink(missing_ok=True)
     try:
-        source.replace(there)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        part = there.with_name(f".{there.name}.part")
+        os.link(source, part)
+    except OSError:
         shutil.copyfile(source, part)
         _sync(part)
-        part.replace(there)
-        source.unlink()
+    part.replace(there)
+    part.unlink(missing_ok=True)  # It is still there where both were one file already.
 
 
 def _sync(path: Path) -> None:

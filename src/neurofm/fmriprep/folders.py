@@ -68,6 +68,12 @@ def find_licence(environment: Mapping[str, str] = os.environ) -> Path:
         with path.open("rb") as file:
             lines = file.read(_LICENCE_BYTES).split(b"\n")
     except OSError as error:
+        if "@" in named and len(named.split()) >= _LICENCE_LINES:
+            # As systems of continuous integration keep secrets. No message may show it.
+            raise UserError(
+                f"FreeSurfer's licence: {LICENCE} holds its text, and should hold the name of a file.",
+                mend="write the text into a file outside the repository, and name that file",
+            ) from None
         raise UserError(f"FreeSurfer's licence: {path} ({LICENCE}): {error.strerror}.", mend=get) from None
     # Its first line is an address, then a number and codes: whatever else is named by mistake has no such lines.
     if b"@" not in lines[0] or sum(bool(line.strip()) for line in lines) < _LICENCE_LINES:
@@ -96,7 +102,8 @@ def find_work(*, name: str, environment: Mapping[str, str] = os.environ) -> Path
         If that is a file system that other machines share.
     """
     named = next((environment[one] for one in _SCRATCH if environment.get(one)), "/tmp")  # noqa: S108  # see above
-    folder = Path(named).absolute() / "neurofm-fmriprep" / name
+    # Of this user: in /tmp, the first one's folder is closed to everybody else.
+    folder = Path(named).absolute() / f"neurofm-fmriprep-{os.getuid()}" / name
     kind = file_system(folder)
     if kind in _SHARED:
         raise UserError(

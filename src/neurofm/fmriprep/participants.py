@@ -196,6 +196,10 @@ def _problems(
         )
     for named in (*anatomical, *bold):
         where = named.path.relative_to(folder.parent)
+        around = [part for part in where.parts[:-1] if part.startswith(("sub-", "ses-"))]
+        if [f"{entity}-{named.entities[entity]}" for entity in ("sub", "ses") if entity in named.entities] != around:
+            # Its outputs would bear the name's participant or session: another one's would be overwritten.
+            yield f"{where}: its name is not of {' and '.join(around)}.", "name it as its folder, or move it"
         if not named.path.exists():
             yield f"{where}: only a link, without its content.", "fetch it (`datalad get`, `git annex get`)"
         elif not named.path.stat().st_size:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.files import sync_folder
-from neurofm.parcels import volumes_of
+from neurofm.parcels.volumes import volumes_of
 from neurofm.recording import Unreadable
 
 Floats = npt.NDArray[np.float64]

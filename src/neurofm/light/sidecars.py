@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def repetition_time_s(path: Path, *, bids: Path) -> float:
     stated = metadata(path, bids=bids).get("RepetitionTime")
     if stated is None and in_header > 0:
         return in_header
-    if not isinstance(stated, int | float) or isinstance(stated, bool) or stated <= 0:
+    # Python's JSON reads NaN and Infinity.
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0 < stated < math.inf:
         said = "no repetition time in header or sidecar" if stated is None else f"repetition time {stated!r}"
         raise Unreadable(f"{path.name}: {said}")
     if in_header > 0 and abs(in_header - stated) > _TOLERANCE * stated:

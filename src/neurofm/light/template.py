@@ -12,7 +12,7 @@ import numpy.typing as npt
 from neurofm.errors import UserError
 from neurofm.light.images import Flags, Grid, Singles, load_volume, nifti
 from neurofm.light.options import LightOptions
-from neurofm.parcels import same_grid
+from neurofm.parcels.volumes import same_grid
 from neurofm.recording import Unreadable
 
 _SURE = 0.9

@@ -33,7 +33,7 @@ def withheld_problems(artefacts: Iterable[Artefact], *, root: Path) -> list[str]
         elif _RAW in path.parents:
             dataset = path.relative_to(_RAW).parts[0]
             problems += [problem] if (problem := _problem(item, dataset, root=root)) else []
-        elif _DERIVATIVES in path.parents:
+        elif _DERIVATIVES in (path, *path.parents):
             problems += _derived(item, root=root)
     return problems
 
@@ -42,16 +42,20 @@ def _derived(item: Artefact, *, root: Path) -> list[str]:
     """Say if preprocessed volumes may not be handed on: which is known of the datasets that are read from them."""
     from neurofm.catalog import LocalSource, load_entry  # noqa: PLC0415  # as below
 
-    problems = []
+    problems, made = [], (root / item.path).resolve()
     for path in sorted((root / "data" / "catalog").glob("*.yaml")):
-        if item.path not in path.read_text(encoding="utf-8", errors="replace"):
+        if made.name not in path.read_text(encoding="utf-8", errors="replace"):
             continue
         try:
             entry = load_entry(path.stem, root=root)
         except UserError as error:
             problems.append(f"{item.path}: nobody can tell whether it may be handed on: {error}")
             continue
-        if isinstance(entry.source, LocalSource) and entry.source.path == item.path and not entry.redistribute:
+        if not isinstance(entry.source, LocalSource) or entry.redistribute:
+            continue
+        # The path may be written in other ways, and lead to a part of them.
+        read = (root / entry.source.path).resolve()
+        if read.is_relative_to(made) or made.is_relative_to(read):
             problems.append(
                 f"{item.path} may not be handed on (`redistribute: false` in {path.relative_to(root)}, which is read "
                 "from it), and `dvc push` would put it on the remote. Mend: push other stages by name "

@@ -85,6 +85,12 @@ class UnitSummary:
         )
 
     @property
+    def whole(self) -> int:
+        """How many were whole already; who was not run for want of an input is not."""
+        unavailable = sum(status is UnitStatus.UNAVAILABLE for status in self.statuses.values())
+        return len(self.statuses) - self.ran - unavailable
+
+    @property
     def failed(self) -> tuple[str, ...]:
         """Units that did not succeed, sorted."""
         return tuple(sorted(unit for unit, status in self.statuses.items() if status is not UnitStatus.SUCCEEDED))

@@ -95,6 +95,6 @@ def stand_in(store: Podman, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "verified": True,
     }
     root = tmp_path_factory.mktemp("pinned")
-    (root / "containers").mkdir()
+    shutil.copytree(PROJECT / "containers" / "antspyx", root / "containers" / "antspyx")
     (root / "containers" / "images.yaml").write_text(json.dumps({"images": {IMAGE: pin}}))
     return root

@@ -188,7 +188,7 @@ def test_derivatives_are_in_place_and_a_dataset_reads_them(study: Study, stand_i
     assert "../bids, " in explained
     # Neither what was staged nor what was worked on stays.
     assert not list((study.root / ".neurofm" / "derivatives" / STUDY).glob("sub-*"))
-    assert not list(study.scratch.glob("neurofm-fmriprep/*/sub-*"))
+    assert not list(study.scratch.glob("neurofm-fmriprep-*/*/sub-*"))
 
 
 def test_nothing_changed_runs_nothing_and_a_lost_file_its_participant_alone(study: Study) -> None:
@@ -218,12 +218,12 @@ def test_one_that_crashes_fails_alone_and_what_it_had_begun_is_gone_on_with(stud
     assert study.files("01") == before
     assert study.files("02") == {}
     assert study.receipts()["sub-02"].status is UnitStatus.FAILED
-    assert list(study.scratch.glob("neurofm-fmriprep/*/sub-02-*/stand_in"))
+    assert list(study.scratch.glob("neurofm-fmriprep-*/*/sub-02-*/stand_in"))
     study.order("02", "whole")
     assert study.runs_again() == f"{STUDY}: 1 participants processed, 1 whole already"
     assert study.files("01") == before
     assert not [name for name in study.files("02") if "crash" in name]
-    assert not list(study.scratch.glob("neurofm-fmriprep/*/sub-*"))
+    assert not list(study.scratch.glob("neurofm-fmriprep-*/*/sub-*"))
 
 
 @contextmanager

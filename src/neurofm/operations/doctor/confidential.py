@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from neurofm.errors import UserError
+from neurofm.fmriprep.folders import LICENCE, find_licence
 from neurofm.operations.doctor.finding import Finding, note, ok, problem
 from neurofm.operations.doctor.place import Place
 
@@ -105,32 +107,14 @@ def _plain(shape: str) -> str:
     return shape.replace("[[:space:]]", r"\s")
 
 
-def licence(place: Place) -> Iterator[Finding]:
-    """Look at FreeSurfer's licence file, which fMRIPrep asks for."""
-    named = os.environ.get("FS_LICENSE", "")
-    if not named:
-        yield ok("FS_LICENSE is not set; only fMRIPrep's surfaces need it")
-        return
-    path = Path(named).expanduser()
-    mend = "get one at https://surfer.nmr.mgh.harvard.edu/registration.html, and export FS_LICENSE=/path/license.txt"
-    if not path.is_file():
-        yield problem(f"FS_LICENSE: {path} is not there", mend=mend)
+def licence(_: Place) -> Iterator[Finding]:
+    """Look at FreeSurfer's licence file, as fMRIPrep's runs do."""
+    if not os.environ.get(LICENCE):
+        yield ok(f"{LICENCE} is not set; only fMRIPrep needs it")
         return
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        yield problem(f"FS_LICENSE: {path} is not readable ({type(error).__name__})", mend=mend)
+        path = find_licence(os.environ)
+    except UserError as error:
+        yield problem(error.problem.removesuffix("."), mend=error.mend)
         return
-    if not _is_licence(lines):
-        yield problem(f"FS_LICENSE: {path} is not a licence (an address, a number and keys, a line each)", mend=mend)
-        return
-    if place.git("ls-files", "--error-unmatch", str(path.resolve())) is not None:
-        yield problem(f"FS_LICENSE: git has {path}, and it is yours alone", mend=f"git rm --cached {path}")
-        return
-    yield ok(f"FS_LICENSE: {path}")
-
-
-def _is_licence(lines: list[str]) -> bool:
-    """Whether lines are what FreeSurfer sends: an e-mail address, a number, ``*Ckey``, ``FSkey``."""
-    told = [line.strip() for line in lines if line.strip()]
-    return len(told) >= 3 and "@" in told[0] and told[1].isdigit() and all(" " not in key for key in told[2:])
+    yield ok(f"{LICENCE}: {path}")
