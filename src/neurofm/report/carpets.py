@@ -25,7 +25,7 @@ def carpet_panels(dataset: str, moved: Sequence[Moved], *, shards: Path) -> tupl
     """Draw the recordings with the lowest, the median and the highest mean displacement; without it the first ones."""
     panels = []
     for why, one in chosen(moved, shards=shards):
-        shard = read_shard(shard_of(one.recording, shards=shards))
+        shard = read_shard(shard_of(one.recording, shards=shards), extra=True)
         if not shard.usable.any():
             continue
         caption = _caption(why, one, shard)
