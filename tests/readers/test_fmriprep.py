@@ -267,8 +267,9 @@ def test_fmriprep_before_20_2_described_itself_otherwise(read: Callable[..., Rec
     ("options", "said"),
     [
         ({"atlas_space": ""}, "needs `atlas_space`"),
+        ({"atlas": "shaefer-400", "atlas_file": "", "atlas_space": ""}, "no atlas is called 'shaefer-400'"),
         ({"atlas_resolution": 2}, "chooses among TemplateFlow's"),
-        ({"atlas_file": "", "atlas_space": "", "atlas_names": "t.tsv"}, "belongs to an image"),
+        ({"atlas": "subcortex", "atlas_file": "", "atlas_space": "", "atlas_names": "t.tsv"}, "belongs to an image"),
     ],
 )
 def test_options_that_contradict_themselves(read: Callable[..., Recording], options: dict[str, Any], said: str) -> None:

@@ -23,6 +23,7 @@ from neurofm.parcels import (
     find_atlas,
     find_surface_atlas,
     grayordinates_of,
+    is_atlas_name,
     load_atlas,
     load_surface_atlas,
     on_grid,
@@ -71,7 +72,12 @@ class Options(Settings):
     """Who made the outputs, where ``dataset_description.json`` is not there or does not say so: ``fMRIPrep 20.2.1``."""
 
     @model_validator(mode="after")
-    def _file_and_space_together(self) -> Self:
+    def _sound(self) -> Self:
+        if not self.atlas_file and not is_atlas_name(self.atlas):
+            raise ValueError(
+                f"no atlas is called {self.atlas!r}: write schaefer-400, schaefer-400-17networks or "
+                "schaefer-400+subcortex, or set `atlas_file` to a file of labels"
+            )
         is_image = bool(self.atlas_file) and not self.atlas_file.endswith(_CIFTI_LABELS)
         if is_image != bool(self.atlas_space):
             raise ValueError(
