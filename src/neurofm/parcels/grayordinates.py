@@ -103,7 +103,7 @@ def parcel_means_cifti(bold: Path | Grayordinates, *, atlas: SurfaceAtlas) -> Pa
         values = sums.values / counts
     return ParcelMeans(
         values=values,
-        coverage=counts / np.maximum(voxels, 1),
+        coverage=np.where(~whole & (voxels == 0), np.nan, counts / np.maximum(voxels, 1)),
         voxels=voxels,
         outside_mask=voxels - in_file,
         not_finite=sums.not_finite,

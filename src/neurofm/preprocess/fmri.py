@@ -204,10 +204,10 @@ def _dvars(
     between successive volumes, each parcel divided by its SD. White noise gives 1.41, slow BOLD less.
     """
     good = values[:, usable]
-    sd = good.std(axis=0)
     pair_valid = valid[1:] & valid[:-1]
     if good.shape[1] == 0 or not pair_valid.any():
         return {"dvars_median": None, "dvars_outlier_fraction": None}
+    sd = good[valid].std(axis=0)  # the others are drawn between their neighbours, which makes it smaller
     change = np.diff(good / np.where(sd > 0, sd, 1), axis=0)[pair_valid]
     dvars = np.sqrt((change**2).mean(axis=1))
     middle = float(np.median(dvars))
