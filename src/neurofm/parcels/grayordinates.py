@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 
 from neurofm.parcels.average import Counts, Floats, ParcelMeans
 from neurofm.parcels.surfaces import SurfaceAtlas, cifti_of
-from neurofm.parcels.volumes import reading, same_grid
-from neurofm.recording import Unreadable
+from neurofm.parcels.volumes import same_grid
+from neurofm.recording import Unreadable, reading
 
 _BLOCK_BYTES = 1 << 23
 """Of series as float64; a few copies of one block are what is in memory."""
