@@ -99,7 +99,7 @@ def test_options_are_those_of_a_reader_that_there_is(dataset: str) -> None:
         reader_options(entry.reader, entry.reader_options, where=dataset)
     else:
         # Named for a reader to come: preflight says so before anything starts.
-        assert entry.reader in {"allen_nwb1", "alf", "fmriprep", "neurosuite", "sessinfo"}
+        assert entry.reader in {"allen_nwb1", "alf", "neurosuite", "sessinfo"}
 
 
 @pytest.mark.parametrize("dataset", IDS)

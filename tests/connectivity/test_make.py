@@ -48,7 +48,7 @@ def facts_of(root: Path) -> dict[str, Any]:
 def test_whatever_can_be_used_has_its_matrices(made: Path, shards: Path, settings: ConnectivitySettings) -> None:
     files = sorted((made / "data" / "connectivity" / "moved").iterdir())
     assert [file.name for file in files] == [f"sub-{n:02d}.npz" for n in range(RUNS)]
-    shard = read_shard(shards / "moved" / "sub-05.zarr.zip")
+    shard = read_shard(shards / "moved" / "sub-05.zarr.zip", extra=True)
     expected = connect(shard, settings=settings, where="run")
     with np.load(files[5], allow_pickle=False) as arrays:
         assert set(arrays.files) == {"parcels", "volumes", CORRELATION, BEFORE, "partial_correlation"}
@@ -111,7 +111,7 @@ def test_same_bytes_again_and_nothing_stale(
 def test_recordings_with_other_parcels_are_kept_apart(shards: Path, settings: ConnectivitySettings) -> None:
     members = []
     for path in sorted((shards / "plain").iterdir()):
-        shard = read_shard(path)
+        shard = read_shard(path, extra=True)
         members.append(Member.of(shard, connect(shard, settings=settings, where=path.name)))
     strange = replace(members[0], parcels=(*members[0].parcels[:-1], "another"))
     facts = group_of([strange, *members], settings=settings).facts()
@@ -119,7 +119,7 @@ def test_recordings_with_other_parcels_are_kept_apart(shards: Path, settings: Co
 
 
 def test_why_there_is_no_qcfc(shards: Path, settings: ConnectivitySettings) -> None:
-    shard = read_shard(shards / "moved" / "sub-00.zarr.zip")
+    shard = read_shard(shards / "moved" / "sub-00.zarr.zip", extra=True)
     one = Member.of(shard, connect(shard, settings=settings, where="run"))
     assert "is the same in all 12" in group_of([one] * 12, settings=settings).why_not
     blank = replace(one, after=np.full_like(one.after, np.nan))

@@ -22,7 +22,7 @@ from tests.movers import mover, write_movers
 @pytest.fixture
 def shard(shards: Path) -> Shard:
     """A run of which some volumes are scrubbed and parcel 3 is not usable."""
-    found = read_shard(shards / "moved" / "sub-03.zarr.zip")
+    found = read_shard(shards / "moved" / "sub-03.zarr.zip", extra=True)
     assert 0 < (~found.valid).sum() < 100
     assert np.flatnonzero(~found.usable).tolist() == [3]
     return found

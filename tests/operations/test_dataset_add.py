@@ -145,6 +145,42 @@ def test_outputs_of_fmriprep(project: Path, tmp_path: Path) -> None:
     assert manifest.recordings[0].files["main"].endswith("_space-fsLR_den-91k_bold.dtseries.nii")
 
 
+ASYM_C, ASYM_6 = (f"MNI152NLin{template}Asym_res-2_desc-preproc" for template in ("2009c", "6"))
+MNI, AROMA = "MNI152NLin2009cAsym_res-1_desc-preproc", "MNI152NLin6Asym_desc-smoothAROMAnonaggr"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "pattern", "taken"),
+    [
+        ({"01": ["T1w_desc-preproc", MNI]}, "", {"01": MNI}),  # no atlas is in a run's own space
+        # The first kind is there too, but would leave a subject out.
+        ({"01": [ASYM_C, ASYM_6], "02": [ASYM_6]}, "", {"01": ASYM_6, "02": ASYM_6}),
+        ({"01": [ASYM_C], "02": [ASYM_6]}, "", {"01": ASYM_C, "02": ASYM_6}),
+        ({"01": [MNI, AROMA]}, "", {"01": MNI}),
+        ({"01": [MNI, AROMA]}, "*AROMA*", {"01": AROMA}),
+    ],
+)
+def test_which_of_fmripreps_outputs(
+    project: Path, tmp_path: Path, outputs: dict[str, list[str]], pattern: str, taken: dict[str, str]
+) -> None:
+    folder = tmp_path / "preprocessed"
+    stems = {label: f"sub-{label}/func/sub-{label}_task-rest_ce-gad_space-" for label in outputs}
+    for label, kinds in outputs.items():
+        (folder / stems[label]).parent.mkdir(parents=True)
+        for kind in kinds:
+            (folder / f"{stems[label]}{kind}_bold.nii.gz").touch()
+    dataset, _ = added(folder, project, pattern=pattern, options={"atlas": "schaefer-400"})
+    recordings = build_manifest(load_entry(dataset, root=project), root=project).recordings
+    assert [one.files["main"] for one in recordings] == [f"{stems[n]}{kind}_bold.nii.gz" for n, kind in taken.items()]
+
+
+def test_a_run_in_its_own_space_alone_is_refused(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "sub-01" / "func").mkdir(parents=True)
+    (tmp_path / "out" / "sub-01" / "func" / "sub-01_task-rest_space-T1w_desc-preproc_bold.nii.gz").touch()
+    with pytest.raises(UserError, match="in a standard space"):
+        added(tmp_path / "out", project, options={"atlas": "schaefer-400"})
+
+
 def test_nwb_spikes_are_found_by_looking(project: Path, shared_data: Path) -> None:
     folder = shared_data / "ephys" / "neurosuite_A2929-200711"
     dataset, lines = added(folder, project, species="Mus musculus", subject="A2929")

@@ -254,6 +254,27 @@ def test_each_problem_names_its_mend(project: Path, monkeypatch: pytest.MonkeyPa
     assert "secret-word" not in " ".join(left)
 
 
+def test_an_atlas_that_is_not_here_is_said_before_anything_comes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dataset, run = "openneuro-ds002748-fmriprep", "sub-01_task-rest_space-fsLR_den-91k_bold.dtseries.nii"
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    edited(project, "  hcp-rest:", f"  {dataset}: {{modality: fmri, reader: fmriprep}}\n  hcp-rest:")
+    assert not any("atlas" in problem for problem in foretold(project)[dataset].problems)  # nobody knows which yet
+    entry = load_entry(dataset, root=project)
+    manifest = Manifest(
+        dataset=dataset,
+        archive=entry.source.archive,
+        source_id="x",
+        version=entry.source.version,
+        files=(ManifestFile(path=run, size=1, digest=f"sha256:{0:064x}", origin="s3://b/1"),),
+        recordings=(ManifestRecording(id="sub-01", subject="lab:01", files={"main": run}),),
+    )
+    write_manifest(manifest, project / "data" / "manifests" / f"{dataset}.json")
+    (told,) = (problem for problem in foretold(project)[dataset].problems if "atlas" in problem)
+    assert "Mend: curl -fL --create-dirs" in told
+
+
 def test_derivatives_are_looked_at_and_what_they_make_need_not_be_there(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

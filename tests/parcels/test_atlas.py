@@ -131,6 +131,8 @@ def test_what_is_no_atlas(small: Path, spoil: Callable[[Path], object], said: st
         (b"", "it is empty"),
         (b"1 a\n2 b\n", r"no name for 1 of its 3 labels \(3\)"),
         (b"1 a\n2 b\n3 c\n3 d\n", "label 3 occurs twice"),
+        (b"1 a\n2 b\n3 c\n4294967296 d\n", "label 4294967296 is beyond"),
+        (b"1 a\n2 b\n3 c\n" + b"9" * 5000 + b" d\n", "is beyond"),
         (b"1 a\nb\n", "line 2 is neither"),
         (b"a b c d\n", "line 1 is neither"),
         (b"index\tname\n1\ta\nb\n", "a row has the label 'b' and the name None"),

@@ -192,6 +192,17 @@ def test_what_is_no_run(small: Path, tmp_path: Path, image: nib.Nifti1Image, sai
     assert "\n" not in str(told.value)
 
 
+def test_a_parcel_that_only_the_table_names_says_nothing_of_the_run(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("1 a\n2 b\n3 c\n4 d\n99 nowhere\n")
+    atlas = load_atlas(small, space="scanner", names=tmp_path / "names.txt")
+    values = np.random.default_rng(3).normal(size=(*atlas.labels.shape, 5))
+    values[atlas.labels == 1] = 0
+    found = parcel_means(NIFTI(values, atlas.affine), atlas=atlas, space="scanner")
+    assert found.coverage[0] == 0
+    assert np.isnan(found.coverage[atlas.voxels == 0]).all()
+    assert not found.present[[0, -1]].any()
+
+
 def test_another_space_and_a_mask_on_another_grid(small: Path) -> None:
     atlas = load_atlas(small, space="MNI152NLin6Asym")
     with pytest.raises(Unreadable, match="it is in space scanner, atlas labels in MNI152NLin6Asym"):

@@ -54,6 +54,13 @@ def test_white_noise_has_the_dvars_it_must_have(make_recording: MakeRecording, c
     assert float(str(done.quality["dvars_outlier_fraction"])) >= 2 / 499
 
 
+def test_volumes_that_are_filled_in_do_not_bear_on_dvars(make_recording: MakeRecording, common: Common) -> None:
+    noise = np.random.default_rng(6).normal(1000, 1, size=(500, 200))
+    noise[100:190] = np.nan
+    done = preprocess(make_recording(Modality.FMRI, noise, rate_hz=0.5), settings=SETTINGS, common=common)
+    assert float(str(done.quality["dvars_median"])) == pytest.approx(np.sqrt(2), rel=0.03)
+
+
 def test_dead_parcels_and_missing_volumes(
     sample_recording: Callable[..., Recording], make_recording: MakeRecording, common: Common
 ) -> None:

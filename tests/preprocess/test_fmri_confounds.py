@@ -279,6 +279,16 @@ REFUSED: dict[str, tuple[str, Callable[[Confounds], Confounds], str]] = {
     "hole in it": ("scrubbing", lambda t: _set(t, "std_dvars", slice(4, 5), np.nan), "std_dvars .* in volume 4"),
     "no json": ("compcor", lambda t: replace(t, described={}), "compcor needs the JSON file"),
     "json of others": ("compcor", lambda t: replace(t, described={"white_matter": {}}), "compcor: .*'compcor'"),
+    "json of words": (
+        "compcor",
+        lambda t: replace(t, described={"a_comp_cor_00": "x"}),
+        "does not describe its columns",
+    ),
+    "json of nothing": (
+        "compcor",
+        lambda t: replace(t, described={"a_comp_cor_00": None}),
+        "does not describe its col",
+    ),
     "no components": ("compcor", lambda t: _without(t, "a_comp_cor_03"), "for strategy compcor: .*a_comp_cor_03"),
     "another image": ("ica_aroma", lambda t: t, "ica_aroma is for fMRIPrep's desc-smoothAROMAnonaggr_bold"),
     "fMRIPrep 1.1": ("simple", _renamed, "camel case"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neurofm.errors import UserError
 from neurofm.params import load_params
 from neurofm.preprocess import Common
 from neurofm.preprocess._exclusion import Exclude, exclusion_reason
@@ -132,6 +133,13 @@ def test_coverage_decides_which_parcels_are_used(sample_recording: Callable[...,
     assert preprocess(recording, settings=strict, common=common).quality["excluded_reason"] == (
         "share of parcels that are covered 0.9818, less than 0.99 (min_covered_fraction)"
     )
+
+
+def test_settings_that_contradict_themselves() -> None:
+    with pytest.raises(UserError, match="global_signal"):
+        ModalitySettings.parse(
+            {"highpass_hz": 0.008, "strategy": "none", "global_signal": True}, where="here", mend="mend"
+        )
 
 
 def test_params_name_every_setting_and_steps_hold_them_flat(

@@ -105,7 +105,11 @@ def test_same_numbers_as_nilearn_and_all_that_belongs_to_the_run(
 def test_the_atlas_is_part_of_what_is_read(derivatives: Path, source_of: Source) -> None:
     source, options = given(derivatives, source_of), chosen(derivatives)
     before = outside_inputs("fmriprep", source, options)
-    assert list(before) == ["atlas carpet"]
+    assert list(before) == ["atlas carpet", "its names carpet"]
+    values = np.unique(np.asarray(nib.load(derivatives / "labels.nii.gz").dataobj)).astype(int)  # type: ignore[attr-defined]
+    (derivatives / "names.tsv").write_text("index\tname\n" + "".join(f"{label}\tp{label}\n" for label in values))
+    named = outside_inputs("fmriprep", source, options | {"atlas_names": str(derivatives / "names.tsv")})
+    assert [name for name in before if named[name] != before[name]] == ["its names carpet"]
     image: Any = nib.load(derivatives / "labels.nii.gz")
     labels = np.asarray(image.dataobj).copy()
     labels[labels == 101] = 0
@@ -194,6 +198,17 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_text("csf\tcsf\n" + "1\t1\n" * 82),
         "column 'csf' occurs twice",
     ),
+    # pandas would take the first column for names of the rows, and move all values by one column.
+    "longer rows": (
+        "_desc-confounds_timeseries.tsv",
+        lambda path: path.write_text("csf\twhite_matter\n" + "1\t2\t3\n" * 82),
+        "more fields than the header has columns",
+    ),
+    "a hundred thousand columns": (
+        "_desc-confounds_timeseries.tsv",
+        lambda path: path.write_text("\t".join(map(str, range(100_000))) + "\n"),
+        "100000 columns",
+    ),
     "empty table": ("_desc-confounds_timeseries.tsv", lambda path: path.write_text(""), "the file is empty"),
     "no JSON": ("_desc-confounds_timeseries.json", lambda path: path.write_text("{"), "not readable"),
     "nobody made it": ("dataset_description.json", lambda path: path.write_text("{}"), "does not say who made"),
@@ -227,9 +242,10 @@ def test_a_repetition_time_that_only_the_sidecar_has(read: Callable[..., Recordi
     assert recording.signal is not None
     assert recording.signal.sampling_rate_hz == 1 / 2.2
     (sidecar,) = derivatives.glob("sub-03/func/*_bold.json")
-    sidecar.unlink()
-    with pytest.raises(Unreadable, match="no repetition time in the header nor the JSON file beside it"):
-        read()
+    for said in ('{"RepetitionTime": Infinity}', "{}"):
+        sidecar.write_text(said)
+        with pytest.raises(Unreadable, match="no repetition time in the header nor the JSON file beside it"):
+            read()
 
 
 def test_who_made_it_can_be_stated(read: Callable[..., Recording], derivatives: Path) -> None:
@@ -238,14 +254,25 @@ def test_who_made_it_can_be_stated(read: Callable[..., Recording], derivatives: 
     assert (first.name, first.version) == ("fMRIPrep", "20.2.1")
 
 
+def test_fmriprep_before_20_2_described_itself_otherwise(read: Callable[..., Recording], derivatives: Path) -> None:
+    description = derivatives / "dataset_description.json"
+    description.write_text('{"Name": "x", "PipelineDescription": {"Name": "fMRIPrep", "Version": "1.4.1"}}')
+    first = read(made_by="somebody else").steps[0]
+    assert (first.name, first.version) == ("fMRIPrep", "1.4.1")
+    description.write_text('{"Name": "x"}')
+    assert read(made_by="fMRIPrep 1.0").steps[0].version == "1.0"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"atlas_space": ""}, "needs `atlas_space`"),
-        ({"atlas_file": "", "atlas_space": "", "atlas_names": "t.tsv"}, "belongs to an image"),
+        ({"atlas": "shaefer-400", "atlas_file": "", "atlas_space": ""}, "no atlas is called 'shaefer-400'"),
+        ({"atlas_resolution": 2}, "chooses among TemplateFlow's"),
+        ({"atlas": "subcortex", "atlas_file": "", "atlas_space": "", "atlas_names": "t.tsv"}, "belongs to an image"),
     ],
 )
-def test_options_that_contradict_themselves(read: Callable[..., Recording], options: dict[str, str], said: str) -> None:
+def test_options_that_contradict_themselves(read: Callable[..., Recording], options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         read(**options)
 

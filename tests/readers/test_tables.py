@@ -139,6 +139,7 @@ def test_unreadable_table(
         ("participant_id\tage\n01\t7.5\n", {"age": 7.5}),
         ("participant_id\tage\nsub-01\tn/a\n", {"age": None}),
         ("participant_id\tage\nsub-01\tinf\n", {"age": None}),
+        ("participant_id\tbatch\nsub-01\t1_0\n", {"batch": "1_0"}),
         ("participant_id\tage\nsub-02\t9\n", {}),
     ],
 )
@@ -149,9 +150,10 @@ def test_participants(source_of: Source, tmp_path: Path, text: str, expected: di
     assert read_recording("tables", source, OPTIONS).scalars == expected
 
 
-def test_participants_without_ids(source_of: Source, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["subject\tage\n01\t7\n", "participant_id\tage\n01\t7\t8\n"])
+def test_participants_that_do_not_fit(source_of: Source, tmp_path: Path, text: str) -> None:
     np.save(tmp_path / "a.npy", np.eye(3))
-    (tmp_path / "participants.tsv").write_text("subject\tage\n01\t7\n")
-    source = source_of(tmp_path / "a.npy", Modality.FMRI, extra=["participants.tsv"])
+    (tmp_path / "participants.tsv").write_text(text)
+    source = source_of(tmp_path / "a.npy", Modality.FMRI, extra=["participants.tsv"], subject="lab:01")
     with pytest.raises(Unreadable, match=r"participants\.tsv"):
         read_recording("tables", source, OPTIONS)

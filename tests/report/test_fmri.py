@@ -173,10 +173,10 @@ def test_before_is_drawn_only_where_there_is_one(text: str) -> None:
     assert "0 recordings with framewise displacement, QC-FC needs 10" in words_of(section(text, "plain"))
 
 
-def test_carpets_mark_what_is_scrubbed(group: Path, text: str) -> None:
+def test_carpets_mark_what_is_left_out(group: Path, text: str) -> None:
     shard = read_shard(group / "data" / "shards" / "moved" / "sub-90.zarr.zip")
     caption = next(c for c in re.findall("<figcaption>(.*?)</figcaption>", text) if c.startswith("Highest motion"))
-    assert f"sub-90, mean FD 1.94 mm; {int((~shard.valid).sum())} of 168 volumes scrubbed" in caption
+    assert f"sub-90, mean FD 1.94 mm; {int((~shard.valid).sum())} of 168 volumes left out (marked)" in caption
     assert f"Takes no part: {REASON}." in caption
 
 
@@ -188,7 +188,10 @@ def test_lowest_median_and_highest_are_chosen(tmp_path: Path) -> None:
         if name != "gone":
             (tmp_path / f"{name}.zarr.zip").touch()
     assert [one.recording for _, one in chosen(moved, shards=tmp_path)] == ["b", "a", "e"]
-    assert [one.recording for _, one in chosen(moved[:1], shards=tmp_path)] == ["a"]
+    assert [why for why, _ in chosen(moved, shards=tmp_path)] == ["Lowest motion", "Median motion", "Highest motion"]
+    assert [(why, one.recording) for why, one in chosen(moved[:1], shards=tmp_path)] == [
+        ("The only recording with motion measured", "a")
+    ]
     assert [one.recording for _, one in chosen(moved[2:3], shards=tmp_path)] == ["c"]
 
 

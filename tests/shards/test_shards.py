@@ -91,7 +91,8 @@ def _recording(modality: Modality, *, samples: int = 4000, channels: int = 7) ->
 def test_round_trip_keeps_everything(modality: Modality, tmp_path: Path) -> None:
     recording = _recording(modality)
     write_shard(recording, provenance=PROVENANCE, path=tmp_path / "a.zarr.zip")
-    shard = read_shard(tmp_path / "a.zarr.zip")
+    shard = read_shard(tmp_path / "a.zarr.zip", extra=True)
+    assert read_shard(tmp_path / "a.zarr.zip").recording.extra_signals == {}  # nobody pays for what is not used
     assert recording.signal is not None
     assert recording.spikes is not None
     assert recording.valid is not None

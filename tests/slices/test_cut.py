@@ -15,6 +15,7 @@ from neurofm.recording import Recording
 from neurofm.shards import Provenance, Shard, read_shard, write_shard
 from neurofm.slices.cut import cut_shard
 from tests.conftest import PROJECT
+from tests.movers import mover
 
 SAMPLES = 15_000
 PROVENANCE = Provenance(
@@ -77,3 +78,16 @@ def test_the_same_cut_has_the_same_bytes(whole: Path, cut: Shard) -> None:
     longer = whole.with_name("longer.zarr.zip")
     cut_shard(whole, samples=SAMPLES + 1, path=longer)
     assert longer.read_bytes() != again.read_bytes()
+
+
+def test_a_run_with_confounds_keeps_what_lies_beside_its_signal(tmp_path: Path, shared_data: Path) -> None:
+    whole, cut = tmp_path / "whole.zarr.zip", tmp_path / "cut.zarr.zip"
+    moved = mover(shared_data, number=0, motion=1.0)
+    write_shard(moved, provenance=PROVENANCE, path=whole)
+    cut_shard(whole, samples=50, path=cut)
+    before, after = (read_shard(path, extra=True).recording for path in (whole, cut))
+    assert before.noise.keys() == after.noise.keys() != set()
+    for name, noise in after.noise.items():
+        np.testing.assert_array_equal(noise.values, before.noise[name].values[:50])
+    part = before.extra_signals["uncleaned"].values[:50]
+    assert np.abs(after.extra_signals["uncleaned"].values - part).max() < 0.01 * part.std()

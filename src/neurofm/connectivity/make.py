@@ -78,7 +78,7 @@ def _dataset(
     for path in paths:
         recording = path.name.removesuffix(_SUFFIX)
         try:
-            shard = read_shard(path)
+            shard = read_shard(path, extra=True)
             makers[maker_of(shard.recording.steps)] += 1
             if reason := shard.recording.quality.get("excluded_reason"):
                 left_out[recording] = str(reason)

@@ -72,7 +72,7 @@ def ingest(task: IngestTask) -> Outcome:
         write_shard(recording, provenance=provenance, path=task.shard)
     except ValueError as error:
         raise Unreadable(f"{task.recording.id}: {error}") from error
-    shard = read_shard(task.shard)
+    shard = read_shard(task.shard, extra=True)
     return Outcome(
         facts={
             "samples": len(shard.stored),

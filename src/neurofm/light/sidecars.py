@@ -10,8 +10,7 @@ from typing import Any
 
 import nibabel as nib
 
-from neurofm.parcels.volumes import reading
-from neurofm.recording import Unreadable
+from neurofm.recording import Unreadable, reading
 
 _SECONDS_PER = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 _TOLERANCE = 0.01

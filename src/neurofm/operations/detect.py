@@ -28,7 +28,7 @@ _TABLE = (
 _TABLE_EXTRA = r"participants\.(tsv|json)"
 _RUN = (
     r"sub-(?P<subject>[^/_]+)/(?:ses-(?P<session>[^/_]+)/)?func/sub-[^/_]+(?:_ses-[^/_]+)?_task-(?P<task>[^/_]+)"
-    r"(?:_acq-(?P<acq>[^/_]+))?(?:_rec-(?P<rec>[^/_]+))?(?:_dir-(?P<dir>[^/_]+))?(?:_run-(?P<run>[^/_]+))?"
+    r"(?:_acq-(?P<acq>[^/_]+))?(?:_ce-(?P<ce>[^/_]+))?(?:_rec-(?P<rec>[^/_]+))?(?:_dir-(?P<dir>[^/_]+))?(?:_run-(?P<run>[^/_]+))?"
 )
 _FMRIPREP = tuple(
     rf"{_RUN}_space-{kind}"
@@ -39,10 +39,12 @@ _FMRIPREP = tuple(
         r"MNI152NLin6Asym_desc-preproc_bold\.nii\.gz",
         r"fsLR_den-91k_bold\.dtseries\.nii",
         r"fsLR_den-170k_bold\.dtseries\.nii",
-        r"[a-zA-Z0-9+]+(?:_[a-z]+-[a-zA-Z0-9]+)*?_(?:desc-preproc_bold\.nii\.gz|bold\.dtseries\.nii)",
+        r"(?!T[12]w_)[a-zA-Z0-9+]+(?:_[a-z]+-[a-zA-Z0-9]+)*?_(?:desc-preproc_bold\.nii\.gz|bold\.dtseries\.nii)",
+        r"MNI152NLin6Asym(?:_res-2)?_desc-smoothAROMAnonaggr_bold\.nii\.gz",
     )
 )
-"""Outputs of one run, each in one file of a run; the first kind that is there is taken, by default."""
+"""Outputs of one run, each in one file of a run; by default that kind is taken which most runs have, or the first of
+them. In a run's own space (``T1w``) there is no atlas."""
 _FMRIPREP_EXTRA = (
     r"(sub-(?P<subject>[^/_]+)/(ses-(?P<session>[^/_]+)/)?func/"
     r".+(_desc-confounds_(timeseries|regressors)\.(tsv|json)|_bold(\.dtseries)?\.json|_desc-brain_mask\.nii\.gz)"
@@ -99,12 +101,12 @@ def detect(
             extra=_BIDS_EXTRA,
             subject=subject,
         )
-    elif outputs := [path for path in paths if re.fullmatch(_FMRIPREP[-1], path)]:
+    elif outputs := [path for path in paths if any(re.fullmatch(kind, path) for kind in _FMRIPREP)]:
         found = Detected(
             kind="fMRIPrep's outputs",
             reader="fmriprep",
             modality=Modality.FMRI,
-            pattern=_first_kind(outputs, pattern),
+            pattern=_commonest_kind(outputs, pattern),
             extra=_FMRIPREP_EXTRA,
             subject=subject,
         )
@@ -129,8 +131,9 @@ def detect(
         raise UserError(
             f"{folder}: holds nothing that is known here ({len(paths)} files).",
             mend="give the root of a BIDS EEG data set (dataset_description.json and sub-*/**/eeg/*_eeg.*) or of "
-            "fMRIPrep's outputs (sub-*/**/func/*_space-*_desc-preproc_bold.nii.gz or *_bold.dtseries.nii), a folder of "
-            "*.nwb files, or one with participants.tsv and sub-*_*.npy, .mat or .tsv time series",
+            "fMRIPrep's outputs in a standard space (sub-*/**/func/*_space-*_desc-preproc_bold.nii.gz or "
+            "*_bold.dtseries.nii), a folder of *.nwb files, or one with participants.tsv and sub-*_*.npy, .mat or .tsv "
+            "time series",
         )
     if modality not in {None, found.modality}:
         raise UserError(
@@ -159,10 +162,11 @@ def main_pattern(choice: str, default: str) -> str:
     return f"(?={glob}$){default}"
 
 
-def _first_kind(outputs: Sequence[str], pattern: str) -> str:
-    """Return the pattern of the first kind of outputs that is there, among those that the user wants."""
+def _commonest_kind(outputs: Sequence[str], pattern: str) -> str:
+    """Return the pattern of the kind of outputs that most runs have, among those that the user wants."""
     kinds = [main_pattern(pattern, kind) for kind in _FMRIPREP]
-    return next((kind for kind in kinds if any(re.fullmatch(kind, path) for path in outputs)), kinds[-1])
+    runs = [len({m.groups() for path in outputs if (m := re.fullmatch(kind, path))}) for kind in kinds]
+    return kinds[runs.index(max(runs))]
 
 
 def _detect_nwb(

@@ -19,14 +19,15 @@ from neurofm.fetch.ledger import FileState, Ledger
 from neurofm.fetch.origins import crcns_login
 from neurofm.fetch.signing import Signer
 from neurofm.fetch.surroundings import Surroundings
+from neurofm.ingest.recording import reader_input
 from neurofm.operations.downloads import PlannedDownload
 from neurofm.operations.extent import Extent, extent_of
 from neurofm.operations.status import LEDGER
 from neurofm.operations.tables import count_text, hours_text, is_wide, name_cell, size_text, table
 from neurofm.params import GROUPS, Dataset, Params, Site
-from neurofm.readers import reader_options
+from neurofm.readers import outside_inputs, reader_options, reads_outside
 from neurofm.recording import Modality, UnitStatus
-from neurofm.sources import is_pinned
+from neurofm.sources import is_pinned, read_manifest
 from neurofm.sources.local import how_to_get
 from neurofm.units import ExecutorName, read_receipts
 from neurofm.units.slurm_queue import require_slurm, would_refuse
@@ -280,7 +281,7 @@ def _problems(entry: CatalogEntry, *, made: Container[Path], site: Site, root: P
     where = f"data/catalog/{entry.id}.yaml"
     source = entry.source
     checks: list[Callable[[], object]] = [
-        lambda: reader_options(entry.reader, entry.reader_options, where=f"{where}: reader_options"),
+        lambda: _require_reader(entry, root=root),
         lambda: require_terms(entry),
         lambda: _require_credentials(entry, site=site),
     ]
@@ -294,6 +295,16 @@ def _problems(entry: CatalogEntry, *, made: Container[Path], site: Site, root: P
     made_here = isinstance(source, LocalSource) and Path(source.path) in made
     if isinstance(source, LocalSource) and not made_here and not (root / source.path).is_dir():
         yield f"{where}: {root / source.path} is not a folder. Mend: {how_to_get(source)}"
+
+
+def _require_reader(entry: CatalogEntry, *, root: Path) -> None:
+    """Refuse what the reader will refuse: its options and, once there is a manifest, an atlas that is not here."""
+    reader_options(entry.reader, entry.reader_options, where=f"data/catalog/{entry.id}.yaml: reader_options")
+    manifest = root / "data" / "manifests" / f"{entry.id}.json"
+    if reads_outside(entry.reader) and manifest.is_file():
+        for recording in read_manifest(manifest).recordings[:1]:
+            source = reader_input(entry, recording, root=root / "data" / "raw" / entry.id)
+            outside_inputs(entry.reader, source, entry.reader_options)
 
 
 def _require_credentials(entry: CatalogEntry, *, site: Site) -> None:

@@ -4,7 +4,7 @@ from neurofm.parcels.atlas import Atlas, load_atlas
 from neurofm.parcels.average import ParcelMeans, parcel_means
 from neurofm.parcels.grayordinates import Grayordinates, grayordinates_of, parcel_means_cifti
 from neurofm.parcels.grids import on_grid
-from neurofm.parcels.named import find_atlas, find_surface_atlas
+from neurofm.parcels.named import find_atlas, find_surface_atlas, is_atlas_name
 from neurofm.parcels.surfaces import SUBCORTEX, SurfaceAtlas, load_surface_atlas, structures_alone
 from neurofm.parcels.volumes import Volumes, same_grid, volumes_of
 
@@ -18,6 +18,7 @@ __all__ = [
     "find_atlas",
     "find_surface_atlas",
     "grayordinates_of",
+    "is_atlas_name",
     "load_atlas",
     "load_surface_atlas",
     "on_grid",

@@ -18,6 +18,8 @@ from neurofm.parcels.volumes import Grid, volumes_of
 from neurofm.recording import Unreadable
 
 _LARGEST = np.iinfo(np.int32).max
+_MOST_DIGITS = 20
+"""Of a label in a table: Python reads no number of thousands."""
 _WHOLE = 1e-3
 """How far a label may lie from a whole number: some atlases are stored as float32."""
 
@@ -171,6 +173,8 @@ def _names(path: Path) -> Mapping[int, str]:
     for label, name in rows:
         if not (label or "").isdecimal() or not (name or "").strip():
             _refuse(path, f"a row has the label {label!r} and the name {name!r}")
+        if len(label) > _MOST_DIGITS or int(label) > _LARGEST:
+            _refuse(path, f"label {label[:_MOST_DIGITS]} is beyond {_LARGEST}")
         if int(label) in found:
             _refuse(path, f"label {int(label)} occurs twice")
         found[int(label)] = name.strip()

@@ -29,7 +29,8 @@ class ParcelMeans:
     values: Floats
     """[volume, parcel] in the unit of the run; NaN in parcels that are absent."""
     coverage: Floats
-    """[parcel] share of its voxels that carry signal, 0 to 1: in the mask, finite, and not constant."""
+    """[parcel] share of its voxels that carry signal, 0 to 1: in the mask, finite, and not constant. NaN for a parcel
+    that the atlas only names and has no voxel of: no run can be said to lack it."""
     voxels: Counts
     """[parcel] voxels in the atlas: the sum of those that carry signal and of the three kinds left out."""
     outside_mask: Counts
@@ -101,7 +102,7 @@ def parcel_means(
         means = (changes.sums + begin) / counts
     return ParcelMeans(
         values=run.slope * means + run.inter,
-        coverage=counts / np.maximum(atlas.voxels, 1),
+        coverage=np.where(np.isnan(atlas.position_mm[:, 0]), np.nan, counts / np.maximum(atlas.voxels, 1)),
         voxels=atlas.voxels,
         outside_mask=_count(labelled & ~inside, atlas) + atlas.voxels - atlas.in_grid,
         not_finite=_count(inside & ~finite, atlas),

@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 
 from neurofm.parcels.average import Counts, Floats, ParcelMeans
 from neurofm.parcels.surfaces import SurfaceAtlas, cifti_of
-from neurofm.parcels.volumes import reading, same_grid
-from neurofm.recording import Unreadable
+from neurofm.parcels.volumes import same_grid
+from neurofm.recording import Unreadable, reading
 
 _BLOCK_BYTES = 1 << 23
 """Of series as float64; a few copies of one block are what is in memory."""
@@ -103,7 +103,7 @@ def parcel_means_cifti(bold: Path | Grayordinates, *, atlas: SurfaceAtlas) -> Pa
         values = sums.values / counts
     return ParcelMeans(
         values=values,
-        coverage=counts / np.maximum(voxels, 1),
+        coverage=np.where(~whole & (voxels == 0), np.nan, counts / np.maximum(voxels, 1)),
         voxels=voxels,
         outside_mask=voxels - in_file,
         not_finite=sums.not_finite,

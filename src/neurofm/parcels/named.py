@@ -59,6 +59,14 @@ _BY_HAND_CIFTI = {
 }
 
 
+def is_atlas_name(name: str) -> bool:
+    """Whether a name is one of those that `find_atlas` and `find_surface_atlas` know, or know where to get.
+
+    Not whether it is to be had for volumes and grayordinates alike, nor whether its files are there.
+    """
+    return name == _SUBCORTEX or name in _BY_HAND or _SCHAEFER.fullmatch(name) is not None
+
+
 def find_atlas(name: str, *, space: str, resolution: int | None = None, templates: Path | None = None) -> Atlas:
     """Load an atlas for volumes by its name.
 

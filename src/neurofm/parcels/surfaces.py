@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
-from neurofm.parcels.volumes import Grid, reading
-from neurofm.recording import Unreadable
+from neurofm.parcels.volumes import Grid
+from neurofm.recording import Unreadable, reading
 
 _PREFIX = "CIFTI_STRUCTURE_"
 _CORTEX = (f"{_PREFIX}CORTEX_LEFT", f"{_PREFIX}CORTEX_RIGHT")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.arrayproxy import ArrayProxy
 
-from neurofm.recording import Unreadable
+from neurofm.recording import Unreadable, reading
 
 _SAME_GRID_MM = 1e-3
 _AT_ONCE = 32
@@ -149,22 +148,6 @@ def _checked(image: Any, data: Any, path: Path, dimensions: int) -> Volumes:
 def same_grid(one: Grid, other: Grid) -> bool:
     """Whether two images have the same voxels, to a thousandth of a millimetre."""
     return one[0] == other[0] and np.allclose(one[1], other[1], atol=_SAME_GRID_MM)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what libraries raise on a damaged file into `Unreadable`: which errors these are is not documented."""
-    if not path.is_file():
-        raise Unreadable(f"{path.name}: no such file")
-    if path.stat().st_size == 0:
-        raise Unreadable(f"{path.name}: the file is empty")
-    try:
-        yield
-    except (Unreadable, MemoryError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise Unreadable(f"{path.name}: not readable, {type(error).__name__}: {said}") from error
 
 
 def _opened(path: Path) -> BufferedIOBase:

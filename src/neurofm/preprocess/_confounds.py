@@ -170,6 +170,12 @@ def _from_nilearn(
         raise Unreadable(
             f"{recording.clock.id}: the confounds table lacks, for strategy {strategy}: {reason}"
         ) from error
+    except (TypeError, AttributeError) as error:
+        # nilearn looks into the JSON file without a look at what it is.
+        raise Unreadable(
+            f"{recording.clock.id}: strategy {strategy}: the JSON file beside the confounds table does not describe "
+            f"its columns as fMRIPrep does ({' '.join(str(error).split())})"
+        ) from error
     kept = np.ones(len(table.values), dtype=np.bool_)
     if sample_mask is not None:
         kept[:] = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neurofm.preprocess._confounds import (
     MotionModel,
@@ -47,6 +49,12 @@ class ModalitySettings(Settings):
     """A parcel of which the run has a smaller share is unusable (the limit of XCP-D, 10.1162/imag_a_00257)."""
     exclude: Exclude = Exclude()
     """Which runs are kept out."""
+
+    @model_validator(mode="after")
+    def _none_regresses_nothing_out(self) -> Self:
+        if self.strategy == "none" and self.global_signal:
+            raise ValueError("`global_signal` regresses the global signal out, and `strategy: none` nothing")
+        return self
 
 
 def preprocess(recording: Recording, *, settings: ModalitySettings, common: Common) -> Recording:
@@ -204,10 +212,10 @@ def _dvars(
     between successive volumes, each parcel divided by its SD. White noise gives 1.41, slow BOLD less.
     """
     good = values[:, usable]
-    sd = good.std(axis=0)
     pair_valid = valid[1:] & valid[:-1]
     if good.shape[1] == 0 or not pair_valid.any():
         return {"dvars_median": None, "dvars_outlier_fraction": None}
+    sd = good[valid].std(axis=0)  # the others are drawn between their neighbours, which makes it smaller
     change = np.diff(good / np.where(sd > 0, sd, 1), axis=0)[pair_valid]
     dvars = np.sqrt((change**2).mean(axis=1))
     middle = float(np.median(dvars))

@@ -25,6 +25,7 @@ __all__ = [
     "reader_module",
     "reader_names",
     "reader_options",
+    "reads_outside",
 ]
 
 _NOT_READERS = ("input", "shared")
@@ -117,6 +118,11 @@ def read_recording(name: str, source: ReaderInput, options: Mapping[str, Any]) -
     return reader_module(name).read(source, _options(name, source, options))
 
 
+def reads_outside(name: str) -> bool:
+    """Whether the reader called `name` reads more than the dataset's files."""
+    return isinstance(reader_module(name), ReadsOutside)
+
+
 def outside_inputs(name: str, source: ReaderInput, options: Mapping[str, Any]) -> dict[str, str]:
     """Return the digests of what the reader called `name` reads besides the recording's files; mostly nothing.
 
@@ -126,7 +132,9 @@ def outside_inputs(name: str, source: ReaderInput, options: Mapping[str, Any]) -
         If it is not there, or for an unknown reader or a wrong option.
     """
     module = reader_module(name)
-    return dict(module.outside(source, _options(name, source, options))) if isinstance(module, ReadsOutside) else {}
+    if not isinstance(module, ReadsOutside):
+        return {}
+    return dict(module.outside(source, _options(name, source, options)))
 
 
 def _options(name: str, source: ReaderInput, options: Mapping[str, Any]) -> Settings:

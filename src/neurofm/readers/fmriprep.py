@@ -5,6 +5,7 @@ What the `light` engine writes is laid out alike and read here too. Who made it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from neurofm.parcels import (
     find_atlas,
     find_surface_atlas,
     grayordinates_of,
+    is_atlas_name,
     load_atlas,
     load_surface_atlas,
     on_grid,
@@ -67,10 +69,15 @@ class Options(Settings):
     tr_s: float | None = Field(default=None, gt=0)
     """Repetition time, seconds, where neither header nor sidecar has it."""
     made_by: str = ""
-    """Who made the outputs, where no ``dataset_description.json`` says so: ``fMRIPrep 20.2.1``."""
+    """Who made the outputs, where ``dataset_description.json`` is not there or does not say so: ``fMRIPrep 20.2.1``."""
 
     @model_validator(mode="after")
-    def _file_and_space_together(self) -> Self:
+    def _sound(self) -> Self:
+        if not self.atlas_file and not is_atlas_name(self.atlas):
+            raise ValueError(
+                f"no atlas is called {self.atlas!r}: write schaefer-400, schaefer-400-17networks or "
+                "schaefer-400+subcortex, or set `atlas_file` to a file of labels"
+            )
         is_image = bool(self.atlas_file) and not self.atlas_file.endswith(_CIFTI_LABELS)
         if is_image != bool(self.atlas_space):
             raise ValueError(
@@ -78,6 +85,8 @@ class Options(Settings):
             )
         if self.atlas_names and not is_image:
             raise ValueError("`atlas_names` belongs to an image in `atlas_file`")
+        if self.atlas_resolution and self.atlas_file:
+            raise ValueError("`atlas_resolution` chooses among TemplateFlow's images, and `atlas_file` is another")
         return self
 
 
@@ -141,7 +150,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
 
 
 def outside(source: ReaderInput, options: Options) -> Mapping[str, str]:
-    """Return the digest of the atlas, which is no file of the dataset but decides what is read.
+    """Return the digests of atlas and names, which are no files of the dataset but decide what is read.
 
     Raises
     ------
@@ -153,7 +162,8 @@ def outside(source: ReaderInput, options: Options) -> Mapping[str, str]:
         atlas = _surface_atlas(options) if name.endswith(_CIFTI) else _atlas(options, space_of(name))
     except Unreadable:  # `read` says what is wrong with this recording
         return {}
-    return {f"atlas {options.atlas}": f"sha256:{atlas.digest}"}
+    names = hashlib.sha256(json.dumps([atlas.ids, atlas.names]).encode()).hexdigest()
+    return {f"atlas {options.atlas}": f"sha256:{atlas.digest}", f"its names {options.atlas}": f"sha256:{names}"}
 
 
 def space_of(name: str) -> str:
@@ -247,20 +257,29 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _made_by(source: ReaderInput, options: Options) -> tuple[Step, ...]:
-    """Return the pipelines that the outputs went through, by BIDS's ``GeneratedBy``."""
+    """Return the pipelines that the outputs went through, by BIDS's ``GeneratedBy``.
+
+    fMRIPrep before 20.2 wrote one ``PipelineDescription`` instead, as drafts of BIDS had it.
+    """
     path = _side_file(source, DESCRIPTION)
-    if path is None and not options.made_by:
-        raise Unreadable(
-            f"no {DESCRIPTION} among the side files of {source.path().name}, so that nothing says who made it; add it, "
-            "or state it with the reader option `made_by`"
-        )
-    if path is None:
+    said = _json(path) if path else {}
+    pipelines = said.get("GeneratedBy") or ([said["PipelineDescription"]] if said.get("PipelineDescription") else None)
+    if path and pipelines:
+        if not isinstance(pipelines, list):
+            raise Unreadable(f"{path.name}: `GeneratedBy` is no list")
+        return tuple(_step(one, path.name) for one in pipelines)
+    if options.made_by:
         name, _, version = options.made_by.partition(" ")
         return (Step(name=name, version=version, params={}),)
-    pipelines = _json(path).get("GeneratedBy")
-    if not isinstance(pipelines, list) or not pipelines:
-        raise Unreadable(f"{path.name}: it does not say who made these outputs (`GeneratedBy`)")
-    return tuple(_step(one, path.name) for one in pipelines)
+    if path:
+        raise Unreadable(
+            f"{path.name}: it does not say who made these outputs (`GeneratedBy`); state it with the reader option "
+            "`made_by`"
+        )
+    raise Unreadable(
+        f"no {DESCRIPTION} among the side files of {source.path().name}, so that nothing says who made it; add it, "
+        "or state it with the reader option `made_by`"
+    )
 
 
 def _step(pipeline: Any, name: str) -> Step:

@@ -1,5 +1,6 @@
-"""The nouns of the field, as data: no I/O, numpy and pydantic only."""
+"""The nouns of the field, as data, and the reason of what is damaged: no I/O, numpy and pydantic only."""
 
+from neurofm.recording.damage import reading
 from neurofm.recording.manifest import FIRST_USE, Manifest, ManifestFile, ManifestRecording
 from neurofm.recording.recording import (
     SPACE_UNKNOWN,
@@ -36,4 +37,5 @@ __all__ = [
     "Target",
     "UnitStatus",
     "Unreadable",
+    "reading",
 ]

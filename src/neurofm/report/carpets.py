@@ -25,7 +25,7 @@ def carpet_panels(dataset: str, moved: Sequence[Moved], *, shards: Path) -> tupl
     """Draw the recordings with the lowest, the median and the highest mean displacement; without it the first ones."""
     panels = []
     for why, one in chosen(moved, shards=shards):
-        shard = read_shard(shard_of(one.recording, shards=shards))
+        shard = read_shard(shard_of(one.recording, shards=shards), extra=True)
         if not shard.usable.any():
             continue
         caption = _caption(why, one, shard)
@@ -47,6 +47,8 @@ def chosen(moved: Sequence[Moved], *, shards: Path) -> list[tuple[str, Moved]]:
     if not ordered:
         first = sorted(here, key=lambda one: (bool(one.reason), one.recording))
         return [("One of the first recordings", one) for one in first[:_SHOWN]]
+    if len(ordered) == 1:
+        return [("The only recording with motion measured", ordered[0])]
     places = {0: "Lowest motion", len(ordered) - 1: "Highest motion"}
     places.setdefault((len(ordered) - 1) // 2, "Median motion")
     return [(places[place], ordered[place]) for place in sorted(places)]
@@ -84,9 +86,9 @@ def _carpet(shard: Shard) -> Carpet:
 
 def _caption(why: str, one: Moved, shard: Shard) -> str:
     recording = shard.recording
-    scrubbed, volumes = int((~shard.valid).sum()), len(shard.valid)
+    out, volumes = int((~shard.valid).sum()), len(shard.valid)
     moved = f", mean FD {number(one.fd_mm)} mm" if np.isfinite(one.fd_mm) else ""
-    marked = f"{scrubbed} of {volumes} volumes scrubbed (marked)" if scrubbed else f"{volumes} volumes, none scrubbed"
+    marked = f"{out} of {volumes} volumes left out (marked)" if out else f"{volumes} volumes, none left out"
     rows = f"{int(shard.usable.sum())} usable parcels"
     carpet = (
         f"{rows} before and after cleaning, both in the SDs that each has before"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 MAX_ERROR_SD = 0.01
 """Largest quantisation error allowed, in SDs of the channel."""
-_LEVELS = 65_534
+LEVELS = 65_534
 """Steps between the ends of the range; int16 has one level to spare at each side."""
 
 
@@ -46,7 +46,7 @@ def quantise(values: npt.NDArray[np.floating]) -> Quantised:
         raise ValueError("the signal holds values that are not finite; preprocessing must mark and fill them")
     low, high = wide.min(axis=0), wide.max(axis=0)
     varies = high > low
-    scale = np.where(varies, (high - low) / _LEVELS, 1.0)
+    scale = np.where(varies, (high - low) / LEVELS, 1.0)
     offset = (high + low) / 2
     stored = np.rint((wide - offset) / scale).astype(np.int16)
     error = np.abs(stored * scale + offset - wide).max(axis=0)

@@ -33,7 +33,7 @@ class Shard:
     """One recording as it lies on disk, decoded."""
 
     recording: Recording
-    """Everything but the samples; its `signal` is None."""
+    """Everything but the samples; its `signal` is None, and `extra_signals` are there only if they were asked for."""
     attrs: dict[str, Any]
     stored: npt.NDArray[np.uint8] | npt.NDArray[np.int16]
     """[time, channel] counts, or integers to be scaled."""
@@ -70,8 +70,16 @@ class Shard:
         return (self.stored[start:stop] * self.scale + self.offset).astype(np.float32)
 
 
-def read_shard(path: Path) -> Shard:
-    """Read a shard whole.
+def read_shard(path: Path, *, extra: bool = False) -> Shard:
+    """Read a shard.
+
+    Parameters
+    ----------
+    path
+        ``<recording>.zarr.zip``.
+    extra
+        Whether to read the signals that lie beside the one to be modelled (``uncleaned``), too. They take three times
+        as long as all the rest, and training needs none of them.
 
     Raises
     ------
@@ -82,12 +90,12 @@ def read_shard(path: Path) -> Shard:
         raise Unreadable(f"{path}: not a whole {SCHEMA} shard (no zip file, or a truncated one)")
     try:
         with ZipStore(path, mode="r") as store:
-            return _decode(zarr.open_group(store, mode="r", zarr_format=3))
+            return _decode(zarr.open_group(store, mode="r", zarr_format=3), extra=extra)
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise Unreadable(f"{path}: not a whole {SCHEMA} shard ({error})") from error
 
 
-def _decode(group: zarr.Group) -> Shard:
+def _decode(group: zarr.Group, *, extra: bool) -> Shard:
     attrs = _attributes(group)
     if attrs.get("schema") != SCHEMA:
         raise ValueError(f"schema is {attrs.get('schema')!r}")
@@ -110,7 +118,7 @@ def _decode(group: zarr.Group) -> Shard:
             events=_events(group) if "events" in group else None,
             targets=_series(group, "targets", signal.time_s),
             noise=_series(group, "noise", signal.time_s),
-            extra_signals=_extra_signals(group, signal),
+            extra_signals=_extra_signals(group, signal) if extra else {},
             scalars=attrs["scalars"],
             quality=attrs["quality"],
             steps=tuple(Step(**step) for step in attrs["pipeline"]["steps"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def cut_shard(source: Path, *, samples: int, path: Path) -> None:
     Unreadable
         If `source` is no whole shard.
     """
-    shard = read_shard(source)
+    shard = read_shard(source, extra=True)
     write_shard(_first(shard, samples=samples), provenance=_provenance(shard), path=path)
 
 
@@ -26,15 +27,20 @@ def _first(shard: Shard, *, samples: int) -> Recording:
     values = shard.values(0, samples)
     stop_s = shard.start_s + len(values) / shard.sampling_rate_hz
     time_s = shard.time_s[: len(values)]
+
+    def begun(series: Mapping[str, Target]) -> dict[str, Target]:
+        return {name: replace(one, values=one.values[: len(values)], time_s=time_s) for name, one in series.items()}
+
     return replace(
         whole,
         signal=Signal(values=values, sampling_rate_hz=shard.sampling_rate_hz, units=shard.units, start_s=shard.start_s),
         valid=shard.valid[: len(values)],
         spikes=None if whole.spikes is None else _spikes(whole.spikes, stop_s=stop_s),
         events=None if whole.events is None else whole.events.where(whole.events.onset_s < stop_s),
-        targets={
-            name: Target(values=target.values[: len(values)], unit=target.unit, columns=target.columns, time_s=time_s)
-            for name, target in whole.targets.items()
+        targets=begun(whole.targets),
+        noise=begun(whole.noise),
+        extra_signals={
+            name: replace(one, values=one.values[: len(values)]) for name, one in whole.extra_signals.items()
         },
     )
 

@@ -75,10 +75,15 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
     target = Target(values=np.ones((len(valid), 1)), unit="cm", columns=("x",), time_s=samples)
     columns: dict[str, EventColumn] = {"code": np.append(np.arange(19.0), np.nan), "answer": ("yes",) * 20}
     events = Events(onset_s=time_s, duration_s=np.ones(20), label=("a",) * 20, columns=columns)
+    assert recording.signal is not None
+    moved = changed(recording, by_sd=0.1).signal
+    assert moved is not None
     recording = replace(
         recording,
         channels=replace(recording.channels, region=("CA1",) * n, quality={"snr": np.arange(1.0, n + 1)}),
         targets={"position": target},
+        noise={"fd": target},
+        extra_signals={"uncleaned": recording.signal},
         events=events,
     )
     write_shard(recording, provenance=PROVENANCE, path=kept)
@@ -89,6 +94,9 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
         (replace(recording, targets={"position": replace(target, unit="m")}), "targets differ"),
         (replace(recording, targets={"position": replace(target, columns=("y",))}), "targets differ"),
         (replace(recording, events=replace(events, duration_s=np.full(20, 99.0))), "events differ"),
+        (replace(recording, noise={"fd": replace(target, values=0 * target.values)}), "measured noise differs"),
+        (replace(recording, extra_signals={}), "signals beside the signal differ"),
+        (replace(recording, extra_signals={"uncleaned": moved}), "signals beside the signal differ"),
         (replace(recording, events=replace(events, onset_s=time_s + 0.001)), "events differ"),
         (replace(recording, events=None), "events differ"),
         (replace(recording, events=replace(events, columns={})), "events differ"),

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status
-from neurofm.recording import EventColumn, Events, Spikes, Target, UnitStatus, Unreadable
+from neurofm.recording import EventColumn, Events, Signal, Spikes, Target, UnitStatus, Unreadable
 from neurofm.shards import Shard, read_shard
+from neurofm.shards.quantise import LEVELS
 from neurofm.units import read_receipts
 
 MAX_SIGNAL_SD = 1e-3
@@ -67,7 +68,7 @@ def compare_shards(kept: Path, made: Path) -> ShardDifference:
     Unreadable
         If one of them is no whole shard.
     """
-    old, new = read_shard(kept), read_shard(made)
+    old, new = read_shard(kept, extra=True), read_shard(made, extra=True)
     other = [*_attributes(old, new), *_tables(old, new)]
     if old.stored.shape != new.stored.shape or old.stored.dtype != new.stored.dtype:
         return ShardDifference(signal_sd=np.inf, signal_steps=np.inf, flipped=1.0, other=("another shape", *other))
@@ -124,6 +125,10 @@ def _tables(old: Shard, new: Shard) -> Iterator[str]:
         yield "other measures of channels' quality"
     if not _same_targets(mine.targets, theirs.targets):
         yield "targets differ"
+    if not _same_targets(mine.noise, theirs.noise):
+        yield "measured noise differs"
+    if not _same_extra(mine.extra_signals, theirs.extra_signals):
+        yield "signals beside the signal differ"
     if not _same_spikes(mine.spikes, theirs.spikes):
         yield "spikes differ"
     if not _same_events(mine.events, theirs.events):
@@ -137,6 +142,20 @@ def _same_targets(mine: Mapping[str, Target], theirs: Mapping[str, Target]) -> b
         and _near(target.values, theirs[name].values)
         for name, target in mine.items()
     )
+
+
+def _same_extra(mine: Mapping[str, Signal], theirs: Mapping[str, Signal]) -> bool:
+    """Whether signals beside the signal are within what is allowed of the signal."""
+    return mine.keys() == theirs.keys() and all(
+        one.values.shape == theirs[name].values.shape and _within(one.values, theirs[name].values)
+        for name, one in mine.items()
+    )
+
+
+def _within(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    steps = MAX_STEPS * np.ptp(one, axis=0) / LEVELS
+    allowed = np.maximum(steps, MAX_SIGNAL_SD * one.std(axis=0))
+    return bool((np.abs(one - other).max(axis=0) <= allowed).all())
 
 
 def _same_spikes(mine: Spikes | None, theirs: Spikes | None) -> bool:

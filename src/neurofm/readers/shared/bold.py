@@ -42,7 +42,7 @@ def agreed_tr_s(name: str, said: dict[str, float | None]) -> float:
     Unreadable
         If nobody states it, or two statements differ.
     """
-    stated = {who: tr_s for who, tr_s in said.items() if tr_s is not None}
+    stated = {who: tr_s for who, tr_s in said.items() if tr_s is not None and np.isfinite(tr_s)}
     if not stated:
         asked = " nor ".join(said)
         raise Unreadable(f"{name}: no repetition time in {asked}; state it with the reader option `tr_s`")

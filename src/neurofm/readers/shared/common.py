@@ -22,31 +22,18 @@ from neurofm.recording import (
     Step,
     Target,
     Unreadable,
+    reading,
 )
 from neurofm.recording.recording import JsonScalar
 
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Turn whatever a library raises on a damaged file into `Unreadable`, and keep its warnings off the screen.
-
-    Put only calls into libraries inside: what they raise on foreign bytes is not documented
-    (``OSError``, ``KeyError``, ``EOFError``, ``struct.error``, ``zlib.error`` were all seen).
-    """
-    if not path.is_file():
-        raise Unreadable(f"{path.name}: no such file")
-    if path.stat().st_size == 0:
-        raise Unreadable(f"{path.name}: the file is empty")
-    try:
-        with warnings.catch_warnings():
-            # Deprecations and "should be transposed" remarks of the libraries; what matters is checked by the readers.
-            warnings.simplefilter("ignore")
-            yield
-    except (Unreadable, MemoryError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise Unreadable(f"{path.name}: not readable, {type(error).__name__}: {said}") from error
+    """Do as `neurofm.recording.reading`, and keep the libraries' warnings off the screen."""
+    with reading(path), warnings.catch_warnings():
+        # Deprecations and "should be transposed" remarks of the libraries; what matters is checked by the readers.
+        warnings.simplefilter("ignore")
+        yield
 
 
 def build(

@@ -12,6 +12,8 @@ from neurofm.readers.shared.common import opening
 from neurofm.recording import Confounds, Unreadable
 
 _MISSING = ["n/a", "N/A", "NaN", "nan", ""]
+_MOST_COLUMNS = 20_000
+"""fMRIPrep's have some hundreds, a few thousand at most; far more is another file, and takes minutes."""
 
 
 def read_confounds(path: Path, *, described: Path | None, volumes: int) -> Confounds:
@@ -29,11 +31,19 @@ def read_confounds(path: Path, *, described: Path | None, volumes: int) -> Confo
     Raises
     ------
     Unreadable
-        For a damaged file, a column that is no number, one that occurs twice, or another number of rows.
+        For a damaged file, rows longer than the header, a column that is no number, one that occurs twice, or another
+        number of rows.
     """
     with opening(path):
+        with path.open(encoding="utf-8-sig") as lines:
+            columns = lines.readline().count("\t") + 1
+        if columns > _MOST_COLUMNS:
+            raise Unreadable(f"{path.name}: {columns} columns, more than {_MOST_COLUMNS}: no table of confounds")
         table = pd.read_csv(path, sep="\t", na_values=_MISSING, keep_default_na=False, encoding="utf-8-sig")
-    words = [str(name) for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    # pandas takes what comes first in rows longer than the header for their names, and moves each value by a column.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise Unreadable(f"{path.name}: rows have more fields than the header has columns")
+    words = [str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     # A column without any value comes as text or as numbers, as pandas sees fit.
     words = [name for name in words if table[name].notna().any()]
     if words:

@@ -27,7 +27,8 @@ def participant_scalars(source: ReaderInput) -> dict[str, JsonScalar]:
     Raises
     ------
     Unreadable
-        If the file is there but is not text with a ``participant_id`` column, or has the subject twice.
+        If the file is there but is not text with a ``participant_id`` column, has the subject twice, or has its row
+        longer than the header.
     """
     label = source.entry.subject.rpartition(":")[2]
     for extra in source.entry.extra:
@@ -43,6 +44,8 @@ def participant_scalars(source: ReaderInput) -> dict[str, JsonScalar]:
             ]
         if len(rows) > 1:
             raise Unreadable(f"{path.name}: it has {len(rows)} rows for {label}")
+        if any(None in row for row in rows):  # where `csv` puts what has no column
+            raise Unreadable(f"{path.name}: the row of {label} has more fields than the header has columns")
         return {name: _value(text or "") for row in rows for name, text in row.items() if name != "participant_id"}
     return {}
 
@@ -51,6 +54,8 @@ def _value(text: str) -> JsonScalar:
     text = text.strip()
     if text in _MISSING:
         return None
+    if "_" in text:  # Python takes 1_0, which is a name, for ten
+        return text
     for kind in (int, float):
         try:
             number = kind(text)

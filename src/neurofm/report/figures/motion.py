@@ -29,7 +29,7 @@ class Carpet:
     signals: Mapping[str, npt.NDArray[np.float32]]
     """[time, parcel] by name, one scale for all; the first is what SDs are taken of."""
     valid: npt.NDArray[np.bool_]
-    """[time] False: scrubbed."""
+    """[time] False: left out, by scrubbing, before the steady state, or for want of numbers."""
     fd_mm: Floats | None
     """[time] framewise displacement; NaN in the first volume."""
     limit_mm: float | None
@@ -73,19 +73,19 @@ def draw_strip(axes: Axes, *, fd_mm: Floats, used: npt.NDArray[np.bool_], limits
 
 
 def draw_carpets(carpet: Carpet) -> Figure:
-    """Draw displacement, which volumes are scrubbed, and parcels by time for every signal, one below the other.
+    """Draw displacement, which volumes are left out, and parcels by time for every signal, one below the other.
 
     After Power (2017), NeuroImage 154:150-158, doi:10.1016/j.neuroimage.2016.08.009. All signals are in SDs that each
     parcel has in the valid volumes of the first of them, so that what cleaning takes out makes the image paler.
     """
-    scrubbed = bool((~carpet.valid).any())
-    heights = [0.75] * (carpet.fd_mm is not None) + [0.12] * scrubbed + [1.5] * len(carpet.signals)
+    some_out = bool((~carpet.valid).any())
+    heights = [0.75] * (carpet.fd_mm is not None) + [0.12] * some_out + [1.5] * len(carpet.signals)
     figure = new_figure(height_in=sum(heights) + 0.75)
     rows = list(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0])
     step = float(carpet.time_s[1] - carpet.time_s[0]) if len(carpet.time_s) > 1 else 1.0
     if carpet.fd_mm is not None:
         _draw_trace(rows.pop(0), carpet)
-    if scrubbed:
+    if some_out:
         _draw_marks(rows.pop(0), carpet.time_s[~carpet.valid] + step / 2)
 
     sd = _fit(next(iter(carpet.signals.values())), carpet).std(axis=0)
@@ -120,7 +120,7 @@ def _draw_marks(axes: Axes, at_s: Floats) -> None:
     bare(axes)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(bottom=False)
-    axes.set_ylabel("scrubbed", rotation=0, ha="right", va="center", fontsize=7.5, color=OURS)
+    axes.set_ylabel("left out", rotation=0, ha="right", va="center", fontsize=7.5, color=OURS)
 
 
 def _draw_trace(axes: Axes, carpet: Carpet) -> None:
