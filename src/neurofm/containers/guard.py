@@ -2,7 +2,7 @@
 
 A container of podman or docker is no child of ours: a caller that is killed would leave it at work. So a shell in a
 session of its own reads from a pipe that only the caller holds. The kernel closes it with the caller, and the shell
-then stops and removes the container.
+then stops and removes the container. The shell heeds no signal that Slurm sends to all that a task has started.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Self
 from neurofm.containers.engine import Engine
 
 _SCRIPT = """
+trap '' HUP INT TERM USR1 USR2
 engine=$1 name=$2 grace=$3 scratch=$4
 read -r client
 if ! read -r ended; then
     # Nothing may start it any more, if it has not started yet.
-    [ -z "$client" ] || kill -KILL "$client" 2>/dev/null
+    [ -z "$client" ] || kill -KILL "-$client" 2>/dev/null
     "$engine" stop --time "$grace" "$name"
 fi
 for again in 1 2 3 4 5; do
@@ -32,6 +33,7 @@ done
 rm -rf -- "$scratch"
 """
 _APPTAINER_SCRIPT = """
+trap '' HUP INT TERM USR1 USR2
 grace=$3 scratch=$4
 read -r client
 if ! read -r ended && [ -n "$client" ] && kill -TERM "-$client"; then
