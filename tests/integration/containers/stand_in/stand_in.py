@@ -216,6 +216,7 @@ def main() -> int:
     if order == "killed":  # as the kernel does to what takes more memory than there is
         os.kill(os.getpid(), signal.SIGKILL)
     if order == "hang":
+        say("hanging")
         time.sleep(600)
     return int(order in {"half-way", "crash"})
 
