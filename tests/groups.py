@@ -8,6 +8,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 FOLDERS = frozenset({"ci", "containers", "report"})
 """Tests of these folders share a lab's project, podman's store, a report."""
+PODMAN = frozenset({"test_derivatives_on_slurm.py"})
+"""Of another folder, and share podman's store with `containers`."""
 FIRST_RUN = frozenset({"test_certify.py", "test_pipeline.py", "test_provenance.py"})
 """These share a project after its first `dvc repro`."""
 
@@ -22,4 +24,6 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # untyped
         path = PurePosixPath(nodeid.partition("::")[0])
         if path.name in FIRST_RUN:
             return "first run"
+        if path.name in PODMAN:
+            return str(path.parent.with_name("containers"))
         return str(path.parent if path.parent.name in FOLDERS else path)

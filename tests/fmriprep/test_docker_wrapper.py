@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +18,14 @@ from neurofm.fmriprep import FmriprepOptions, Folders, arguments, find_participa
 from neurofm.fmriprep.docker_wrapper import require_fmriprep_docker, run_fmriprep_docker
 
 DIGEST = "sha256:" + "1" * 64
-ADDRESS = f"docker.io/nipreps/fmriprep@{DIGEST}"
 IMAGE = Image(name="fmriprep", run_by=DIGEST, digest=DIGEST)
 DOCKER = """#!{python}
 import json, sys
 words = sys.argv[1:]
 with open({record!r}, "a") as file:
     file.write(json.dumps(words) + "\\n")
-answers = {{"version": "27.0.3", "images": "1111" if {there} else "", "run": ""}}
-print("Mem: {memory} 0 0" if "--entrypoint=free" in words else answers[words[0]])
+answers = {{"version": "27.0.3", "images": "1111" if {there} else ""}}
+print("Mem: {memory} 0 0" if "--entrypoint=free" in words else answers.get(words[0], ""))
 sys.exit({code} if words[0] == "run" and "--entrypoint=free" not in words else 0)
 """
 OPTIONS = FmriprepOptions(
@@ -53,21 +51,22 @@ def folders(bids: Path, tmp_path: Path) -> Folders:
     )
 
 
-def _run(folders: Folders, monkeypatch: pytest.MonkeyPatch, **docker: int) -> tuple[Ending, list[list[str]]]:
-    """Run the wrapper with a docker that writes down what it is told."""
+def _run(folders: Folders, **docker: int) -> tuple[Ending, list[list[str]]]:
+    """Run the wrapper with a docker that writes down what it is told, and return its lines of `run`."""
     record = folders.bids.parent / "told"
     binaries = folders.bids.parent / "bin"
     binaries.mkdir(exist_ok=True)
     facts = {"memory": 32000, "there": 1, "code": 0} | docker
     (binaries / "docker").write_text(DOCKER.format(python=sys.executable, record=str(record), **facts))
     (binaries / "docker").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
+    engine = Engine(name=EngineName.DOCKER, program=str(binaries / "docker"))
     record.unlink(missing_ok=True)
     participant = find_participants(folders.bids, options=OPTIONS)[1]
     ending = run_fmriprep_docker(
-        participant, OPTIONS, folders=folders, image=IMAGE, address=ADDRESS, log=folders.bids.parent / "log"
+        participant, OPTIONS, folders=folders, image=IMAGE, engine=engine, log=folders.bids.parent / "log"
     )
-    return ending, [json.loads(line) for line in record.read_text().splitlines()]
+    told = [json.loads(line) for line in record.read_text().splitlines()]
+    return ending, [line for line in told if line[0] == "run"]
 
 
 def _mounts(line: list[str]) -> set[tuple[str, str, bool]]:
@@ -93,19 +92,23 @@ def _grouped(words: list[str]) -> set[tuple[str, ...]]:
     return {tuple(group) for group in groups}
 
 
-def test_its_line_is_that_of_our_job(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    ending, told = _run(folders, monkeypatch)
+def test_its_line_is_that_of_our_job(folders: Folders) -> None:
+    ending, told = _run(folders)
     assert (ending.code, ending.image) == (0, DIGEST), (folders.bids.parent / "log").read_text()
     line = told[-1]
     participant = find_participants(folders.bids, options=OPTIONS)[1]
     job = fmriprep_job(participant, OPTIONS, folders=folders, image=IMAGE)
     engine = Engine(name=EngineName.DOCKER, program="docker")
     ours = command_line(job, engine=engine, name="n", caller=Caller.here(), scratch=folders.work)
-    assert ADDRESS in line
-    assert line[line.index("-u") + 1] == ours[ours.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
-    assert "--network=none" in line
-    assert ours[ours.index("--network") + 1] == "none"
+    # User, network and limits are the same words; what the wrapper itself has to say comes after them.
+    until = ours.index("--mount")
+    assert line[1:3] == ["--name", ending.container]
+    assert line[3 : until - 1] == ours[4:until]
+    assert {"--user", "--network", "--memory", "--cpus", "--pull"} <= set(line[3 : until - 1])
     assert not {"-it", "-i", "-t"} & set(line)
+    # It looks how much memory there is in the same image, under no name.
+    assert "--entrypoint=free" in told[0]
+    assert not {"--name", ending.container} & set(told[0])
     # It mounts licence and filter elsewhere, the filter writable, and has the image's templates.
     elsewhere = {
         "/license.txt": "/opt/freesurfer/license.txt",
@@ -116,7 +119,7 @@ def test_its_line_is_that_of_our_job(folders: Folders, monkeypatch: pytest.Monke
     }
     assert {target for _, target, readonly in _mounts(line) if readonly} == {"/data", "/opt/freesurfer/license.txt"}
     # The same arguments, but that the licence is found where it is mounted.
-    inside = line[line.index(ADDRESS) + 1 :]
+    inside = line[line.index(DIGEST) + 1 :]
     assert inside[:3] == ["/data", "/out", "participant"]
     wanted = [elsewhere.get(word, word) for word in arguments(participant.label, OPTIONS)]
     where = wanted.index("--fs-license-file")
@@ -129,17 +132,17 @@ def test_its_line_is_that_of_our_job(folders: Folders, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("docker", [{"memory": 4000}, {"there": 0}])
-def test_it_asks_nothing(folders: Folders, monkeypatch: pytest.MonkeyPatch, docker: dict[str, int]) -> None:
+def test_it_asks_nothing(folders: Folders, docker: dict[str, int]) -> None:
     """Its questions (little memory, an image that it would fetch) would wait for an answer that nobody gives."""
-    ending, told = _run(folders, monkeypatch, **docker)
+    ending, told = _run(folders, **docker)
     log = (folders.bids.parent / "log").read_text()
     assert ending.code == 0, log
     assert "[y/N]" not in log
     assert told[-1][0] == "run"
 
 
-def test_how_the_container_ended_is_how_it_ended(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    ending, _ = _run(folders, monkeypatch, code=137)
+def test_how_the_container_ended_is_how_it_ended(folders: Folders) -> None:
+    ending, _ = _run(folders, code=137)
     assert ending.code == 137
     assert "killed" in ending.reason
 

@@ -117,6 +117,7 @@ ENDS = [
     (1, "concurrent.futures.process.BrokenProcessPool: x", "", "incomplete", "no more memory", "`mem_mb`"),
     (124, "", "it took longer than the 60 s that it was given", "incomplete", "60 s", "more time"),
     (143, "", "it was asked to stop", "incomplete", "asked to stop", "run it again"),
+    (138, "", "ended by SIGUSR1", "incomplete", "its walltime or its place on the cluster ended", "run it again"),
     (130, "", "ended by SIGINT", "incomplete", "interrupted", "run it again"),
     (125, "", "the engine could not start it: no such image", "incomplete", "no such image", "container list"),
     (70, "ValueError: No T1w", "", "failed", "could not plan its work (exit code 70): ValueError: No T1w", "log"),

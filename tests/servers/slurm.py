@@ -43,11 +43,14 @@ class SlurmCluster:
         How many slurmd run.
     cpus
         Cores that each says it has.
+    memory_mb
+        Memory that each says it has.
     """
 
     folder: Path
     nodes: int = 2
     cpus: int = 2
+    memory_mb: int = 8192
     _ports: list[int] = field(default_factory=list)
 
     @property
@@ -119,7 +122,7 @@ class SlurmCluster:
         lines = [f"{name}={value}" for name, value in settings.items()]
         lines += [
             f"NodeName=n{node} NodeHostname={host} NodeAddr=127.0.0.1 Port={self._ports[node]} "
-            f"CPUs={self.cpus} RealMemory=8192 State=UNKNOWN"
+            f"CPUs={self.cpus} RealMemory={self.memory_mb} State=UNKNOWN"
             for node in range(1, self.nodes + 1)
         ]
         lines.append(f"PartitionName=main Nodes=n[1-{self.nodes}] Default=YES MaxTime=INFINITE State=UP")

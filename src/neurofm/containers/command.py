@@ -57,9 +57,16 @@ def environment_for(job: Job, *, engine: Engine) -> dict[str, str]:
     return own | {f"APPTAINERENV_{name}": value for name, value in inside.items() if name != _HOME}
 
 
-def _podman_or_docker(job: Job, engine: Engine, *, name: str, caller: Caller) -> list[str]:
+def container_options(job: Job, *, engine: Engine, caller: Caller) -> list[str]:
+    """Return what ``run`` of podman or docker is told of any container: its user, network and limits.
+
+    Parameters
+    ----------
+    job, engine, caller
+        What is run, by whom, and for whom.
+    """
     limits = job.limits
-    line = [engine.program, "run", "--name", name, "--label", f"{CALLER_LABEL}=run", "--init", "--pull", "never"]
+    line = ["--label", f"{CALLER_LABEL}=run", "--init", "--pull", "never"]
     # What a container says is taken from its output; no second copy grows in the engine's store.
     line += ["--log-driver", "none"]
     line += _user(engine, caller)
@@ -73,6 +80,11 @@ def _podman_or_docker(job: Job, engine: Engine, *, name: str, caller: Caller) ->
         line += ["--cpus", f"{limits.cpus:g}"]
     if job.gpus:
         line += ["--device", "nvidia.com/gpu=all"] if engine.is_podman else ["--gpus", "all"]
+    return line
+
+
+def _podman_or_docker(job: Job, engine: Engine, *, name: str, caller: Caller) -> list[str]:
+    line = [engine.program, "run", "--name", name, *container_options(job, engine=engine, caller=caller)]
     for mount in _outer_first(job.mounts):
         readonly = "" if mount.writable else ",readonly"
         line += ["--mount", f"type=bind,source={mount.source},target={mount.inside}{readonly}"]

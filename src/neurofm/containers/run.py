@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO
 
@@ -29,6 +30,14 @@ _LAST_BYTES = 4096
 _CHUNK = 1 << 16
 
 
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """The program that has a container run, and stays until that has ended."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
 def run(
     job: Job,
     *,
@@ -37,6 +46,7 @@ def run(
     show: bool = False,
     on_line: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
+    through: Callable[[str, Path], Client] | None = None,
 ) -> Ending:
     """Run a job to its end.
 
@@ -55,6 +65,9 @@ def run(
         Called with every line it writes, without the line's end, from another thread.
     stop
         Ends the job when it is set: for callers that run several in threads, where Ctrl-C reaches only the first.
+    through
+        Another program than the engine's own that has the job run: made of the container's name, which is what it is
+        stopped by, and of a folder that goes with it.
 
     Returns
     -------
@@ -75,12 +88,13 @@ def run(
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             file = open_files.enter_context(log.open("wb"))
-        client = subprocess.Popen(  # noqa: S603  # the engine's own program
-            command_line(job, engine=engine, name=name, caller=Caller.here(), scratch=guard.scratch),
+        started_by = through(name, guard.scratch) if through else _own_client(job, engine, name, guard.scratch)
+        client = subprocess.Popen(  # noqa: S603  # the engine's own program, or the caller's
+            started_by.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment_for(job, engine=engine),
+            env=started_by.environment,
             cwd=guard.scratch,
             start_new_session=True,  # Ctrl-C is for us, who pass it on.
         )
@@ -118,6 +132,13 @@ def run(
         image=job.image.digest,
         log=log,
         container=name,
+    )
+
+
+def _own_client(job: Job, engine: Engine, name: str, scratch: Path) -> Client:
+    return Client(
+        command=command_line(job, engine=engine, name=name, caller=Caller.here(), scratch=scratch),
+        environment=environment_for(job, engine=engine),
     )
 
 
@@ -214,7 +235,8 @@ def _stop(engine: Engine, name: str, client: subprocess.Popen[bytes], told: sign
     with suppress(subprocess.TimeoutExpired):
         client.wait(timeout=_KILLED_WITHIN_S)
         return
-    client.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(client.pid, signal.SIGKILL)  # It leads a session, and may not be alone in it.
     client.wait()
 
 

@@ -57,7 +57,13 @@ def site_for(site: UnitsSite, settings: DerivativesSettings) -> UnitsSite:
         memory_gb=max(wanted.memory_gb, share.memory_gb),
         cpus=max(wanted.cpus, share.cpus),
     )
-    slurm = site.slurm.model_copy(update={"resources": {**site.slurm.resources, Modality.FMRI: resources}})
+    slurm = site.slurm.model_copy(
+        update={
+            "resources": {**site.slurm.resources, Modality.FMRI: resources},
+            # It bounds what recordings are given by trial; what a participant takes is known.
+            "most_memory_gb": max(site.slurm.most_memory_gb, resources.memory_gb),
+        }
+    )
     return site.model_copy(update={"workers": int(max(1, min(site.workers, cores, places))), "slurm": slurm})
 
 

@@ -96,7 +96,7 @@ def _fmriprep(task: ParticipantTask) -> None:
             options,
             folders=folders,
             image=image,
-            address=pin_of(task.settings.image, root=here.root).address,
+            engine=engine,
             log=task.staged.log,
         )
     else:

@@ -120,14 +120,19 @@ def fmriprep_job(
         mounts=tuple(mounts),
         environment=environment,
         workdir=inside.work,
-        limits=Limits(
-            memory_gb=round(options.mem_mb * _MB * _MEMORY_MARGIN / _GB, 3),
-            # Docker refuses more cores than there are.
-            cpus=min(options.nthreads, os.cpu_count() or options.nthreads),
-            seconds=seconds,
-            grace_s=_GRACE_S,
-        ),
+        limits=limits_of(options, seconds=seconds),
         network=options.fetch_templates,
+    )
+
+
+def limits_of(options: FmriprepOptions, *, seconds: float | None = None) -> Limits:
+    """Return what the container of one participant may take."""
+    return Limits(
+        memory_gb=round(options.mem_mb * _MB * _MEMORY_MARGIN / _GB, 3),
+        # Docker refuses more cores than there are.
+        cpus=min(options.nthreads, os.cpu_count() or options.nthreads),
+        seconds=seconds,
+        grace_s=_GRACE_S,
     )
 
 

@@ -1,22 +1,23 @@
 """fMRIPrep through its authors' own wrapper, ``fmriprep-docker``: the same run as `fmriprep_job`, where Docker is.
 
-The wrapper (version 25.2.7) writes a line of `docker run` and waits for it. What it cannot pass on is not there: limits
-of memory and cores, a name by which the container could be stopped, TemplateFlow's folder (the image has its own).
+The wrapper (version 25.2.7) writes a line of `docker run` and waits for it. It finds a `docker` of ours first, which
+adds what the wrapper cannot pass on: limits of memory and cores, and a name, by which the container is stopped whatever
+becomes of the wrapper. TemplateFlow's folder is the one in the image.
 """
 
 from __future__ import annotations
 
-import subprocess
+import os
+import shlex
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from neurofm.containers import Ending, Image
-from neurofm.containers.command import Caller
-from neurofm.containers.ending import code_of, reason_of
+from neurofm.containers import Ending, Engine, Image, Job, Mount, run
+from neurofm.containers.command import Caller, container_options
+from neurofm.containers.run import Client
 from neurofm.errors import UserError
-from neurofm.fmriprep.command import arguments, write_filters
+from neurofm.fmriprep.command import arguments, limits_of, write_filters
 from neurofm.fmriprep.folders import Folders, check_folders
 from neurofm.fmriprep.options import FmriprepOptions
 from neurofm.fmriprep.participants import Participant
@@ -39,7 +40,15 @@ _ENVIRONMENT = {
     "TEMPLATEFLOW_AUTOUPDATE": "off",
 }
 """The templates are those of the image, where the wrapper has them."""
-_LAST_BYTES = 4096
+_DOCKER = """#!/bin/sh
+[ "$1" = run ] || exec {program} "$@"
+shift
+case " $* " in
+*" --entrypoint=free "*) exec {program} run {options} "$@" ;;
+*) exec {program} run --name {name} {options} "$@" ;;
+esac
+"""
+"""The wrapper first runs ``free`` in the image, to see how much memory there is: two containers cannot share a name."""
 
 
 def require_fmriprep_docker(options: FmriprepOptions) -> None:
@@ -69,12 +78,7 @@ def require_fmriprep_docker(options: FmriprepOptions) -> None:
 
 
 def fmriprep_docker_command(
-    participant: Participant,
-    options: FmriprepOptions,
-    *,
-    folders: Folders,
-    image: str,
-    caller: Caller,
+    participant: Participant, options: FmriprepOptions, *, folders: Folders, image: Image
 ) -> tuple[str, ...]:
     """Return the wrapper's command line for one participant. It asks nothing.
 
@@ -83,18 +87,14 @@ def fmriprep_docker_command(
 
     Parameters
     ----------
-    participant, options, folders
+    participant, options, folders, image
         As for `fmriprep_job`; the filter is written into the work folder by the caller.
-    image
-        Repository and digest, or id: what ``docker run`` is told.
-    caller
-        Whom the outputs belong to.
     """
     bids, output, level, *rest = arguments(participant.label, options)
     del bids, output
     passed = ["--mem_mb" if word == "--mem-mb" else word for word in _without(rest, _OF_WRAPPER)]
     line = [sys.executable, "-m", _MODULE, str(folders.bids), str(folders.output), level]
-    line += ["--image", image, "--user", f"{caller.uid}:{caller.gid}", "--network", "none", "--no-tty"]
+    line += ["--image", image.run_by, "--no-tty"]
     line += ["--fs-license-file", str(folders.licence), "--work-dir", str(folders.work)]
     line += ["--bids-filter-file", str(folders.work / "bids_filters.json")] if options.bids_filters else []
     for name, value in _ENVIRONMENT.items():
@@ -103,44 +103,61 @@ def fmriprep_docker_command(
 
 
 def run_fmriprep_docker(
-    participant: Participant, options: FmriprepOptions, *, folders: Folders, image: Image, address: str, log: Path
+    participant: Participant,
+    options: FmriprepOptions,
+    *,
+    folders: Folders,
+    image: Image,
+    engine: Engine,
+    log: Path,
 ) -> Ending:
-    """Run one participant through the wrapper, to its end.
-
-    A wrapper that is killed leaves its container at work, unlike `neurofm.containers.run`.
+    """Run one participant through the wrapper, to its end. Whatever ends this call, nothing is left at work.
 
     Parameters
     ----------
-    participant, options, folders
+    participant, options, folders, image
         As for `fmriprep_job`.
-    image, address
-        What was found and verified, and how ``docker run`` is told of it.
+    engine
+        Docker's program, or podman's in its name.
     log
         Gets all that is written; made anew.
+
+    Raises
+    ------
+    UserError
+        As `fmriprep_job`; or if temporary files cannot be executed here.
     """
     check_folders(folders)
     for folder in (folders.output, folders.work):
         folder.mkdir(parents=True, exist_ok=True)
     if options.bids_filters:
         write_filters(folders.work, options)
-    command = fmriprep_docker_command(participant, options, folders=folders, image=address, caller=Caller.here())
-    started = time.monotonic()
-    with log.open("wb") as file:
-        done = subprocess.run(  # noqa: S603  # the line above
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+    command = fmriprep_docker_command(participant, options, folders=folders, image=image)
+    mounts = tuple(Mount(source=path) for path in (folders.bids, folders.output, folders.work, folders.licence))
+    job = Job(image=image, command=(_MODULE,), keep_entrypoint=True, mounts=mounts, limits=limits_of(options))
+
+    def wrapper(name: str, scratch: Path) -> Client:
+        docker = _write_docker(scratch / "bin", job, engine=engine, name=name)
+        path = f"{docker.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        # Without a buffer, what the wrapper says stands in the log before what it has run.
+        return Client(command=command, environment={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"})
+
+    return run(job, engine=engine, log=log, through=wrapper)
+
+
+def _write_docker(folder: Path, job: Job, *, engine: Engine, name: str) -> Path:
+    """Write the program that the wrapper takes for docker."""
+    folder.mkdir()
+    docker = folder / "docker"
+    options = shlex.join(container_options(job, engine=engine, caller=Caller.here()))
+    docker.write_text(_DOCKER.format(program=shlex.quote(engine.program), options=options, name=name))
+    docker.chmod(0o700)
+    if not os.access(docker, os.X_OK):
+        raise UserError(
+            f"{folder.parent.parent}: nothing can be executed there, and fmriprep-docker needs it.",
+            mend="name another folder in TMPDIR, or leave `fmriprep_docker` out of site.yaml",
         )
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _LAST_BYTES))
-        last = file.read().decode(errors="replace")
-    code = code_of(done.returncode, last)
-    return Ending(
-        code=code,
-        reason=reason_of(code, program=_MODULE, last=last, out_of_memory=False, memory_gb=None),
-        seconds=round(time.monotonic() - started, 3),
-        image=image.digest,
-        log=log,
-        container="",
-    )
+    return docker
 
 
 def _without(words: list[str], flags: dict[str, int]) -> list[str]:

@@ -15,9 +15,9 @@ from neurofm.fmriprep.outputs import Expected, expected_outputs
 from neurofm.fmriprep.participants import Participant
 from neurofm.recording import UnitStatus, Unreadable
 
-_KILLED, _INTERRUPTED, _STOPPED = 137, 130, 143
-_CUT_SHORT = frozenset({ENGINE_FAILED, TIMED_OUT, _KILLED, _INTERRUPTED, _STOPPED})
-"""Exit codes of what was ended from outside."""
+_KILLED, _INTERRUPTED, _STOPPED, _WARNED = 137, 130, 143, 138
+_CUT_SHORT = frozenset({ENGINE_FAILED, TIMED_OUT, _KILLED, _INTERRUPTED, _STOPPED, _WARNED})
+"""Exit codes of what was ended from outside; the last by USR1, with which Slurm warns all that a task has started."""
 _NO_WORKFLOW = 70
 _SHOWN = 3
 _LOG_BYTES = 1 << 20
@@ -144,6 +144,7 @@ def _cut_short(ending: Ending) -> tuple[str, str]:
         TIMED_OUT: (ending.reason, f"give it more time, and {_AGAIN}"),
         _INTERRUPTED: ("fMRIPrep was interrupted", _AGAIN),
         _STOPPED: ("fMRIPrep was asked to stop", _AGAIN),
+        _WARNED: ("fMRIPrep was stopped, since its walltime or its place on the cluster ended", _AGAIN),
         _KILLED: (f"fMRIPrep was {ending.reason or 'killed'}", _MORE_MEMORY),
     }[ending.code]
 

@@ -143,7 +143,7 @@ class SlurmTask(Generic[Payload]):
             host=socket.gethostname(),
         )
         if ran_out_s is not None:
-            reason = f"it took longer than the {self._minutes:g} minutes that site.yaml gives its modality"
+            reason = f"it took longer than the {self._minutes:g} minutes that site.yaml gives it"
             receipt = receipt_of(unit, UnitStatus.INCOMPLETE, reason, cost=cost, log=log)
         elif child.exitcode == -signal.SIGKILL:
             receipt = receipt_of(unit, UnitStatus.INCOMPLETE, KILLED, log=log)

@@ -1,42 +1,27 @@
-"""A raw BIDS dataset under DVC, participant by participant through podman, with an image named ``stand_in``.
-
-No fMRIPrep runs here (``stand_in/stand_in.py``). The BOLD is real: one run of OpenNeuro ds000205, given to every
-participant. There is no T1-weighted image at hand that may be passed on; the parcellation of that run has its name, and
-the stand-in looks at its name only.
-"""
+"""A raw BIDS dataset under DVC, participant by participant through podman, with an image named ``stand_in``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from neurofm.files import sha256_of, write_json
+from neurofm.files import write_json
 from neurofm.recording import UnitStatus
 from neurofm.sources import read_manifest
-from neurofm.units import Receipt, read_receipts
-from tests.integration.test_pipeline import PROJECT, Project
+from tests.integration.study import OPTIONS, STUDY, TASK, Study, equip, make_study
 from tests.servers.http_files import FileServer
 from tests.servers.podman import Podman
 
-STUDY, BOLD = "study", "study-bold"
-TASK = "task-functionallocalizer_run-01"
+BOLD = "study-bold"
 SPACE = "space-MNI152NLin2009cAsym_res-2"
-OPTIONS = {"mem_mb": 8000, "nthreads": 1, "omp_nthreads": 1}
-WITHIN_S = 60.0
-TEMPLATES = ("MNI152NLin2009cAsym", "OASIS30ANTs", "fsaverage", "fsLR")
 ENTRY = {
     "id": BOLD,
     "title": "one run of OpenNeuro ds000205, as a stand-in for fMRIPrep left it",
@@ -59,93 +44,24 @@ ENTRY = {
 }
 
 
-class Study(Project):
-    """A copy of the project with a raw BIDS dataset beside it."""
-
-    @property
-    def bids(self) -> Path:
-        return self.root.parent / "bids"
-
-    @property
-    def made(self) -> Path:
-        return self.root / "data" / "derivatives" / STUDY
-
-    @property
-    def scratch(self) -> Path:
-        return self.root.parent / "scratch"
-
-    def add(self, label: str, *, bold: Path, parcels: Path) -> None:
-        sub = self.bids / f"sub-{label}"
-        for name, source in (("anat", parcels), ("func", bold)):
-            (sub / name).mkdir(parents=True)
-            rest = "T1w" if name == "anat" else f"{TASK}_bold"
-            shutil.copy(source, sub / name / f"sub-{label}_{rest}.nii.gz")
-
-    def order(self, label: str, order: str) -> None:
-        """Tell the stand-in how to treat one participant."""
-        (self.bids / "code").mkdir(exist_ok=True)
-        (self.bids / "code" / f"stand_in_sub-{label}").write_text(order)
-
-    def receipts(self) -> dict[str, Receipt]:
-        return read_receipts(self.root / "data" / "receipts" / f"{STUDY}.jsonl")
-
-    def files(self, label: str) -> dict[str, tuple[str, int]]:
-        """Digest and time of every file of one participant, by path."""
-        return {
-            path.relative_to(self.made).as_posix(): (sha256_of(path), path.stat().st_mtime_ns)
-            for path in sorted(self.made.rglob("*"))
-            if path.is_file() and f"sub-{label}" in path.as_posix()
-        }
-
-    def runs_again(self) -> str:
-        """Run the stage under DVC, and return what it said of how much it did."""
-        done = self.dvc("repro", f"derivatives@{STUDY}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return next((line for line in done.stdout.splitlines() if line.startswith(f"{STUDY}: ")), "nothing ran")
-
-
 @pytest.fixture(scope="module")
 def surroundings(store: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The environment of a machine where fMRIPrep can run: podman, a licence, templates, a disk of its own."""
     folder = tmp_path_factory.mktemp("lab")
-    (folder / "license.txt").write_text("someone@example.org\n1\n *C\n FS\n")
-    for name in TEMPLATES:
-        template = folder / "templateflow" / f"tpl-{name}"
-        template.mkdir(parents=True)
-        (template / "stand_in.nii.gz").write_bytes(b"stand_in")
-    (folder / "scratch").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in store.env.items():
             patch.setenv(name, value)
-        patch.setenv("FS_LICENSE", str(folder / "license.txt"))
-        patch.setenv("TEMPLATEFLOW_HOME", str(folder / "templateflow"))
-        patch.setenv("TMPDIR", str(folder / "scratch"))
+        equip(folder, patch)
         yield folder
 
 
 @pytest.fixture(scope="module")
 def study(surroundings: Path, stand_in: Path, sample_raw: Callable[[str], Path]) -> Study:
     """Two participants, after the first ``dvc repro`` of what rests on them."""
-    root = surroundings / "neurofm"
-    for name in ("src", "stages"):
-        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "params.yaml", "requirements.lock"):
-        shutil.copy(PROJECT / name, root / name)
-    shutil.copytree(stand_in / "containers", root / "containers")
-    project = Study(root)
-    (bold,) = sample_raw("ds205-bold").glob("*_volreg.nii.gz")
-    (parcels,) = sample_raw("ds205-bold").glob("*_parc.nii.gz")
-    for label in ("01", "02"):
-        project.add(label, bold=bold, parcels=parcels)
-    write_json(project.bids / "dataset_description.json", {"Name": "study", "BIDSVersion": "1.10.0"})
-    write_json(project.bids / f"{TASK.partition('_')[0]}_bold.json", {"RepetitionTime": 2.2})
-    write_json(root / "data" / "catalog" / f"{BOLD}.yaml", ENTRY)
-    assert project.dvc("init", "--no-scm").returncode == 0
-    for group in ("datasets", "streamed"):
-        project.set([group], {})
+    project = make_study(surroundings, stand_in=stand_in, raw=sample_raw("ds205-bold"), labels=("01", "02"))
+    write_json(project.root / "data" / "catalog" / f"{BOLD}.yaml", ENTRY)
     local = {"modality": "fmri", "reader": "fmriprep", "path": f"data/derivatives/{STUDY}"}
     project.set(["local"], {BOLD: local})
-    project.set(["derivatives"], {STUDY: {"bids": "../bids", "options": dict(OPTIONS)}})
     # Only what is asked for: the reader of derivatives is another stage's.
     assert project.repro(f"manifest_local@{BOLD}") == [f"derivatives@{STUDY}", f"manifest_local@{BOLD}"]
     return project
@@ -199,9 +115,7 @@ def test_nothing_changed_runs_nothing_and_a_lost_file_its_participant_alone(stud
     assert study.runs_again() == f"{STUDY}: 1 participants processed, 1 whole already"
     assert study.files("01") == before[0]
     # The stand-in's bytes are always the same; those of fMRIPrep are not.
-    assert {name: digest for name, (digest, _) in study.files("02").items()} == {
-        name: digest for name, (digest, _) in before[1].items()
-    }
+    assert study.digests("02") == {name: digest for name, (digest, _) in before[1].items()}
     assert study.repro(f"manifest_local@{BOLD}") == []
 
 
@@ -226,31 +140,6 @@ def test_one_that_crashes_fails_alone_and_what_it_had_begun_is_gone_on_with(stud
     assert not list(study.scratch.glob("neurofm-fmriprep-*/*/sub-*"))
 
 
-@contextmanager
-def _started(study: Study, said: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the stage under DVC in a group of processes of its own; none of them outlives the block."""
-    with said.open("wb") as file:
-        process = subprocess.Popen(
-            ["dvc", "repro", f"derivatives@{STUDY}"],
-            cwd=study.root,
-            env=os.environ
-            | {
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                "PYTHONPATH": str(study.root / "src"),
-                "DVC_NO_ANALYTICS": "1",
-            },
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 def test_ctrl_c_loses_nothing_and_leaves_nothing_half(
     study: Study, podman: Podman, sample_raw: Callable[[str], Path]
 ) -> None:
@@ -259,18 +148,7 @@ def test_ctrl_c_loses_nothing_and_leaves_nothing_half(
     (parcels,) = sample_raw("ds205-bold").glob("*_parc.nii.gz")
     study.add("03", bold=bold, parcels=parcels)
     study.order("03", "hang")
-    half = study.root / ".neurofm" / "derivatives" / STUDY
-    said = study.root.parent / "interrupted.txt"
-    with _started(study, said) as repro:
-        begun = time.monotonic()
-        while not list(half.glob("sub-03-*/sub-03/anat/*_T1w.nii.gz")):
-            assert repro.poll() is None, said.read_text()
-            assert time.monotonic() - begun < WITHIN_S, said.read_text()
-            time.sleep(0.1)
-        # As a terminal does: to dvc, the stage and its workers alike.
-        os.killpg(repro.pid, signal.SIGINT)
-        assert repro.wait(timeout=WITHIN_S) != 0
-    text = said.read_text()
+    text = study.interrupted_at_work("03", study.root.parent / "interrupted.txt")
     assert "interrupted; run it again to go on where it stopped" in text
     assert "Traceback" not in text
     assert podman.containers() == []

@@ -28,7 +28,7 @@ from neurofm.fmriprep import (
 )
 from neurofm.fmriprep.command import IMAGE
 from neurofm.recording import UnitStatus
-from tests.integration.containers.conftest import STAND_IN
+from tests.integration.conftest import STAND_IN
 
 OPTIONS = FmriprepOptions(output_spaces=("MNI152NLin2009cAsym:res-2", "MNI152NLin6Asym"), mem_mb=8000)
 INPUTS = ("anat/sub-01_T1w", "func/sub-01_task-rest_run-1_bold", "func/sub-01_task-rest_run-2_bold")

@@ -2,7 +2,7 @@
 
 What it is to do is written in ``code/stand_in`` of the BIDS folder, or in ``code/stand_in_sub-<label>`` for one
 participant: nothing or ``whole``, ``half-way``, ``crash``, ``quiet crash`` (with exit code 0), ``memory``, ``126``,
-``127`` or ``hang``.
+``127``, ``killed`` or ``hang``.
 
 Nothing is preprocessed. A run's "preprocessed" volumes are the raw ones that were given, in the name of every space;
 their mask is where the first volume is bright; the confounds are rows of a table that fMRIPrep made of another run
@@ -17,6 +17,7 @@ import gzip
 import json
 import math
 import os
+import signal
 import struct
 import sys
 import time
@@ -56,13 +57,15 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(name, type=Path)
     for name in ("participant-label", "output-spaces", "session-label", "ignore", "derivatives"):
         parser.add_argument(f"--{name}", nargs="+", default=[])
-    for name in ("fs-license-file", "work-dir", "bids-filter-file"):
-        parser.add_argument(f"--{name}", type=Path)
+    # The last of these is where fMRIPrep's image looks by itself.
+    parser.add_argument("--fs-license-file", type=Path, default=Path("/opt/freesurfer/license.txt"))
+    parser.add_argument("-w", "--work-dir", type=Path)
+    parser.add_argument("--bids-filter-file", type=Path)
+    parser.add_argument("--mem", "--mem_mb", "--mem-mb")
     for name in (
         "level",
         "nthreads",
         "omp-nthreads",
-        "mem-mb",
         "random-seed",
         "cifti-output",
         "task-id",
@@ -201,7 +204,7 @@ def main() -> int:
         except OSError as error:
             say(f"read-only: {path.parent} {error.strerror}")
     names = tree(given)
-    half = order in {"half-way", "crash", "memory", "hang"}
+    half = order in {"half-way", "crash", "memory", "killed", "hang"}
     for name in list(names)[: len(names) // 2] if half else names:
         put(given.output / name, names[name])
     if "crash" in order:
@@ -210,7 +213,10 @@ def main() -> int:
     if order == "memory":
         taken = [bytearray(b"x" * (64 << 20)) for _ in range(10**4)]
         say(str(len(taken)))
+    if order == "killed":  # as the kernel does to what takes more memory than there is
+        os.kill(os.getpid(), signal.SIGKILL)
     if order == "hang":
+        say("hanging")
         time.sleep(600)
     return int(order in {"half-way", "crash"})
 
