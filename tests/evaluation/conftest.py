@@ -32,6 +32,7 @@ SETTINGS = {
     "glm_penalties": [0.0001, 0.01],
     "rate_floors": [0.01, 0.1],
     "decode": ["head_direction"],
+    "classify": ["eyes_closed"],
 }
 
 

@@ -77,13 +77,18 @@ class _Trained(NamedTuple):
 
 
 def _values(name: str) -> npt.NDArray[np.float64]:
-    """A direction seen by tuned units, or three latents seen by the regions of an atlas."""
+    """A direction seen by tuned units, or three latents seen by an atlas, louder in every other window."""
     rng = np.random.default_rng(len(name) + sum(map(ord, name)))
     if name == "hd":
         drive = np.cos(_angle()[:, None] - np.linspace(0, 2 * np.pi, 9, endpoint=False))
         return rng.poisson(np.exp(1.5 * drive - 1)).astype(np.float64)
     loadings = np.random.default_rng(0).normal(size=(3, 8))
-    return rng.normal(size=(SUBJECT_SAMPLES, 3)) @ loadings + 0.7 * rng.normal(size=(SUBJECT_SAMPLES, 8))
+    latents = rng.normal(size=(SUBJECT_SAMPLES, 3)) @ loadings + 0.7 * rng.normal(size=(SUBJECT_SAMPLES, 8))
+    return latents * (1 + _state()[:, None])
+
+
+def _state() -> npt.NDArray[np.float64]:
+    return (np.arange(SUBJECT_SAMPLES) // WINDOW % 2).astype(np.float64)
 
 
 def _angle() -> npt.NDArray[np.float64]:
@@ -94,7 +99,10 @@ def _write(folder: Path, candidate: Candidate, values: npt.NDArray[np.float64]) 
     spikes = candidate.modality is Modality.SPIKES
     times = np.arange(len(values)) / candidate.sampling_rate_hz
     direction = np.stack([np.cos(_angle()), np.sin(_angle())], axis=1)
-    target = Target(values=direction.astype(np.float32), unit="1", columns=("cos", "sin"), time_s=times)
+    if spikes:
+        target = Target(values=direction.astype(np.float32), unit="1", columns=("cos", "sin"), time_s=times)
+    else:
+        target = Target(values=_state()[:, None].astype(np.float32), unit="", columns=("eyes_closed",), time_s=times)
     channels = values.shape[1]
     recording = Recording(
         dataset=candidate.dataset,
@@ -117,7 +125,7 @@ def _write(folder: Path, candidate: Candidate, values: npt.NDArray[np.float64]) 
             sampling_rate_hz=candidate.sampling_rate_hz,
             units="count" if spikes else "1",
         ),
-        targets={"head_direction": target} if spikes else {},
+        targets={"head_direction" if spikes else "eyes_closed": target},
     )
     path = folder / candidate.dataset / f"{candidate.recording}.zarr.zip"
     write_shard(recording, provenance=PROVENANCE, path=path)
@@ -201,10 +209,14 @@ def test_every_model_is_scored_on_every_task(board: Scoreboard) -> None:
     assert _models(board, "cells", "masked_reconstruction", "bits_per_spike") == spikes
     assert _models(board, "rest", "masked_reconstruction", "R2") == fmri
     assert _models(board, "cells", "decoding:head_direction", "R2") == probes
+    for metric in ("balanced_accuracy", "auc"):
+        classifiers = ["logistic_power", "neurofm-probe", "null"]
+        assert _models(board, "rest", "classification:eyes_closed", metric) == classifiers
     assert {(row.dataset, task) for row in board.rows for task in board.timings[row.dataset]} == {
         ("cells", "masked_reconstruction"),
         ("cells", "decoding:head_direction"),
         ("rest", "masked_reconstruction"),
+        ("rest", "classification:eyes_closed"),
     }
 
 
@@ -220,6 +232,10 @@ def test_scores_make_sense(board: Scoreboard) -> None:
         assert min(values.values()) > null + 0.1
         assert max(values.values()) < 1.5
         assert abs(distance) < 0.3
+    for metric in ("balanced_accuracy", "auc"):
+        classified = summary["rest"]["classification:eyes_closed"][metric]
+        assert classified["null"] == 0.5
+        assert classified["logistic_power"] > 0.8
 
 
 def test_every_subject_is_scored_once(board: Scoreboard) -> None:

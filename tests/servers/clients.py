@@ -33,8 +33,9 @@ def client_python(name: str) -> Path:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not (ready.is_file() and ready.read_text() == digest):
             shutil.rmtree(folder, ignore_errors=True)
+            # A lock names all that is to be there.
             complaint = _uv("venv", "--python", sys.executable, str(folder)) or _uv(
-                "pip", "install", "--python", str(python), "--requirement", str(lock)
+                "pip", "install", "--no-deps", "--python", str(python), "--requirement", str(lock)
             )
             if complaint:
                 missing = f"{name}'s environment cannot be made here: {complaint}"

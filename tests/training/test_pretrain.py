@@ -91,6 +91,28 @@ def test_a_killed_run_ends_with_the_same_bits(
     assert steps.count(0) == (2 if killed_at < 4 else 1), "a validated step is not done again"
 
 
+def test_a_limit_that_is_not_reached_changes_no_bit(trainer: _Trainer) -> None:
+    expected = trainer("without")
+    trainer.settings = trainer.settings.model_copy(update={"max_hours": 1000.0})
+    assert trainer("with") == expected
+    assert expected.stopped_by is None
+    assert trainer.files("with") == trainer.files("without")
+
+
+def test_a_run_whose_time_is_up_stops_says_so_and_goes_on_with_more(trainer: _Trainer) -> None:
+    expected = trainer("without")
+    unlimited = trainer.settings
+    trainer.settings = unlimited.model_copy(update={"max_hours": 1e-9})
+    for _ in range(2):  # asked again it does no further step
+        stopped = trainer("with")
+        assert (stopped.steps, stopped.stopped_by) == (unlimited.validate_every_steps, "max_hours")
+        assert len(stopped.curve) == 1
+        assert trainer.files("with")["model.safetensors"] != trainer.files("without")["model.safetensors"]
+    trainer.settings = unlimited
+    assert trainer("with") == expected
+    assert trainer.files("with") == trainer.files("without")
+
+
 def test_another_seed_gives_another_model(trainer: _Trainer) -> None:
     trainer("one")
     trainer.settings = trainer.settings.model_copy(update={"seed": 2})
@@ -211,5 +233,6 @@ def test_results_do_not_depend_on_the_number_of_processes(trainer: _Trainer, tmp
         for workers in (1, 2)
     ]
     assert results[0] == results[1]
+    assert "stopped_by" not in results[0]["folds"][0]
     assert [result["fold"] for result in results[0]["folds"]] == [0, 1]
     assert _bytes(tmp_path / "out1" / "fold-1") == _bytes(tmp_path / "out2" / "fold-1")

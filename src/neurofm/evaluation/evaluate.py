@@ -6,12 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import baselines_for
+from neurofm.evaluation.classification import classify
 from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
@@ -91,7 +93,7 @@ def _evaluate_set(
     windows: WindowsSettings,
     found: _Found,
 ) -> None:
-    """Run both tasks on the recordings of one channel set."""
+    """Run all tasks on the recordings of one channel set."""
     window = windows.of(views[0].modality)
     estimators: list[Estimator] = [
         *baselines_for(
@@ -117,6 +119,14 @@ def _evaluate_set(
                 found.scores.extend(scores)
                 for model, spent in seconds.items():
                     found.seconds[view.dataset, f"decoding:{target}", model] += spent
+    for target in settings.classify:
+        scores, seconds = classify(
+            views, target, encode=predictor.encode, settings=settings, window_samples=window.window_samples
+        )
+        found.scores.extend(scores)
+        datasets = sorted({score.roles.dataset for score in scores})
+        for dataset, (model, spent) in product(datasets, seconds.items()):
+            found.seconds[dataset, f"classification:{target}", model] += spent / len(datasets)
 
 
 def _reconstruct_set(

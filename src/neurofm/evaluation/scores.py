@@ -11,7 +11,12 @@ from neurofm.splits import FoldRecording
 
 Floats = npt.NDArray[np.float64]
 
-UNITS = {"R2": "share of variance", "bits_per_spike": "bit/spike"}
+UNITS = {
+    "R2": "share of variance",
+    "bits_per_spike": "bit/spike",
+    "balanced_accuracy": "share of windows",
+    "auc": "share of pairs",
+}
 """Unit of each metric; all of them are better when higher."""
 
 
@@ -21,7 +26,8 @@ class TileScores:
 
     The score is the sum of `gain` over the sum of `total`, averaged over columns. For R2 the gain is the sum of
     squares explained and the total the sum of squares around the mean; for bits per spike they are the gain in
-    log2-likelihood and the number of spikes.
+    log2-likelihood and the number of spikes. For balanced accuracy a column is a class, and they are its windows that
+    were recognised, and all of them. An area under the ROC curve is one tile.
     """
 
     roles: FoldRecording

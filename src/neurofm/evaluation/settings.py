@@ -24,7 +24,7 @@ class EvaluateSettings(Settings):
     smoothing_samples: tuple[NotNegative, ...] = Field(min_length=1)
     """SD of the Gaussian with which visible channels are smoothed in time, in samples; 0 leaves them as they are."""
     ridge_penalties: tuple[Positive, ...] = Field(min_length=1)
-    """Ridge penalty as a multiple of the mean variance of a predictor."""
+    """Ridge penalty as a multiple of the mean variance of a predictor; for classification, per window."""
     shrinkages: tuple[Share, ...] = Field(min_length=1)
     """Weight of the scaled identity in the covariance of the Gaussian baselines."""
     ppca_ranks: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
@@ -36,3 +36,5 @@ class EvaluateSettings(Settings):
     """Least predicted firing rate, as a share of the unit's mean rate in calibration."""
     decode: tuple[str, ...]
     """Targets that are decoded wherever a recording split in time has them."""
+    classify: tuple[str, ...]
+    """Targets of two states, 0 and 1, that windows are classified by wherever recordings have them."""

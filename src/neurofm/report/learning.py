@@ -32,7 +32,7 @@ def fold_rows(training: Pretraining) -> list[tuple[str, ...]]:
         (
             str(fold.fold),
             f"{fold.parameters:,}",
-            str(fold.steps),
+            f"{fold.steps} (time limit)" if fold.stopped_by == "max_hours" else str(fold.steps),
             str(fold.best_step),
             *(_gain(fold, modality) for modality in _gained(training)),
         )

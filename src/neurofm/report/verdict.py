@@ -46,7 +46,12 @@ def is_ours(score: Row) -> bool:
     return score.model.startswith(OURS)
 
 
-_METRICS = {"R2": "R²", "bits_per_spike": "bits per spike"}
+_METRICS = {
+    "R2": "R²",
+    "bits_per_spike": "bits per spike",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "area under the ROC curve",
+}
 
 
 def metric_name(score: Row) -> str:

@@ -46,6 +46,7 @@ class FoldTraining(_Written):
     parameters: int
     residual_gain: dict[str, float | None] = {}
     curve: tuple[CurvePoint, ...] = ()
+    stopped_by: str | None = None
 
 
 class Pretraining(_Written):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,6 +49,8 @@ class FoldResult:
     residual_gain: dict[str, float]
     curve: list[dict[str, Any]]
     """Per validation: step, train and validation loss per modality, relative to predicting the mean."""
+    stopped_by: str | None = None
+    """``max_hours`` if the limit on time ended it."""
 
 
 def pretrain(
@@ -91,7 +94,7 @@ def pretrain(
         items = validation_items(views, choices=choices, settings=settings, windows=windows)
         torch.manual_seed(settings.seed)
         network = NeuroFM(settings.model, patch_samples=patch_samples(windows))
-        key = f"{fold} {settings.model_dump_json()} {windows.model_dump_json()}"
+        key = f"{fold} {settings.key()} {windows.model_dump_json()}"
         state = _train(network, recordings, items, settings=settings, path=run_dir / "last.pt", key=key, fold=fold)
         network.load_state_dict(state.best)
         gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
@@ -106,6 +109,7 @@ def pretrain(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         residual_gain={str(modality): gain for modality, gain in gains.items()},
         curve=state.curve,
+        stopped_by="max_hours" if state.step < settings.steps and state.stale < settings.patience else None,
     )
 
 
@@ -155,13 +159,13 @@ def pretrain_all_folds(
     else:
         with ProcessPoolExecutor(max_workers=min(workers, len(folds)), mp_context=get_context("spawn")) as pool:
             results = list(pool.map(one, folds))
-    return {"folds": [vars(result) for result in results]}
+    return {"folds": [{key: value for key, value in vars(result).items() if value is not None} for result in results]}
 
 
 def _run_digest(splits: Splits, *, shards: Path, settings: PretrainSettings, windows: WindowsSettings) -> str:
     """Digest of everything that a run's state depends on."""
     digested = hashlib.sha256()
-    for text in (splits.model_dump_json(), settings.model_dump_json(), windows.model_dump_json(), torch.__version__):
+    for text in (splits.model_dump_json(), settings.key(), windows.model_dump_json(), torch.__version__):
         digested.update(f"{text}\n".encode())
     for dataset, recording in sorted(
         {(one.dataset, one.recording) for fold in splits.folds for one in fold.recordings}
@@ -200,7 +204,7 @@ def _train(
     key: str,
     fold: int,
 ) -> RunState:
-    """Train until the last step, or until validation stops getting better."""
+    """Train until the last step, until validation stops getting better, or until the time is up."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state = load_state(path, key=key)
     if state is None:
@@ -219,9 +223,11 @@ def _train(
     optimizer.load_state_dict(state.optimizer)
     network.train()
     seen: defaultdict[Modality, list[float]] = defaultdict(list)
+    limit_s = math.inf if settings.max_hours is None else settings.max_hours * 3600
+    started = time.monotonic() - state.seconds
     with Progressing(f"pretrain fold {fold}", total=settings.steps, unit="steps") as progress:
         progress.advance(state.step)
-        while state.step < settings.steps and state.stale < settings.patience:
+        while state.step < settings.steps and state.stale < settings.patience and state.seconds < limit_s:
             modality, loss = _step(network, optimizer, recordings, step=state.step, settings=settings)
             seen[modality].append(loss)
             state.step += 1
@@ -230,6 +236,7 @@ def _train(
             if state.step % settings.validate_every_steps == 0 or state.step == settings.steps:
                 state.weights = copy_of(network.state_dict())
                 state.optimizer = optimizer.state_dict()
+                state.seconds = time.monotonic() - started
                 _validate(state, network, items, gains=settings.residual_gains, train=seen)
                 save_state(state, path, key=key)
                 seen.clear()

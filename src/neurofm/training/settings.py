@@ -81,6 +81,9 @@ class PretrainSettings(Settings):
     """Most windows per recording and mask that are validated on, spread evenly."""
     patience: int = Field(gt=0)
     """Validations without a new best before training stops."""
+    max_hours: Annotated[float, Field(gt=0)] | None = None
+    """Training of a fold stops at the first validation after so many hours, and keeps the best until then; null is no
+    limit. A fold that it stops depends on the machine's speed, so that it is not repeatable to the byte."""
     ema_decay: float = Field(ge=0, lt=1)
     """Of the running average of weights that is validated and kept."""
     mask_groups: int = Field(ge=2)
@@ -90,6 +93,10 @@ class PretrainSettings(Settings):
     among the choices."""
     core: CoreGrid
     model: ModelSettings
+
+    def key(self) -> str:
+        """Return all that a run's result depends on, unless it is stopped by its time: with more time it goes on."""
+        return self.model_dump_json(exclude={"max_hours"})
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -30,6 +30,8 @@ class RunState:
     best_score: float
     stale: int
     """Validations since the best one."""
+    seconds: float = 0.0
+    """Spent up to the latest validation, in all the runs that led to it."""
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -1,0 +1,206 @@
+"""Task `classification:<target>`: which of two states a window was recorded in, eyes open or closed, in unseen people.
+
+Labels are the target's 0 and 1; a window counts where all of it is in one state. Fitted on train segments only: an
+unseen subject's calibration may be looked at without labels, and so gives none here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from neurofm.evaluation.baselines import NULL
+from neurofm.evaluation.ours import PROBE
+from neurofm.evaluation.samples import CHUNKS, Windows, cut, learning_windows
+from neurofm.evaluation.scores import TileScores
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
+from neurofm.windows import RecordingView
+
+Floats = npt.NDArray[np.float64]
+Features = Callable[[Windows], npt.NDArray[np.floating]]
+"""Windows to [window, feature]."""
+Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+BANDS_HZ = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 40.0))
+"""Delta, theta, alpha, beta and the low gamma band below the line frequency."""
+_FLOOR = 1e-6
+"""Added to power before its logarithm: unusable channels are 0. In squared SDs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """Labelled windows."""
+
+    features: Floats
+    """[window, feature]"""
+    state: npt.NDArray[np.bool_]
+    """[window]"""
+    chunk: npt.NDArray[np.int64]
+    """[window] what is held out together in cross-validation: recordings, or stretches of the only one."""
+
+    def of(self, kept: npt.NDArray[np.bool_]) -> _Samples:
+        return _Samples(features=self.features[kept], state=self.state[kept], chunk=self.chunk[kept])
+
+    @property
+    def has_both(self) -> bool:
+        return 0 < int(self.state.sum()) < len(self.state)
+
+
+def classify(
+    views: Sequence[RecordingView], target: str, *, encode: Encode, settings: EvaluateSettings, window_samples: int
+) -> tuple[list[TileScores], dict[str, float]]:
+    """Classify the windows of every recording of a channel set that is scored and has the target.
+
+    Each read-out is a logistic regression on standardised features, both states weighing the same. Its penalty is
+    the one with the least log loss on validation, or in cross-validation where validation lacks a state.
+
+    Parameters
+    ----------
+    views
+        Recordings of one channel set.
+    target
+        One of their targets with one column: 0, 1, or NaN where it is not known.
+    encode
+        The frozen encoder: (view, [window, time, channel] in SDs) to [window, patch, latent].
+    settings
+        Penalties.
+    window_samples
+        Length of a window.
+
+    Returns
+    -------
+    per recording with both states and per model the balanced accuracy, and where subjects are held out the area under
+    the ROC curve; and the CPU seconds per model. None where nothing that is learned from has both states.
+    """
+    taken = [view for view in views if target in view.targets]
+    tests = [cut(view, view.roles.test, window_samples=window_samples) for view in taken]
+    tests = [test for test in tests if _has_both(test, target)]
+    learned = [view for view in taken if view.roles.train or view.roles.validation]
+    scores: list[TileScores] = []
+    seconds: dict[str, float] = {}
+    if not tests or not any(view.roles.train for view in learned):
+        return scores, seconds
+    fit, tuning = learning_windows(learned, window_samples=window_samples)
+    if not any(_known(part, target)[1].any() for part in fit):
+        return scores, seconds
+    for model, features in _models(encode, modality=taken[0].modality).items():
+        started = time.process_time()
+        learn, judge = (_samples(parts, target, features) for parts in (fit, tuning))
+        if not learn.has_both:
+            return [], {}
+        read_out = None if model == NULL else _fitted(learn, judge, penalties=settings.ridge_penalties)
+        for test in tests:
+            samples = _samples([test], target, features)
+            # The null knows nothing of a window.
+            probability = np.full(len(samples.state), 0.5) if read_out is None else _probability(read_out, samples)
+            scores.extend(_scores(test, samples, probability, task=f"classification:{target}", model=model))
+        seconds[model] = time.process_time() - started
+    return scores, seconds
+
+
+def _models(encode: Encode, *, modality: Modality) -> Mapping[str, Features]:
+    """Features per model."""
+    models: dict[str, Features] = {
+        NULL: lambda windows: np.zeros((len(windows), 1)),
+        "logistic_power": lambda windows: np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR),
+        PROBE: lambda windows: _latents(encode(windows.view, windows.z)),
+    }
+    return {**models, "logistic_band_power": band_power} if modality is Modality.EEG else models
+
+
+def band_power(windows: Windows) -> Floats:
+    """Logarithm of each channel's power in each of `BANDS_HZ`: [window, band and channel]."""
+    taper = np.hanning(windows.z.shape[1])[:, None]
+    frequency_hz = np.fft.rfftfreq(windows.z.shape[1], d=1 / windows.view.sampling_rate_hz)
+    power = np.abs(np.fft.rfft(windows.z * taper, axis=1)) ** 2 / float((taper**2).sum())
+    bands = [(frequency_hz >= low) & (frequency_hz < high) for low, high in BANDS_HZ]
+    return np.concatenate([np.log(power[:, band].mean(axis=1) + _FLOOR) for band in bands if band.any()], axis=1)
+
+
+def _latents(encoded: npt.NDArray[np.float32]) -> Floats:
+    """Mean and SD over the patches of a window: the power of a rhythm is in how latents vary, not in their mean."""
+    return np.concatenate([encoded.mean(axis=1), encoded.std(axis=1)], axis=1).astype(np.float64)
+
+
+def _known(windows: Windows, target: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """[window] the state, and [window] whether all of the window is in one state and counts."""
+    length = windows.z.shape[1]
+    values = windows.view.targets[target][:, 0]
+    windowed = np.array([values[start : start + length] for start in windows.start.tolist()]).reshape(-1, length)
+    closed, opened = (windowed == 1.0).all(axis=1), (windowed == 0.0).all(axis=1)
+    return closed, (closed | opened) & windows.counted.all(axis=1)
+
+
+def _has_both(windows: Windows, target: str) -> bool:
+    state, known = _known(windows, target)
+    return 0 < int(state[known].sum()) < int(known.sum())
+
+
+def _samples(parts: Sequence[Windows], target: str, features: Features) -> _Samples:
+    found, states, chunk = [], [], []
+    for number, part in enumerate(parts):
+        state, known = _known(part, target)
+        if known.any():
+            kept = part.take(np.flatnonzero(known))
+            found.append(np.asarray(features(kept), dtype=np.float64))
+            states.append(state[known])
+            stretch = np.arange(len(kept)) * CHUNKS // len(kept)
+            chunk.append(stretch if len(parts) == 1 else np.full(len(kept), number % CHUNKS))
+    if not found:
+        nothing = np.zeros(0, dtype=np.int64)
+        return _Samples(features=np.zeros((0, 1)), state=nothing.astype(np.bool_), chunk=nothing)
+    return _Samples(features=np.concatenate(found), state=np.concatenate(states), chunk=np.concatenate(chunk))
+
+
+def _fitted(learn: _Samples, judge: _Samples, *, penalties: Sequence[float]) -> Any:
+    """Fit the read-out with the penalty that judges best."""
+    tried = [(learn, judge)] if judge.has_both else []
+    if not tried:
+        split = [(learn.of(learn.chunk != held), learn.of(learn.chunk == held)) for held in range(CHUNKS)]
+        tried = [pair for pair in split if pair[0].has_both and pair[1].has_both]
+    losses = [sum(_loss(_regression(part, penalty), held) for part, held in tried) for penalty in penalties]
+    return _regression(learn, penalties[int(np.argmin(losses))])
+
+
+def _regression(samples: _Samples, penalty: float) -> Any:
+    # The loss is a sum over windows, and so must its penalty be.
+    regression = LogisticRegression(C=1 / (penalty * len(samples.state)), class_weight="balanced", max_iter=2000)
+    return make_pipeline(StandardScaler(), regression).fit(samples.features, samples.state)
+
+
+def _probability(read_out: Any, samples: _Samples) -> Floats:
+    probability: Floats = read_out.predict_proba(samples.features)[:, 1]
+    return probability
+
+
+def _loss(read_out: Any, samples: _Samples) -> float:
+    """Log loss, both states weighing the same."""
+    share = samples.state.mean()
+    weight = np.where(samples.state, 1 / share, 1 / (1 - share))
+    return float(log_loss(samples.state, _probability(read_out, samples), sample_weight=weight, labels=[False, True]))
+
+
+def _scores(test: Windows, samples: _Samples, probability: Floats, *, task: str, model: str) -> list[TileScores]:
+    """Balanced accuracy: of each state the share that was recognised. And the ROC's area where subjects are units."""
+    total = np.stack([~samples.state, samples.state], axis=1).astype(np.float64)
+    right = (probability >= 0.5) == samples.state
+    roles = test.view.roles
+    scores = [
+        TileScores(
+            roles=roles, task=task, metric="balanced_accuracy", model=model, gain=total * right[:, None], total=total
+        )
+    ]
+    if roles.kind == "subject":
+        area = np.array([[float(roc_auc_score(samples.state, probability))]])
+        scores.append(TileScores(roles=roles, task=task, metric="auc", model=model, gain=area, total=np.ones((1, 1))))
+    return scores

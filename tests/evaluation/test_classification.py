@@ -1,0 +1,176 @@
+"""Eyes open against eyes closed, on EEGBCI S003: two minutes of real EEG, in stretches as if of several people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import mne
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from neurofm.evaluation.classification import band_power, classify
+from neurofm.evaluation.samples import cut
+from neurofm.evaluation.scoreboard import make_rows, summarise
+from neurofm.evaluation.scores import TileScores, ratio
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
+from neurofm.splits import Kind
+from neurofm.windows import RecordingView
+from tests.evaluation.conftest import Roles, view_of
+
+FS, WINDOW, PATCH = 100, 200, 20
+MODELS = {"null", "logistic_power", "logistic_band_power", "neurofm-probe"}
+Scores = dict[tuple[str, str], TileScores]
+
+
+@pytest.fixture(scope="session")
+def minutes(shared_data: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """[time, channel] of the back of the head in 50 uV, eyes open and eyes closed."""
+    found = []
+    for run in (1, 2):
+        path = shared_data / "eeg" / "eegbci_S003" / f"S003R0{run}.edf"
+        raw = mne.io.read_raw_edf(path, preload=True, verbose="error")
+        raw.pick([name for name in raw.ch_names if name.startswith(("O", "PO", "P", "C"))])
+        raw.filter(1.0, 40.0, verbose="error").resample(FS, verbose="error")
+        found.append(raw.get_data().T * 1e6 / 50)
+    return found[0], found[1]
+
+
+def view_from(
+    minutes: tuple[npt.NDArray[np.float64], ...], *, start_s: float, seconds: float, name: str, role: str, kind: Kind
+) -> RecordingView:
+    """Stretches of both minutes after each other, with a second between that is in neither state."""
+    span = slice(round(start_s * FS), round((start_s + seconds) * FS))
+    values = np.concatenate([minute[span] for minute in minutes])
+    length = len(values)
+    eyes = np.repeat(np.array([[0.0], [1.0]], dtype=np.float32), length // 2, axis=0)
+    eyes[length // 2 - FS : length // 2] = np.nan
+    roles: Roles = {role: [(0, length)]}
+    view = view_of(
+        values,
+        modality=Modality.EEG,
+        name=name,
+        channel_set="eeg-net",
+        kind=kind,
+        calibration=[(0, length)],
+        targets={"eyes_closed": eyes},
+        **roles,
+    )
+    return replace(view, sampling_rate_hz=float(FS))
+
+
+@pytest.fixture
+def people(minutes: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> list[RecordingView]:
+    # From 40 to 50 s this subject's alpha fails although the eyes are closed: that stretch is learned from.
+    plan = ((0, "train"), (40, "train"), (20, "train"), (30, "validation"), (10, "test"), (50, "test"))
+    return [
+        view_from(minutes, start_s=start, seconds=10, name=f"p{number}", role=role, kind="subject")
+        for number, (start, role) in enumerate(plan)
+    ]
+
+
+def encode(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """An encoder that gives how strong each patch of the eight channels furthest back is."""
+    assert z.shape[1:] == (WINDOW, len(view.channel_ids))
+    patches: npt.NDArray[np.float32] = np.abs(z[..., -8:]).reshape(len(z), WINDOW // PATCH, PATCH, 8).mean(axis=2)
+    return patches
+
+
+def classified(views: list[RecordingView], settings: EvaluateSettings) -> list[TileScores]:
+    scores, seconds = classify(views, "eyes_closed", encode=encode, settings=settings, window_samples=WINDOW)
+    assert set(seconds) == {score.model for score in scores}
+    return scores
+
+
+def test_closed_eyes_are_recognised_in_people_never_seen(
+    people: list[RecordingView], settings: EvaluateSettings
+) -> None:
+    scores = classified(people, settings)
+    assert {score.roles.recording for score in scores} == {"p4", "p5"}
+    assert {score.model for score in scores} == MODELS
+    rows = {(row.metric, row.model): row for row in make_rows(scores, folds=1, settings=settings)}
+    for metric in ("balanced_accuracy", "auc"):
+        assert rows[metric, "null"].value == 0.5
+        best = rows[metric, "logistic_band_power"]
+        assert best.value > 0.8
+        assert (best.task, best.null, best.n, best.ci_unit) == ("classification:eyes_closed", 0.5, 2, "subject")
+        assert best.ci_low <= best.value <= best.ci_high
+        assert rows[metric, "neurofm-probe"].value > 0.5
+    of_task = summarise(list(rows.values()))["eeg"]["classification:eyes_closed"]
+    assert "neurofm_minus_best_baseline" in of_task["auc"]
+
+
+def test_only_windows_in_one_state_count(people: list[RecordingView], settings: EvaluateSettings) -> None:
+    score = next(score for score in classified(people, settings) if score.roles.recording == "p4")
+    # 9 s of one state give 4 windows of 2 s, 10 s of the other 5: one window lies over the border.
+    assert score.total.sum(axis=0).tolist() == [4.0, 5.0]
+    people[4].valid[0] = False
+    score = next(score for score in classified(people, settings) if score.roles.recording == "p4")
+    assert score.total.sum(axis=0).tolist() == [3.0, 5.0]
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_classification_is_blind_to_the_test_labels(
+    model: str, people: list[RecordingView], settings: EvaluateSettings
+) -> None:
+    def values() -> list[float]:
+        return [ratio(score.gain, score.total) for score in classified(people, settings) if score.model == model]
+
+    before = values()
+    for view in people[4:]:
+        view.targets["eyes_closed"][:] = 1 - view.targets["eyes_closed"]
+    np.testing.assert_allclose(np.add(before, values()), 1.0)
+
+
+def test_labels_of_an_unseen_subjects_calibration_are_not_learned_from(
+    people: list[RecordingView], settings: EvaluateSettings
+) -> None:
+    assert classified(people[3:], settings) == []
+
+
+def test_nothing_is_learned_from_one_state_alone(people: list[RecordingView], settings: EvaluateSettings) -> None:
+    for view in people[:3]:
+        view.targets["eyes_closed"][view.targets["eyes_closed"] == 1] = np.nan
+    assert classified(people, settings) == []
+
+
+def test_a_subject_in_one_state_alone_is_not_scored(people: list[RecordingView], settings: EvaluateSettings) -> None:
+    people[5].targets["eyes_closed"][:] = 1
+    assert {score.roles.recording for score in classified(people, settings)} == {"p4"}
+
+
+def test_validation_in_one_state_is_replaced_by_cross_validation(
+    people: list[RecordingView], settings: EvaluateSettings
+) -> None:
+    people[3].targets["eyes_closed"][:] = np.nan
+    scores = [score for score in classified(people, settings) if score.model == "logistic_band_power"]
+    assert min(ratio(score.gain, score.total) for score in scores) > 0.7
+
+
+def test_one_recording_split_in_time_has_no_roc_across_people(
+    minutes: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], settings: EvaluateSettings
+) -> None:
+    parts = [
+        view_from(minutes, start_s=start, seconds=seconds, name="one", role=role, kind="time")
+        for start, seconds, role in ((0, 30, "train"), (30, 10, "validation"), (40, 20, "test"))
+    ]
+    scores = classified(parts, settings)
+    assert {score.metric for score in scores} == {"balanced_accuracy"}
+    best = next(score for score in scores if score.model == "logistic_band_power")
+    # Alpha fails for half of the time that is scored.
+    assert ratio(best.gain, best.total) > 0.75
+
+
+def test_band_power_is_the_logarithm_of_power_in_a_band(people: list[RecordingView]) -> None:
+    windows = cut(people[0], people[0].roles.train, window_samples=WINDOW)
+    tone = np.sin(2 * np.pi * 10 * np.arange(WINDOW) / FS)[None, :, None]
+    channels = windows.z.shape[2]
+    loud = replace(windows, z=(windows.z + 20 * tone).astype(np.float32))
+    risen = (band_power(loud) - band_power(windows)).reshape(len(windows), 5, channels).mean(axis=(0, 2))
+    assert risen.argmax() == 2  # 8 to 13 Hz
+    assert risen[2] > 3
+    assert abs(risen[3]) < 0.5
+    twice = band_power(replace(windows, z=2 * windows.z)) - band_power(windows)
+    np.testing.assert_allclose(twice, np.log(4), atol=0.05)
