@@ -163,7 +163,7 @@ def test_who_cannot_be_processed_says_why_and_who_left_is_gone(study: Study) -> 
     shutil.rmtree(study.bids / "sub-03", ignore_errors=True)
     (study.bids / "sub-02" / "anat" / "sub-02_T1w.nii.gz").unlink()
     study.set(["derivatives", STUDY, "max_failed_fraction"], 0.5)
-    assert study.runs_again() == f"{STUDY}: 0 participants processed, 2 whole already"
+    assert study.runs_again() == f"{STUDY}: 0 participants processed, 1 whole already"
     assert set(study.receipts()) == {"sub-01", "sub-02"}
     assert "sub-02: no T1-weighted image (anat/*_T1w.nii.gz)" in study.receipts()["sub-02"].reason
     assert {path.name for path in study.made.glob("sub-*")} == {"sub-01", "sub-01.html"}
