@@ -8,6 +8,7 @@ import mne
 import mne_icalabel
 import numpy as np
 import numpy.typing as npt
+import picard
 from mne_icalabel.iclabel import iclabel_label_components
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
@@ -80,7 +81,11 @@ def step(state: State, *, settings: ComponentSettings) -> State:
         raw = ica.apply(state.raw.copy(), exclude=removed, verbose="error")
     counts = {f"ica_removed_{label}": sum(labels[i] == label for i in removed) for label in _REMOVED}
     return state.after(
-        Step(name="components", version=f"mne-icalabel {mne_icalabel.__version__}", params=settings.model_dump()),
+        Step(
+            name="components",
+            version=f"picard {picard.__version__}, mne-icalabel {mne_icalabel.__version__}",
+            params=settings.model_dump(),
+        ),
         raw=raw,
         quality={
             "ica_components": int(ica.n_components_),
