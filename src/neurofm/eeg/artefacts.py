@@ -22,7 +22,9 @@ _WINDOW_S = 0.5
 _STEP_S = 0.125
 """How far apart the windows are."""
 _COVARIANCE_SAMPLES = 100
-"""Samples of each covariance of which the calibration takes the geometric median."""
+"""Samples of each covariance of which the calibration takes the geometric median, at least."""
+_COVARIANCE_FLOATS = 2e7
+"""What all of them together may hold (160 MB): 129 channels for 6 minutes at 500 Hz would be 700 MB."""
 _CHANGED_UV = 1e-3
 """A sample is changed if a channel moved by more: rounding is far below, any recorder's resolution above."""
 
@@ -114,8 +116,10 @@ def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, *, rank: int, c
     # In directions that hold nothing (the mean, after the average reference) ASR divides rounding by rounding.
     _, directions = np.linalg.eigh(values @ values.T)
     subspace = directions[:, -rank:]
+    # meegkit lets the covariances overlap by two thirds.
+    samples = max(_COVARIANCE_SAMPLES, round(3 * values.shape[1] * rank**2 / _COVARIANCE_FLOATS))
     mixing, thresholds = asr_calibrate(
-        subspace.T @ values, rate_hz, cutoff=cutoff, blocksize=_COVARIANCE_SAMPLES, win_len=_WINDOW_S, method="euclid"
+        subspace.T @ values, rate_hz, cutoff=cutoff, blocksize=samples, win_len=_WINDOW_S, method="euclid"
     )
     return _Clean(subspace=subspace, mixing=mixing, thresholds=thresholds)
 

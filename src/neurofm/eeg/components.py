@@ -25,6 +25,8 @@ _BAND_HZ = (1.0, 100.0)
 """The band that ICLabel was trained on."""
 _MIN_RATE_HZ = 200.0
 """A slower recording has no such band."""
+_MIN_FIT_RATE_HZ = 225.0
+"""The low-pass ends at 125 Hz: at this rate nothing folds back into the band."""
 _FEWEST = 4
 """With fewer channels there is nothing to unmix, and no map of the head to label."""
 
@@ -114,7 +116,7 @@ def _unmixed(part: mne.io.BaseRaw, independent: int, settings: ComponentSettings
     with warnings.catch_warnings():
         # Quality says how many iterations it took.
         warnings.filterwarnings("ignore", message="Picard did not converge")
-        ica.fit(part, decim=int(part.info["sfreq"] // _MIN_RATE_HZ), verbose="error")
+        ica.fit(part, decim=max(1, int(part.info["sfreq"] // _MIN_FIT_RATE_HZ)), verbose="error")
     return ica
 
 
