@@ -1,0 +1,86 @@
+"""The power line and its harmonics: taken out, and measured before and after."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from neurofm.eeg.filters import notch
+from neurofm.eeg.raws import with_values
+from neurofm.eeg.state import State
+from neurofm.recording import Step
+from neurofm.recording.recording import JsonScalar
+from neurofm.settings import Settings
+
+VERSION = "1"
+
+_SUPPORT_S = 3.3
+"""MNE's notch has a transition band of 1 Hz: its filter is as long as that of a 1 Hz high-pass."""
+_NEAR_HZ, _BESIDE_HZ = 0.5, (2.0, 5.0)
+
+
+class Line(Settings):
+    """How the power line is taken out."""
+
+    frequency_hz: float | None = Field(default=None, gt=0)
+    """50 or 60; None takes what the recording says of itself, and does nothing where it says nothing."""
+    harmonics: bool = True
+    """Take out the harmonics too, as far as the sampling rate reaches."""
+
+
+def remove_line(state: State, *, settings: Line) -> State:
+    """Notch out the power line where it is known.
+
+    Returns
+    -------
+    State
+        Quality ``line_freq_hz`` (None where it is not known), ``line_ratio_before`` and ``line_ratio_after``: see
+        `line_ratio`.
+    """
+    line_hz = settings.frequency_hz if settings.frequency_hz is not None else state.raw.info["line_freq"]
+    fs = float(state.raw.info["sfreq"])
+    found = _frequencies(line_hz, fs=fs, harmonics=settings.harmonics)
+    params: dict[str, JsonScalar] = {"frequencies_hz": ", ".join(f"{hz:g}" for hz in found)}
+    if not found:
+        return state.after(Step(name="notch", version=VERSION, params=params), quality={"line_freq_hz": None})
+    cleaned = with_values(state.raw, notch(state.raw.get_data(), fs=fs, frequencies_hz=found))
+    left_out = state.bad | state.silent
+    return state.after(
+        Step(name="notch", version=VERSION, params=params, support_s=_SUPPORT_S),
+        raw=cleaned,
+        quality={
+            "line_freq_hz": found[0],
+            "line_ratio_before": line_ratio(state.raw, line_hz=found[0], left_out=left_out),
+            "line_ratio_after": line_ratio(cleaned, line_hz=found[0], left_out=left_out),
+        },
+    )
+
+
+def line_ratio(raw: mne.io.BaseRaw, *, line_hz: float, left_out: frozenset[str]) -> float | None:
+    """Return how many times more power the line has than the frequencies beside it; the median of the channels.
+
+    Power densities are means over 0.5 Hz to either side of the line, and over 2 to 5 Hz to either side of it. 1 is
+    no line noise, below 1 lies a notch. None where there is no channel, or too short a recording.
+    """
+    from scipy.signal import welch  # noqa: PLC0415  # a second, and every command reads this module's settings
+
+    fs = float(raw.info["sfreq"])
+    picks = [i for i, name in enumerate(raw.ch_names) if name not in left_out]
+    window = round(2 * fs)
+    if not picks or len(raw.times) < window or line_hz + _NEAR_HZ >= fs / 2:
+        return None
+    frequency, power = welch(raw.get_data(picks=picks), fs=fs, nperseg=window, axis=1)
+    away: npt.NDArray[np.float64] = np.abs(frequency - line_hz)
+    line = power[:, away <= _NEAR_HZ].mean(axis=1)
+    beside = power[:, (away >= _BESIDE_HZ[0]) & (away <= _BESIDE_HZ[1])].mean(axis=1)
+    return float(np.median(line[beside > 0] / beside[beside > 0])) if (beside > 0).any() else None
+
+
+def _frequencies(line_hz: float | None, *, fs: float, harmonics: bool) -> tuple[float, ...]:
+    if line_hz is None:
+        return ()
+    # A notch needs room for its transition below half the rate.
+    room = int((fs / 2 - 1) // line_hz)
+    return tuple(line_hz * k for k in range(1, room + 1))[: None if harmonics else 1]
