@@ -21,7 +21,8 @@ class State:
     """One recording between two steps. No step changes the `raw` that it was given."""
 
     raw: mne.io.BaseRaw
-    """EEG channels only, in V, with positions where they are known, and the reader's events as annotations."""
+    """EEG channels only, in V, with positions where they are known, and the reader's events as annotations. Its
+    ``info["bads"]`` holds the channels that are bad now: an interpolated one is in `bad` alone."""
     bad: frozenset[str] = frozenset()
     """Channels found bad so far, those that the file calls bad among them; interpolated ones stay here."""
     silent: frozenset[str] = frozenset()
@@ -96,11 +97,15 @@ def as_state(recording: Recording) -> State:
         raw.set_annotations(
             mne.Annotations(events.onset_s - signal.start_s, events.duration_s, list(events.label)), verbose="error"
         )
+    lost = missing.all(axis=0)
     marked = recording.channels.quality.get("marked_bad", np.zeros(len(names))) > 0
+    # Samples that all channels miss speak against none of them.
+    marked |= missing[:, ~lost].any(axis=1)
     silent = frozenset(name for i, name in enumerate(names) if not marked[i] and not values[i].any())
+    raw.info["bads"] = [name for name, is_bad in zip(names, marked, strict=True) if is_bad]
     return State(
         raw=raw,
-        bad=frozenset(name for name, is_bad in zip(names, marked, strict=True) if is_bad),
+        bad=frozenset(raw.info["bads"]),
         silent=silent,
-        masked=np.asarray(missing.all(axis=0), dtype=np.bool_),
+        masked=np.asarray(lost, dtype=np.bool_),
     )
