@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import meegkit
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from meegkit.asr import ASR, asr_process
-from meegkit.utils.asr import yulewalk_filter
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
@@ -54,6 +53,8 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
     Unreadable
         If there is too little clean EEG to calibrate on.
     """
+    import meegkit  # noqa: PLC0415  # slow, and every command reads this module's settings
+
     channels = good_channels(state)
     rate_hz = float(state.raw.info["sfreq"])
     before = state.raw.get_data(picks=channels) * VOLT_TO_UV
@@ -79,8 +80,10 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
     )
 
 
-def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, settings: ArtefactSettings) -> tuple[ASR, float]:
+def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, settings: ArtefactSettings) -> tuple[Any, float]:
     """Learn from [channel, time], microvolts, how large each component is in clean EEG."""
+    from meegkit.asr import ASR  # noqa: PLC0415
+
     available_s = values.shape[1] / rate_hz
     if available_s < settings.min_clean_s:
         raise Unreadable(f"{available_s:.3g} s of EEG; ASR needs {settings.min_clean_s:g} s of clean EEG")
@@ -99,8 +102,11 @@ def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, settings: Artef
     return asr, clean_s
 
 
-def _reconstructed(values: npt.NDArray[np.float64], asr: ASR, rate_hz: float) -> npt.NDArray[np.float64]:
+def _reconstructed(values: npt.NDArray[np.float64], asr: Any, rate_hz: float) -> npt.NDArray[np.float64]:
     """Clean [channel, time]; each block ends in the middle of its window and fades from the last one's result."""
+    from meegkit.asr import asr_process  # noqa: PLC0415
+    from meegkit.utils.asr import yulewalk_filter  # noqa: PLC0415
+
     shaped, _ = yulewalk_filter(values, rate_hz, ab=asr.ab_)
     half, block = round(_WINDOW_S * rate_hz / 2), round(_STEP_S * rate_hz)
     cleaned = np.empty_like(values)

@@ -23,7 +23,7 @@ class Crop(Settings):
     """It ends at the next event of one of these, or else with the recording."""
 
 
-def crop(state: State, *, settings: Crop) -> State:
+def step(state: State, *, settings: Crop) -> State:
     """Cut off what lies before the first and after the last wanted stretch, and mask what lies between them.
 
     A file of one task may hold others' events too (HBN-EEG release 1: 14 of 136 files of rest), so the stretch is

@@ -30,7 +30,7 @@ class Band(Settings):
         return self
 
 
-def filter_band(state: State, *, settings: Band) -> State:
+def step(state: State, *, settings: Band) -> State:
     """Filter all channels without shifting them in time.
 
     The design is MNE's ``firwin`` with a Hamming window and automatic transition bands (Widmann 2015,
@@ -53,13 +53,13 @@ def filter_band(state: State, *, settings: Band) -> State:
     fs = float(state.raw.info["sfreq"])
     values = band_pass(state.raw.get_data(), fs=fs, highpass_hz=settings.highpass_hz, lowpass_hz=settings.lowpass_hz)
     length_s = filter_length_s(fs, highpass_hz=settings.highpass_hz, lowpass_hz=settings.lowpass_hz)
-    step = Step(
+    done = Step(
         name="band_pass" if settings.lowpass_hz is not None else "high_pass",
         version=VERSION,
         params={**settings.model_dump(exclude_none=True), "phase": "zero"},
         support_s=length_s,
     )
-    return state.after(step, raw=with_values(state.raw, values))
+    return state.after(done, raw=with_values(state.raw, values))
 
 
 def filter_length_s(fs: float, *, highpass_hz: float | None, lowpass_hz: float | None) -> float:

@@ -10,6 +10,7 @@ from pydantic import Field
 from neurofm.eeg.filters import notch
 from neurofm.eeg.raws import with_values
 from neurofm.eeg.state import State
+from neurofm.eeg.usable import good_channels
 from neurofm.recording import Step
 from neurofm.recording.recording import JsonScalar
 from neurofm.settings import Settings
@@ -30,7 +31,7 @@ class Line(Settings):
     """Take out the harmonics too, as far as the sampling rate reaches."""
 
 
-def remove_line(state: State, *, settings: Line) -> State:
+def step(state: State, *, settings: Line) -> State:
     """Notch out the power line where it is known.
 
     Returns
@@ -46,19 +47,19 @@ def remove_line(state: State, *, settings: Line) -> State:
     if not found:
         return state.after(Step(name="notch", version=VERSION, params=params), quality={"line_freq_hz": None})
     cleaned = with_values(state.raw, notch(state.raw.get_data(), fs=fs, frequencies_hz=found))
-    left_out = state.bad | state.silent
+    channels = good_channels(state)
     return state.after(
         Step(name="notch", version=VERSION, params=params, support_s=_SUPPORT_S),
         raw=cleaned,
         quality={
             "line_freq_hz": found[0],
-            "line_ratio_before": line_ratio(state.raw, line_hz=found[0], left_out=left_out),
-            "line_ratio_after": line_ratio(cleaned, line_hz=found[0], left_out=left_out),
+            "line_ratio_before": line_ratio(state.raw, line_hz=found[0], channels=channels),
+            "line_ratio_after": line_ratio(cleaned, line_hz=found[0], channels=channels),
         },
     )
 
 
-def line_ratio(raw: mne.io.BaseRaw, *, line_hz: float, left_out: frozenset[str]) -> float | None:
+def line_ratio(raw: mne.io.BaseRaw, *, line_hz: float, channels: list[str]) -> float | None:
     """Return how many times more power the line has than the frequencies beside it; the median of the channels.
 
     Power densities are means over 0.5 Hz to either side of the line, and over 2 to 5 Hz to either side of it. 1 is
@@ -67,11 +68,10 @@ def line_ratio(raw: mne.io.BaseRaw, *, line_hz: float, left_out: frozenset[str])
     from scipy.signal import welch  # noqa: PLC0415  # a second, and every command reads this module's settings
 
     fs = float(raw.info["sfreq"])
-    picks = [i for i, name in enumerate(raw.ch_names) if name not in left_out]
     window = round(2 * fs)
-    if not picks or len(raw.times) < window or line_hz + _NEAR_HZ >= fs / 2:
+    if not channels or len(raw.times) < window or line_hz + _NEAR_HZ >= fs / 2:
         return None
-    frequency, power = welch(raw.get_data(picks=picks), fs=fs, nperseg=window, axis=1)
+    frequency, power = welch(raw.get_data(picks=channels), fs=fs, nperseg=window, axis=1)
     away: npt.NDArray[np.float64] = np.abs(frequency - line_hz)
     line = power[:, away <= _NEAR_HZ].mean(axis=1)
     beside = power[:, (away >= _BESIDE_HZ[0]) & (away <= _BESIDE_HZ[1])].mean(axis=1)

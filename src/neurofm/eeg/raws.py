@@ -31,7 +31,8 @@ def with_values(
     new = mne.io.RawArray(values, info, verbose="error")
     duration_s = values.shape[1] / new.info["sfreq"]
     onset = np.asarray(raw.annotations.onset, dtype=np.float64) - cut_s
-    length = np.asarray(raw.annotations.duration, dtype=np.float64)
+    # An event of unknown length is an instant.
+    length = np.nan_to_num(np.asarray(raw.annotations.duration, dtype=np.float64))
     inside = (onset + length >= 0) & (onset < duration_s)
     labels = [str(label) for label, kept in zip(raw.annotations.description, inside, strict=True) if kept]
     new.set_annotations(mne.Annotations(onset[inside], length[inside], labels), verbose="error")

@@ -28,7 +28,7 @@ class Rate(Settings):
     """Slower recordings keep theirs."""
 
 
-def resample(state: State, *, settings: Rate) -> State:
+def step(state: State, *, settings: Rate) -> State:
     """Lower the sampling rate; the result is that of `neurofm.preprocess.common.resample`, one channel at a time.
 
     A new sample is masked if an old one within half a new period of it was. `raw.resample` of MNE is not used: it
@@ -46,11 +46,10 @@ def resample(state: State, *, settings: Rate) -> State:
 
     fs = float(state.raw.info["sfreq"])
     ratio = Fraction(settings.rate_hz / fs).limit_denominator(_MAX_DENOMINATOR)
-    step = Step(name="resample", version=VERSION, params=settings.model_dump())
     samples = len(state.raw.times)
     if ratio >= 1 or samples == 0:
-        return state.after(step)
-    step = Step(
+        return state.after(Step(name="resample", version=VERSION, params=settings.model_dump()))
+    done = Step(
         name="resample",
         version=VERSION,
         params=settings.model_dump(),
@@ -61,7 +60,7 @@ def resample(state: State, *, settings: Rate) -> State:
         (channel,) = state.raw.get_data(picks=[i])
         lower[i] = resample_poly(channel, ratio.numerator, ratio.denominator, padtype="edge")
     return state.after(
-        step,
+        done,
         raw=with_values(state.raw, lower, rate_hz=fs * float(ratio)),
         masked=masked_after(state.masked, ratio=float(ratio), samples=lower.shape[1]),
     )

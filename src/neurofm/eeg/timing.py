@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.eeg.state import State
+from neurofm.eeg.usable import good_channels
 
 _STRETCH_S = 20.0
 _SHORTEST_S = 2.0
@@ -41,8 +42,7 @@ def time_shift_s(before: State, after: State, *, band_hz: tuple[float, float]) -
     """
     lower = max(band_hz[0] * _INNER[0], _LOWEST_HZ)
     frequency = np.arange(lower, band_hz[1] * _INNER[1], _STEP_HZ)
-    left_out = after.bad | after.silent
-    picks = [i for i, name in enumerate(after.raw.ch_names) if name not in left_out]
+    picks = [name for name in good_channels(after) if name not in before.silent | after.bad]
     length_s = len(after.raw.times) / float(after.raw.info["sfreq"])
     if length_s < _SHORTEST_S or not picks or len(frequency) == 0:
         return None
@@ -60,7 +60,7 @@ def time_shift_s(before: State, after: State, *, band_hz: tuple[float, float]) -
 
 
 def _transform(
-    state: State, picks: list[int], begin_s: float, end_s: float, frequency: npt.NDArray[np.float64]
+    state: State, picks: list[str], begin_s: float, end_s: float, frequency: npt.NDArray[np.float64]
 ) -> _Complex:
     """[channel, frequency] of a stretch of the recording, under a Hann window that both compared have in common."""
     fs = float(state.raw.info["sfreq"])
