@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.eeg.state import State
-from neurofm.eeg.usable import VOLT_TO_UV, fit_part, good_channels, removed_fraction
+from neurofm.eeg.usable import VOLT_TO_UV, fit_part, good_channels, rank, removed_fraction
 from neurofm.recording import Step, Unreadable
 from neurofm.settings import Settings
 
@@ -18,8 +18,8 @@ _WINDOW_S = 0.5
 """Length of the windows in which bursts are looked for, as in EEGLAB's clean_rawdata."""
 _STEP_S = 0.125
 """How far apart the windows are."""
-_MAX_COVARIANCE_FLOATS = 2e8
-"""What the calibration's covariances of [block, channel, channel] may hold."""
+_COVARIANCE_SAMPLES = 100
+"""Samples of each covariance of which the calibration takes the geometric median."""
 _CHANGED_UV = 1e-3
 """A sample is changed if a channel moved by more: rounding is far below, any recorder's resolution above."""
 
@@ -59,8 +59,10 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
     rate_hz = float(state.raw.info["sfreq"])
     before = state.raw.get_data(picks=channels) * VOLT_TO_UV
     with threadpool_limits(1):  # Sums in another order would be other bytes.
-        asr, clean_s = _calibrated(fit_part(state, channels).get_data() * VOLT_TO_UV, rate_hz, settings)
-        after = _reconstructed(before, asr, rate_hz)
+        part = fit_part(state, channels)
+        calm = _calm(part.get_data() * VOLT_TO_UV, rate_hz, settings)
+        clean = _calibrated(calm, rate_hz, rank=rank(state, part), cutoff=settings.cutoff)
+        after = _reconstructed(before, clean, rate_hz)
     raw = state.raw.copy()
     rows = [raw.ch_names.index(name) for name in channels]
     raw._data[rows] = after / VOLT_TO_UV  # noqa: SLF001  # MNE has no setter
@@ -75,46 +77,66 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
         quality={
             "asr_removed_variance_fraction": removed_fraction(before, after),
             "asr_changed_fraction": float((np.abs(after - before) > _CHANGED_UV).any(axis=0).mean()),
-            "asr_clean_s": clean_s,
+            "asr_clean_s": calm.shape[1] / rate_hz,
         },
     )
 
 
-def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, settings: ArtefactSettings) -> tuple[Any, float]:
-    """Learn from [channel, time], microvolts, how large each component is in clean EEG."""
-    from meegkit.asr import ASR  # noqa: PLC0415
+def _calm(values: npt.NDArray[np.float64], rate_hz: float, settings: ArtefactSettings) -> npt.NDArray[np.float64]:
+    """Return the windows of [channel, time] in which nearly all channels have their usual power, joined."""
+    from meegkit.asr import clean_windows  # noqa: PLC0415
 
+    needed = f"ASR needs {settings.min_clean_s:g} s of clean EEG"
     available_s = values.shape[1] / rate_hz
     if available_s < settings.min_clean_s:
-        raise Unreadable(f"{available_s:.3g} s of EEG; ASR needs {settings.min_clean_s:g} s of clean EEG")
-    blocks = int(_MAX_COVARIANCE_FLOATS / len(values) ** 2)
-    asr = ASR(
-        sfreq=rate_hz,
-        cutoff=settings.cutoff,
-        win_len=_WINDOW_S,
-        method="euclid",
-        blocksize=max(10, values.shape[1] // blocks),
+        raise Unreadable(f"{available_s:.3g} s of EEG; {needed}")
+    calm, _ = clean_windows(values, rate_hz, win_len=_WINDOW_S)
+    calm_s = calm.shape[1] / rate_hz
+    if calm_s < settings.min_clean_s:
+        raise Unreadable(f"{calm_s:.3g} s are clean; {needed}")
+    return np.asarray(calm, dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Clean:
+    """What clean EEG of a recording is like, in the coordinates of its own subspace."""
+
+    subspace: npt.NDArray[np.float64]
+    """[channel, dimension], orthonormal."""
+    mixing: npt.NDArray[np.float64]
+    """[dimension, dimension]"""
+    thresholds: npt.NDArray[np.float64]
+    """[dimension, dimension]"""
+
+
+def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, *, rank: int, cutoff: float) -> _Clean:
+    """Learn from clean [channel, time], microvolts, how large each component is."""
+    from meegkit.asr import asr_calibrate  # noqa: PLC0415
+
+    # In directions that hold nothing (the mean, after the average reference) ASR divides rounding by rounding.
+    _, directions = np.linalg.eigh(values @ values.T)
+    subspace = directions[:, -rank:]
+    mixing, thresholds = asr_calibrate(
+        subspace.T @ values, rate_hz, cutoff=cutoff, blocksize=_COVARIANCE_SAMPLES, win_len=_WINDOW_S, method="euclid"
     )
-    clean, _ = asr.fit(values)
-    clean_s = clean.shape[1] / rate_hz
-    if clean_s < settings.min_clean_s:
-        raise Unreadable(f"{clean_s:.3g} s of clean EEG; ASR needs {settings.min_clean_s:g} s")
-    return asr, clean_s
+    return _Clean(subspace=subspace, mixing=mixing, thresholds=thresholds)
 
 
-def _reconstructed(values: npt.NDArray[np.float64], asr: Any, rate_hz: float) -> npt.NDArray[np.float64]:
+def _reconstructed(values: npt.NDArray[np.float64], clean: _Clean, rate_hz: float) -> npt.NDArray[np.float64]:
     """Clean [channel, time]; each block ends in the middle of its window and fades from the last one's result."""
     from meegkit.asr import asr_process  # noqa: PLC0415
     from meegkit.utils.asr import yulewalk_filter  # noqa: PLC0415
 
-    shaped, _ = yulewalk_filter(values, rate_hz, ab=asr.ab_)
+    within = clean.subspace.T @ values
+    shaped, _ = yulewalk_filter(within, rate_hz)
     half, block = round(_WINDOW_S * rate_hz / 2), round(_STEP_S * rate_hz)
-    cleaned = np.empty_like(values)
-    state = dict(asr.state_)
-    for start in range(0, values.shape[1], block):
-        stop = min(start + block, values.shape[1])
+    removed = np.empty_like(within)
+    state = {"M": clean.mixing, "T": clean.thresholds, "R": None}
+    for start in range(0, within.shape[1], block):
+        stop = min(start + block, within.shape[1])
         window = shaped[:, max(0, stop - half) : stop + half]
-        cleaned[:, start:stop], state = asr_process(
-            values[:, start:stop], None, state, cov=window @ window.T / window.shape[1], method="euclid"
+        cleaned, state = asr_process(
+            within[:, start:stop], None, state, cov=window @ window.T / window.shape[1], method="euclid"
         )
-    return cleaned
+        removed[:, start:stop] = within[:, start:stop] - cleaned
+    return np.asarray(values - clean.subspace @ removed, dtype=np.float64)

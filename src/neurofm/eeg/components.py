@@ -11,7 +11,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.eeg.state import State
-from neurofm.eeg.usable import fit_part, good_channels, positioned, removed_fraction
+from neurofm.eeg.usable import fit_part, good_channels, positioned, rank, removed_fraction
 from neurofm.recording import Step, Unreadable
 from neurofm.settings import Settings
 
@@ -73,7 +73,7 @@ def step(state: State, *, settings: ComponentSettings) -> State:
     part = fit_part(state, channels)
     part.filter(_BAND_HZ[0], None if rate_hz <= 2 * _BAND_HZ[1] else _BAND_HZ[1], n_jobs=1, verbose="error")
     with threadpool_limits(1):  # Sums in another order would be other bytes.
-        ica = _unmixed(part, _rank(state, part), settings)
+        ica = _unmixed(part, rank(state, part), settings)
         probability = _labelled(part, ica)
         labels = {int(i): _label(probability[i], settings.min_probability) for i in range(ica.n_components_)}
         removed = [i for i, label in labels.items() if label in _REMOVED]
@@ -94,25 +94,12 @@ def step(state: State, *, settings: ComponentSettings) -> State:
     )
 
 
-def _rank(state: State, part: mne.io.BaseRaw) -> int:
-    """Return how many independent signals the channels carry.
-
-    An interpolated channel adds none, and the average reference takes one away, as it makes all sum to 0. What is
-    counted so holds where the numerical rank is in doubt (splines leave a little of everything); the numerical
-    rank holds where channels are copies of others.
-    """
-    interpolated = sum(name in state.bad for name in part.ch_names)
-    counted = len(part.ch_names) - interpolated - 1
-    numerical = mne.compute_rank(part, rank=None, verbose="error")["eeg"]
-    return min(counted, int(numerical))
-
-
-def _unmixed(part: mne.io.BaseRaw, rank: int, settings: ComponentSettings) -> mne.preprocessing.ICA:
+def _unmixed(part: mne.io.BaseRaw, independent: int, settings: ComponentSettings) -> mne.preprocessing.ICA:
     """Find the components of `part`."""
-    if rank < 2:
+    if independent < 2:
         raise Unreadable("good channels that were not interpolated are too few to unmix")
     ica = mne.preprocessing.ICA(
-        n_components=min(rank, settings.max_components),
+        n_components=min(independent, settings.max_components),
         method="picard",
         fit_params={"ortho": False, "extended": True, "tol": settings.tolerance},
         max_iter=settings.max_iterations,

@@ -47,6 +47,19 @@ def positioned(raw: mne.io.BaseRaw) -> set[str]:
     return known
 
 
+def rank(state: State, part: mne.io.BaseRaw) -> int:
+    """Return how many independent signals the channels of `part` carry.
+
+    An interpolated channel adds none, and the average reference takes one away, as it makes all sum to 0. What is
+    counted so holds where the numerical rank is in doubt (splines leave a little of everything); the numerical rank
+    holds where channels are copies of others.
+    """
+    interpolated = sum(name in state.bad for name in part.ch_names)
+    averaged = int(bool(part.info["custom_ref_applied"]))
+    numerical = int(mne.compute_rank(part, rank=None, verbose="error")["eeg"])
+    return max(1, min(len(part.ch_names) - interpolated - averaged, numerical))
+
+
 def removed_fraction(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
     """Return the power of what a step took away over the power that was there, both [channel, time]."""
     power = float(np.sum((before - before.mean(axis=1, keepdims=True)) ** 2))
