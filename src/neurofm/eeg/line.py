@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mne
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from neurofm.eeg.filters import notch
@@ -20,6 +19,7 @@ VERSION = "1"
 _SUPPORT_S = 3.3
 """MNE's notch has a transition band of 1 Hz: its filter is as long as that of a 1 Hz high-pass."""
 _NEAR_HZ, _BESIDE_HZ = 0.5, (2.0, 5.0)
+_WINDOW_S, _WINDOWS = 2.0, 60
 
 
 class Line(Settings):
@@ -62,20 +62,26 @@ def step(state: State, *, settings: Line) -> State:
 def line_ratio(raw: mne.io.BaseRaw, *, line_hz: float, channels: list[str]) -> float | None:
     """Return how many times more power the line has than the frequencies beside it; the median of the channels.
 
-    Power densities are means over 0.5 Hz to either side of the line, and over 2 to 5 Hz to either side of it. 1 is
-    no line noise, below 1 lies a notch. None where there is no channel, or too short a recording.
+    Power is that of windows of 2 s, of which 60 are taken, spread evenly over the recording: means over 0.5 Hz to
+    either side of the line, and over 2 to 5 Hz to either side of it. 1 is no line noise, below 1 lies a notch. None
+    where there is no channel, too short a recording, or no room for the line below half the rate.
     """
-    from scipy.signal import welch  # noqa: PLC0415  # a second, and every command reads this module's settings
-
     fs = float(raw.info["sfreq"])
-    window = round(2 * fs)
+    window = round(_WINDOW_S * fs)
     if not channels or len(raw.times) < window or line_hz + _NEAR_HZ >= fs / 2:
         return None
-    frequency, power = welch(raw.get_data(picks=channels), fs=fs, nperseg=window, axis=1)
-    away: npt.NDArray[np.float64] = np.abs(frequency - line_hz)
-    line = power[:, away <= _NEAR_HZ].mean(axis=1)
-    beside = power[:, (away >= _BESIDE_HZ[0]) & (away <= _BESIDE_HZ[1])].mean(axis=1)
-    return float(np.median(line[beside > 0] / beside[beside > 0])) if (beside > 0).any() else None
+    starts = np.unique(np.linspace(0, len(raw.times) - window, _WINDOWS).astype(np.int64))
+    away = np.abs(np.fft.rfftfreq(window, 1 / fs) - line_hz)
+    near, beside = away <= _NEAR_HZ, (away >= _BESIDE_HZ[0]) & (away <= _BESIDE_HZ[1])
+    ratios = []
+    for name in channels:
+        (values,) = raw.get_data(picks=[name])
+        parts = np.stack([values[start : start + window] for start in starts])
+        parts -= parts.mean(axis=1, keepdims=True)
+        power = (np.abs(np.fft.rfft(parts * np.hanning(window), axis=1)) ** 2).mean(axis=0)
+        if power[beside].any():
+            ratios.append(power[near].mean() / power[beside].mean())
+    return float(np.median(ratios)) if ratios else None
 
 
 def _frequencies(line_hz: float | None, *, fs: float, harmonics: bool) -> tuple[float, ...]:
