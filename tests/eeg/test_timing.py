@@ -63,7 +63,7 @@ def test_an_impulse_stays_where_it_is(shared_data: Path, tier: str) -> None:
     # Laid over real EEG, for all that a tier estimates from the recording; the difference of the two is its answer.
     native = eegmat(shared_data, "00_1")
     assert native.signal is not None
-    at = [4003, 15001, 25502]
+    at = [4003, 10001, 16502]
     knock = np.zeros(native.signal.values.shape)
     # Small enough for ASR to let it pass, of another size in each channel for the average reference to leave some.
     knock[at] = 1e-5 * np.linspace(1.0, 2.0, knock.shape[1])

@@ -20,7 +20,7 @@ _OCCIPITAL = ("o1", "oz", "o2", "po3", "poz", "po4", "e70", "e75", "e83")
 _FROM_FRONT, _FROM_BACK = 0.85, 0.85
 """Where names say nothing: electrodes at least this share of the way from the middle to the one farthest in front, or
 at the back."""
-_BLINK_UV, _BLINK_HZ, _BLINK_S = 60.0, (1.0, 10.0), 0.2
+_BLINK_UV, _BLINK_HZ, _BLINK_S = 60.0, (1.0, 6.0), 0.2
 """Height of a blink between the frontal channels' mean and its own median, its band, and how far it reaches."""
 _MUSCLE_UV, _MUSCLE_HZ, _MUSCLE_S, _MUSCLE_CHANNELS = 10.0, (30.0, 100.0), 1.0, 0.1
 """A second holds muscle if this share of the channels has more than this (root mean square) in this band."""
@@ -64,7 +64,7 @@ def noise_before(state: State) -> Mapping[str, JsonScalar]:
     -------
     Mapping
         ``line_ratio`` (`neurofm.eeg.line.line_ratio`), where the line's frequency is known; ``blink_fraction``, the
-        share of time within 0.2 s of a peak of the frontal channels of at least 60 uV (1-10 Hz), where there are
+        share of time within 0.2 s of a peak of the frontal channels of at least 60 uV (1-6 Hz, below alpha), where there are
         such channels; ``muscle_fraction``, the share of seconds in which a tenth of the channels has more than
         10 uV root mean square from 30 to 100 Hz, or as far as the rate reaches, less the line. None is not measured.
     """
