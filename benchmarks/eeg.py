@@ -161,7 +161,14 @@ def _pipeline() -> list[Row]:
         mne_bids.write_raw_bids(raw, place, format="BrainVision", allow_preload=True, verbose="error")
         config = folder / "config.py"
         config.write_text(PIPELINE.format(bids=str(folder / "bids"), derivatives=str(folder / "derivatives")))
-        command = [str(python), "-m", "mne_bids_pipeline", f"--config={config}", "--steps=init,preprocessing", "--no-cache"]
+        command = [
+            str(python),
+            "-m",
+            "mne_bids_pipeline",
+            f"--config={config}",
+            "--steps=init,preprocessing",
+            "--no-cache",
+        ]
         program = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2); "
         program += "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss / 1e6)"
         began = time.perf_counter()

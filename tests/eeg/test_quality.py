@@ -51,9 +51,7 @@ def test_slope_of_a_known_spectrum() -> None:
     spectrum = np.fft.rfft(rng.standard_normal((60_000, 2)), axis=0)
     frequency = np.fft.rfftfreq(60_000, 1 / 250)
     values = np.fft.irfft(spectrum / np.maximum(frequency, 0.1)[:, None], axis=0)
-    found = spectrum_after(
-        values, rate_hz=250.0, names=("a", "b"), position=np.full((2, 3), np.nan), band_hz=BAND_HZ
-    )
+    found = spectrum_after(values, rate_hz=250.0, names=("a", "b"), position=np.full((2, 3), np.nan), band_hz=BAND_HZ)
     assert found["spectral_slope"] == pytest.approx(-2.0, abs=0.1)
     assert found["occipital_relative_alpha"] is None
     assert float(str(found["alpha_peak_db"] or 0.0)) < 1.5
@@ -70,11 +68,11 @@ def test_blinks_are_those_of_open_eyes(shared_data: Path) -> None:
 def test_muscle_of_known_length(shared_data: Path) -> None:
     native = eegmat(shared_data, "00_1")
     assert native.signal is not None
-    values = np.array(native.signal.values)
+    values = np.array(native.signal.values, dtype=np.float64)
     before = noise_before(as_state(native))["muscle_fraction"]
-    # 6 s of 40 uV between 30 and 100 Hz, on three channels of 19.
+    # 6 s of 40 uV, half of it between 30 and 100 Hz, on six channels of 19.
     rng = np.random.default_rng(4)
-    values[5000:8000, :3] += 40e-6 * rng.standard_normal((3000, 3))
+    values[5000:8000, :6] += 40e-6 * rng.standard_normal((3000, 6))
     after = noise_before(as_state(replace(native, signal=replace(native.signal, values=values))))["muscle_fraction"]
     assert before == 0.0
     assert float(str(after)) == pytest.approx(6 / (len(values) // 500), abs=1 / (len(values) // 500))

@@ -64,7 +64,7 @@ def test_an_impulse_stays_where_it_is(shared_data: Path, tier: str) -> None:
     native = eegmat(shared_data, "00_1")
     assert native.signal is not None
     at = [4003, 10001, 16502]
-    knock = np.zeros(native.signal.values.shape)
+    knock = np.zeros_like(native.signal.values, dtype=np.float64)
     # Small enough for ASR to let it pass, of another size in each channel for the average reference to leave some.
     knock[at] = 1e-5 * np.linspace(1.0, 2.0, knock.shape[1])
     with_it = replace(native, signal=replace(native.signal, values=native.signal.values + knock))

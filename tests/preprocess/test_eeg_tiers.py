@@ -28,7 +28,7 @@ def _settings(tier: str, **change: Any) -> ModalitySettings:
 
 def _with(recording: Recording, *, column: int, values: Any) -> Recording:
     assert recording.signal is not None
-    changed = np.array(recording.signal.values)
+    changed = np.array(recording.signal.values, dtype=np.float64)
     changed[:, column] = values
     return replace(recording, signal=replace(recording.signal, values=changed))
 
@@ -79,7 +79,7 @@ def test_crop_moves_the_beginning_and_marks_what_lies_between(shared_data: Path,
 
 
 def test_no_event_to_crop_at_names_the_recording(shared_data: Path, common: Common) -> None:
-    with pytest.raises(Unreadable, match="^real/01: no event 'rest'"):
+    with pytest.raises(Unreadable, match=r"^real/01: no event 'rest'"):
         preprocess(
             eegmat(shared_data, "00_1"), settings=_settings("challenge", crop={"starts": ["rest"]}), common=common
         )
@@ -147,14 +147,16 @@ def test_clean_without_asr(shared_data: Path, common: Common, artefacts: str) ->
 
 def test_limits_keep_out_with_the_value(cleaned: Recording, shared_data: Path, common: Common) -> None:
     exclude = {"min_usable_s": 100.0, "max_muscle_fraction": None}
-    done = preprocess(eegbci(shared_data, 1), settings=_settings("challenge", lowpass_hz=40.0, exclude=exclude), common=common)
+    done = preprocess(
+        eegbci(shared_data, 1), settings=_settings("challenge", lowpass_hz=40.0, exclude=exclude), common=common
+    )
     assert done.quality["excluded_reason"] == "usable time 61 s, less than 100 s (min_usable_s)"
 
 
 def test_missing_samples_of_one_channel_are_filled_and_masked(shared_data: Path, common: Common) -> None:
     native = eegmat(shared_data, "00_1")
     assert native.signal is not None
-    values = np.array(native.signal.values)
+    values = np.array(native.signal.values, dtype=np.float64)
     values[10_000:10_050, 4] = np.nan
     done = preprocess(
         replace(native, signal=replace(native.signal, values=values)), settings=_settings("challenge"), common=common
@@ -183,7 +185,13 @@ def test_sample_stays_as_it_was(sample_recording: Callable[..., Recording], comm
     settings = ModalitySettings(highpass_hz=1.0, lowpass_hz=40.0, rate_hz=100.0, amplitude_limit_uv=500.0)
     done = preprocess(sample_recording("mne-sample-eeg"), settings=settings, common=common)
     assert done.signal is not None
-    assert [step.name for step in done.steps] == ["check", "band_pass", "average_reference", "resample", "amplitude_limit"]
+    assert [step.name for step in done.steps] == [
+        "check",
+        "band_pass",
+        "average_reference",
+        "resample",
+        "amplitude_limit",
+    ]
     assert done.quality["tier"] == "filter"
     # Taken from the code before there were tiers.
     np.testing.assert_allclose(done.signal.values[1000, :4], [-7.0357199, -2.915081, -3.1626024, -4.5016541], rtol=1e-6)

@@ -89,9 +89,7 @@ def band_pass(
     return np.asarray(filtered, dtype=np.float64)
 
 
-def notch(
-    values: npt.NDArray[np.float64], *, fs: float, frequencies_hz: tuple[float, ...]
-) -> npt.NDArray[np.float64]:
+def notch(values: npt.NDArray[np.float64], *, fs: float, frequencies_hz: tuple[float, ...]) -> npt.NDArray[np.float64]:
     """Take single frequencies out of [channel, time]; contiguous values are overwritten."""
     with warnings.catch_warnings():
         # As for the band-pass.

@@ -69,7 +69,9 @@ class ModalitySettings(Settings):
     def _ordered(self) -> ModalitySettings:
         if self.tier is Tier.FILTER:
             if not self.highpass_hz < self.lowpass_hz < self.rate_hz / 2:
-                msg = "highpass_hz < lowpass_hz < rate_hz / 2 must hold: frequencies above half the rate would fold back"
+                msg = (
+                    "highpass_hz < lowpass_hz < rate_hz / 2 must hold: frequencies above half the rate would fold back"
+                )
                 raise ValueError(msg)
             if self.crop is not None:
                 raise ValueError("the tier filter crops nothing; crop goes with challenge or clean")
@@ -247,9 +249,7 @@ def _filled_state(recording: Recording, checked: Checked) -> State:
     names = np.array(recording.channels.id)
     native = native_signal(recording)
     zero = ~np.any(native.values, axis=0)
-    filled = Signal(
-        values=checked.values, sampling_rate_hz=native.sampling_rate_hz, units="uV", start_s=native.start_s
-    )
+    filled = Signal(values=checked.values, sampling_rate_hz=native.sampling_rate_hz, units="uV", start_s=native.start_s)
     bad = ~checked.usable & ~zero
     quality = {**recording.channels.quality, "marked_bad": bad.astype(np.float64)}
     state = as_state(replace(recording, signal=filled, channels=replace(recording.channels, quality=quality)))
