@@ -42,6 +42,8 @@ def test_direct_dependency_is_pinned_and_used(distribution: str) -> None:
         "scikit-learn": "sklearn",
         "ruamel.yaml": "ruamel",
         "mne-bids": "mne_bids",
+        "mne-icalabel": "mne_icalabel",
+        "python-picard": "picard",
         "ONE-api": "one",
         "dvc-s3": "dvc_s3",
     }.get(distribution, distribution)

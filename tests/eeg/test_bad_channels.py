@@ -104,14 +104,15 @@ def test_masked_samples_speak_against_no_channel(clean: State) -> None:
     masked[:9000] = True
     values[:, masked] = 0.0
     assert len(reasons_or_all_bad(with_values(clean, values))) == 19
-    assert reasons(replace(with_values(clean, values), masked=masked)) == {}
+    rest = State(raw=clean.raw.copy().crop(tmin=9000 / 500))
+    assert reasons(replace(with_values(clean, values), masked=masked)) == reasons(rest)
 
 
 def reasons_or_all_bad(state: State) -> list[str]:
     try:
         return list(reasons(state))
     except Unreadable:
-        return state.raw.ch_names
+        return list(state.raw.ch_names)
 
 
 def test_all_bad_is_a_reason(clean: State) -> None:

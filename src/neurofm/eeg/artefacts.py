@@ -39,8 +39,9 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
 
     ASR (Mullen 2015, 10.1109/TBME.2015.2481482), with meegkit's calibration on the windows of this recording that
     are clean, and meegkit's reconstruction. Unlike meegkit's own loop, the covariance of each window is that of the
-    samples around it, as in clean_rawdata: with a window of the past alone, the first tenths of a second of each
-    burst would remain. To be run after a high-pass of 0.5-1 Hz. Masked samples are not learnt from, yet cleaned.
+    samples around it, as in clean_rawdata: with windows of the past alone the beginning of each burst remains (of
+    blinks of 200 uV in EEGMAT 66 % instead of 16 %). To be run after a high-pass of 0.5-1 Hz. Masked samples are
+    not learnt from, yet cleaned.
 
     Returns
     -------

@@ -60,6 +60,7 @@ def step(state: State, *, settings: ComponentSettings) -> State:
         If the sampling rate is too low, the reference is no average, or too few channels have a position.
     """
     import mne_icalabel  # noqa: PLC0415  # slow, and every command reads this module's settings
+    import picard  # noqa: PLC0415
 
     rate_hz = float(state.raw.info["sfreq"])
     if rate_hz < _MIN_RATE_HZ:
@@ -80,7 +81,11 @@ def step(state: State, *, settings: ComponentSettings) -> State:
         raw = ica.apply(state.raw.copy(), exclude=removed, verbose="error")
     counts = {f"ica_removed_{label}": sum(labels[i] == label for i in removed) for label in _REMOVED}
     return state.after(
-        Step(name="components", version=f"mne-icalabel {mne_icalabel.__version__}", params=settings.model_dump()),
+        Step(
+            name="components",
+            version=f"picard {picard.__version__}, mne-icalabel {mne_icalabel.__version__}",
+            params=settings.model_dump(),
+        ),
         raw=raw,
         quality={
             "ica_components": int(ica.n_components_),
