@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri soak
+.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg soak
 
 env: .venv/.ready
 
@@ -51,6 +51,10 @@ bench-s3: env
 # Averaging a run over parcels beside nilearn, from memory and from a .nii.gz; writes benchmarks/fmri.json.
 bench-fmri: env
 	$(BIN)/python -m benchmarks.fmri
+
+# The tiers of EEG at the size of an HBN recording, beside mne-bids-pipeline; writes benchmarks/eeg.json.
+bench-eeg: env
+	$(BIN)/python -m benchmarks.eeg
 
 # A local S3 server (SeaweedFS, in .neurofm/s3/) to try the remote on one machine; prints what to type next.
 s3-up: env

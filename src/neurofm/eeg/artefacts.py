@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import meegkit
 import numpy as np
 import numpy.typing as npt
-from meegkit.asr import asr_calibrate, asr_process, clean_windows
-from meegkit.utils.asr import yulewalk_filter
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
@@ -59,6 +56,8 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
     Unreadable
         If there is too little clean EEG to calibrate on.
     """
+    import meegkit  # noqa: PLC0415  # slow, and every command reads this module's settings
+
     channels = good_channels(state)
     rate_hz = float(state.raw.info["sfreq"])
     before = state.raw.get_data(picks=channels) * VOLT_TO_UV
@@ -88,6 +87,8 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
 
 def _calm(values: npt.NDArray[np.float64], rate_hz: float, settings: ArtefactSettings) -> npt.NDArray[np.float64]:
     """Return the windows of [channel, time] in which nearly all channels have their usual power, joined."""
+    from meegkit.asr import clean_windows  # noqa: PLC0415
+
     needed = f"ASR needs {settings.min_clean_s:g} s of clean EEG"
     available_s = values.shape[1] / rate_hz
     if available_s < settings.min_clean_s:
@@ -113,6 +114,8 @@ class _Clean:
 
 def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, *, rank: int, cutoff: float) -> _Clean:
     """Learn from clean [channel, time], microvolts, how large each component is."""
+    from meegkit.asr import asr_calibrate  # noqa: PLC0415
+
     # In directions that hold nothing (the mean, after the average reference) ASR divides rounding by rounding.
     _, directions = np.linalg.eigh(values @ values.T)
     subspace = directions[:, -rank:]
@@ -126,6 +129,9 @@ def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, *, rank: int, c
 
 def _reconstructed(values: npt.NDArray[np.float64], clean: _Clean, rate_hz: float) -> npt.NDArray[np.float64]:
     """Clean [channel, time]; each block ends in the middle of its window and fades from the last one's result."""
+    from meegkit.asr import asr_process  # noqa: PLC0415
+    from meegkit.utils.asr import yulewalk_filter  # noqa: PLC0415
+
     within = clean.subspace.T @ values
     shaped, _ = yulewalk_filter(within, rate_hz)
     half, block = round(_WINDOW_S * rate_hz / 2), round(_STEP_S * rate_hz)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mne
 import numpy as np
 import numpy.typing as npt
-import pyprep
 from pydantic import Field
 
 from neurofm.eeg.state import State
@@ -63,6 +62,8 @@ def step(state: State, *, settings: BadChannelSettings) -> State:
     Unreadable
         If all channels are bad, or all samples masked.
     """
+    import pyprep  # noqa: PLC0415  # slow, and every command reads this module's settings
+
     candidates = [name for name in good_channels(state) if name not in state.bad]
     counted = [name for name in state.raw.ch_names if name not in state.silent]
     reasons = {name: "marked" for name in counted if name in state.bad or name in state.raw.info["bads"]}
@@ -126,6 +127,8 @@ def _clipped_fraction(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
 
 def _unlike_others(part: mne.io.BaseRaw, settings: BadChannelSettings) -> dict[str, str]:
     """Return the channels that PREP calls bad, and why."""
+    import pyprep  # noqa: PLC0415
+
     with mne.use_log_level("error"):
         noisy = pyprep.NoisyChannels(part, do_detrend=True, random_state=settings.seed, ransac=False)
         noisy.find_bad_by_deviation(settings.deviation_z)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import warnings
 
 import mne
-import mne_icalabel
 import numpy as np
 import numpy.typing as npt
-import picard
-from mne_icalabel.iclabel import iclabel_label_components
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
@@ -64,6 +61,9 @@ def step(state: State, *, settings: ComponentSettings) -> State:
     Unreadable
         If the sampling rate is too low, the reference is no average, or too few channels have a position.
     """
+    import mne_icalabel  # noqa: PLC0415  # slow, and every command reads this module's settings
+    import picard  # noqa: PLC0415
+
     rate_hz = float(state.raw.info["sfreq"])
     if rate_hz < _MIN_RATE_HZ:
         raise Unreadable(f"sampled at {rate_hz:g} Hz; labels of components need at least {_MIN_RATE_HZ:g} Hz")
@@ -122,6 +122,8 @@ def _unmixed(part: mne.io.BaseRaw, independent: int, settings: ComponentSettings
 
 def _labelled(part: mne.io.BaseRaw, ica: mne.preprocessing.ICA) -> npt.NDArray[np.float32]:
     """Return the probability of each of `LABELS`, [component, label]."""
+    from mne_icalabel.iclabel import iclabel_label_components  # noqa: PLC0415
+
     with warnings.catch_warnings(), mne.use_log_level("error"):
         # At 200 Hz exactly there is no low-pass to be found.
         warnings.filterwarnings("ignore", message=".*not filtered between 1 and 100 Hz")

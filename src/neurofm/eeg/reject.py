@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import autoreject
 import mne
 import numpy as np
 from pydantic import Field
@@ -43,6 +42,8 @@ def step(state: State, *, settings: RejectSettings) -> State:
     Unreadable
         If there are too few whole epochs to search a threshold with.
     """
+    import autoreject  # noqa: PLC0415  # slow, and every command reads this module's settings
+
     channels = good_channels(state)
     values = state.raw.get_data(picks=channels)
     masked = masked_samples(state)

@@ -29,6 +29,8 @@ class State:
     """Channels that are zero by construction: the reference electrode (Cz of the HydroCel net). They are not bad."""
     masked: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     """[time] of `raw`: samples that are not fit for use. They stay in time."""
+    start_s: float = 0.0
+    """Where `raw` begins, seconds after the first sample that the reader gave."""
     quality: Mapping[str, JsonScalar] = field(default_factory=dict)
     """What the steps measured, a number or a word by name."""
     steps: tuple[Step, ...] = ()
@@ -42,6 +44,7 @@ class State:
         bad: frozenset[str] | None = None,
         silent: frozenset[str] | None = None,
         masked: npt.NDArray[np.bool_] | None = None,
+        start_s: float | None = None,
         quality: Mapping[str, JsonScalar] | None = None,
     ) -> Self:
         """Return the state after a step, with what it changed; quality is added to what there is."""
@@ -51,6 +54,7 @@ class State:
             bad=self.bad if bad is None else bad,
             silent=self.silent if silent is None else silent,
             masked=self.masked if masked is None else masked,
+            start_s=self.start_s if start_s is None else start_s,
             quality={**self.quality, **(quality or {})},
             steps=(*self.steps, step),
         )
@@ -76,10 +80,14 @@ def as_state(recording: Recording) -> State:
         raise Unreadable(f"{recording.clock.id}: {given}; expected a signal in {', '.join(_TO_V)}")
     names = list(recording.channels.id)
     info = mne.create_info(names, signal.sampling_rate_hz, "eeg", verbose="error")
-    values = signal.values.T * _TO_V[signal.units]
+    # Each channel in one piece of memory: every filter runs along time.
+    values = np.array(signal.values.T, dtype=np.float64, order="C")
+    values *= _TO_V[signal.units]
     missing = ~np.isfinite(values)
     values[missing] = 0.0
     raw = mne.io.RawArray(values, info, verbose="error")
+    if isinstance(line_hz := recording.scalars.get("line_freq_hz"), int | float):
+        raw.info["line_freq"] = float(line_hz)
     position = recording.channels.position
     known = {name: position[i] for i, name in enumerate(names) if np.isfinite(position[i]).all()}
     if known and recording.channels.position_unit == "m":

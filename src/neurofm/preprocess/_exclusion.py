@@ -1,4 +1,4 @@
-"""Which runs are kept out, and the reason in words."""
+"""Which recordings are kept out, and the reason in words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Exclude(Settings):
     """Degrees of freedom that volumes left out, and regressors, leave."""
 
 
-_LIMITS = (
+FMRI_LIMITS = (
     ("max_mean_fd_mm", "fd_mean_mm", "mean framewise displacement", " mm"),
     ("max_fd_outlier_fraction", "fd_outlier_fraction", "share of volumes with motion", ""),
     ("min_usable_minutes", "usable_minutes", "usable time", " min"),
@@ -40,15 +40,26 @@ _LIMITS = (
 """Limit, the measure that it is for, the measure in words, and its unit."""
 
 
-def exclusion_reason(quality: Mapping[str, JsonScalar], *, exclude: Exclude) -> str:
-    """Return every limit that a run breaks, with the value measured, joined by "; "; empty where it breaks none.
+def exclusion_reason(
+    quality: Mapping[str, JsonScalar], *, exclude: Settings, limits: tuple[tuple[str, str, str, str], ...] = FMRI_LIMITS
+) -> str:
+    """Return every limit that a recording breaks, with the value measured, joined by "; "; empty where it breaks none.
 
     What was not measured (no confounds table, parcels that came centred) breaks no limit.
+
+    Parameters
+    ----------
+    quality
+        What was measured.
+    exclude
+        The limits; None is none.
+    limits
+        For each limit its name, the measure that it is for, the measure in words, and its unit.
     """
-    limits = exclude.model_dump()
+    bounds = exclude.model_dump()
     reasons = []
-    for limit, measure, words, unit in _LIMITS:
-        bound, value = limits[limit], quality.get(measure)
+    for limit, measure, words, unit in limits:
+        bound, value = bounds[limit], quality.get(measure)
         if bound is None or value is None:
             continue
         measured = float(value)
