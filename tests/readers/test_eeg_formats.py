@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from neurofm.readers import ReaderInput, read_recording
+from neurofm.readers import ReaderInput, outside_inputs, read_recording
 from neurofm.recording import Modality, Recording
 from neurofm.shards import Provenance, read_shard, write_shard
 
@@ -137,6 +137,17 @@ def test_hydrocel_net_for_the_names_of_hbn(shared_data: Path, source_of: Source,
     assert [text for text in events.columns["feedback"] if text] == feedback
     assert {"smiley_face", "non_target"} <= set(feedback)
     np.testing.assert_array_equal(events.columns["sample"], [float(row["sample"]) for row in rows[: len(events.label)]])
+
+    named = source.entry.model_copy(update={"task": "contrastChangeDetection", "run": "1"})
+    source = replace(source, entry=named)
+    own = read_recording("bids", source, {"montage": "GSN-HydroCel-129", "hbn": {}})
+    assert own.quality["trials"] == 24
+    assert {"response_time", "response_correct"} <= set(own.targets)
+    assert own.events is not None
+    assert set(own.events.label) == {"left_target", "right_target"}
+    assert own.signal is not None
+    assert len(own.signal.values) < wanted
+    assert list(outside_inputs("bids", source, {"hbn": {}})) == ["lists of excluded participants"]
 
     # Ten seconds of the signal: what is kept of the events does not depend on it.
     assert recording.signal is not None

@@ -31,6 +31,7 @@ from neurofm.recording.recording import JsonScalar
 from neurofm.settings import Settings
 
 VERSION = "2"
+# ICLabel runs on torch, which is not named: an image without it serves every tier but ICA's.
 LIBRARIES = (
     "autoreject",
     "meegkit",
@@ -41,7 +42,6 @@ LIBRARIES = (
     "python-picard",
     "scikit-learn",
     "scipy",
-    "torch",
 )
 
 _TO_UV = {"V": 1e6, "mV": 1e3, "uV": 1.0}

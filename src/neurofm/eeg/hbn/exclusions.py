@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from typing import Literal
 
@@ -49,12 +50,20 @@ def excluded_reason(
     return ""
 
 
+def lists_digest() -> str:
+    """Return the SHA-256 of all lists: a recording that is left out, or no longer, is read again."""
+    return sha256(_content().encode()).hexdigest()
+
+
+def _content() -> str:
+    return files("neurofm.eeg.hbn").joinpath("exclusions.csv").read_text(encoding="utf-8")
+
+
 @cache
 def _listed(name: ExclusionList) -> dict[str, str]:
     """Return the reason by label."""
-    with files("neurofm.eeg.hbn").joinpath("exclusions.csv").open(encoding="utf-8") as lines:
-        return {
-            row["subject"]: f"on the list {name}: {row['reason']} ({row['source']})"
-            for row in csv.DictReader(lines)
-            if row["list"] == name
-        }
+    return {
+        row["subject"]: f"on the list {name}: {row['reason']} ({row['source']})"
+        for row in csv.DictReader(_content().splitlines())
+        if row["list"] == name
+    }
