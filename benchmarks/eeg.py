@@ -168,9 +168,7 @@ def _pipeline() -> list[Row]:
         config = folder / "config.py"
         config.write_text(PIPELINE.format(bids=str(folder / "bids"), derivatives=str(folder / "derivatives")))
         command = [
-            str(python),
-            "-m",
-            "mne_bids_pipeline",
+            str(python.with_name("mne_bids_pipeline")),
             f"--config={config}",
             "--steps=init,preprocessing",
             "--no-cache",
