@@ -138,16 +138,7 @@ def test_hydrocel_net_for_the_names_of_hbn(shared_data: Path, source_of: Source,
     assert {"smiley_face", "non_target"} <= set(feedback)
     np.testing.assert_array_equal(events.columns["sample"], [float(row["sample"]) for row in rows[: len(events.label)]])
 
-    named = source.entry.model_copy(update={"task": "contrastChangeDetection", "run": "1"})
-    source = replace(source, entry=named)
-    own = read_recording("bids", source, {"montage": "GSN-HydroCel-129", "hbn": {}})
-    assert own.quality["trials"] == 24
-    assert {"response_time", "response_correct"} <= set(own.targets)
-    assert own.events is not None
-    assert set(own.events.label) == {"left_target", "right_target"}
-    assert own.signal is not None
-    assert len(own.signal.values) < wanted
-    assert list(outside_inputs("bids", source, {"hbn": {}})) == ["lists of excluded participants"]
+    _its_own_trials(source, samples=wanted)
 
     # Ten seconds of the signal: what is kept of the events does not depend on it.
     assert recording.signal is not None
@@ -156,6 +147,19 @@ def test_hydrocel_net_for_the_names_of_hbn(shared_data: Path, source_of: Source,
     assert kept is not None
     assert kept.columns["feedback"] == events.columns["feedback"]
     np.testing.assert_array_equal(kept.columns["sample"], events.columns["sample"])
+
+
+def _its_own_trials(source: ReaderInput, *, samples: int) -> None:
+    named = source.entry.model_copy(update={"task": "contrastChangeDetection", "run": "1"})
+    source = replace(source, entry=named)
+    own = read_recording("bids", source, {"montage": "GSN-HydroCel-129", "hbn": {}})
+    assert own.quality["trials"] == 24
+    assert {"response_time", "response_correct"} <= set(own.targets)
+    assert own.events is not None
+    assert set(own.events.label) == {"left_target", "right_target"}
+    assert own.signal is not None
+    assert len(own.signal.values) < samples
+    assert list(outside_inputs("bids", source, {"hbn": {}})) == ["lists of excluded participants"]
 
 
 def through_a_shard(recording: Recording, path: Path) -> Recording:
