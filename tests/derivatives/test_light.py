@@ -21,7 +21,8 @@ from neurofm.light import PACKAGED_SPACE
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import ManifestRecording, Modality, UnitStatus
 from neurofm.units import UnitsSite, UnitSummary, open_executor
-from tests.light.conftest import PROJECT, antspyx_python, real_run
+from tests.light.conftest import PROJECT, real_run
+from tests.servers.isolated import isolated_python
 
 __all__ = ["real_run"]
 SETTINGS = {"bids": "bids", "engine": "light", "light": {"resolution_mm": 6}, "max_failed_fraction": 0.5}
@@ -30,7 +31,7 @@ SETTINGS = {"bids": "bids", "engine": "light", "light": {"resolution_mm": 6}, "m
 @pytest.fixture
 def root(tmp_path: Path, real_run: Any) -> Path:  # a fixture
     """A project with raw BIDS of two participants, neither with a T1-weighted image; one run is a single image."""
-    antspyx_python()
+    isolated_python("antspyx")
     (tmp_path / ".neurofm").mkdir()
     (tmp_path / ".neurofm" / "envs").symlink_to(PROJECT / ".neurofm" / "envs")
     (tmp_path / "containers").symlink_to(PROJECT / "containers")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,18 @@ import pytest
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from neurofm.environments import python_of
-from neurofm.errors import UserError
 from neurofm.light.ants_process import Ants
+from tests.servers.isolated import isolated_python
 
 PROJECT = Path(__file__).resolve().parents[2]
 Floats = npt.NDArray[np.float64]
-
-
-@functools.cache
-def antspyx_python() -> Path:
-    """Return its interpreter; the environment is made on first need, in the project's own ``.neurofm``."""
-    try:
-        return python_of("antspyx", work=PROJECT / ".neurofm", root=PROJECT)
-    except UserError as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must be able to make antspyx's environment: {error}")
-        pytest.skip(f"antspyx's environment cannot be made here: {error}")
 
 
 @pytest.fixture
 def ants(tmp_path: Path) -> Iterator[Ants]:
     folder = tmp_path / "ants"
     folder.mkdir()
-    with Ants(python=antspyx_python(), folder=folder, seed=42) as process:
+    with Ants(python=isolated_python("antspyx"), folder=folder, seed=42) as process:
         yield process
 
 

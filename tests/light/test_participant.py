@@ -24,7 +24,8 @@ from neurofm.light.ants_process import Ants
 from neurofm.light.participant import RunOutcome, process_participant
 from neurofm.light.template import load_template
 from neurofm.recording import Unreadable
-from tests.light.conftest import PROJECT, antspyx_python, image_of
+from tests.light.conftest import PROJECT, image_of
+from tests.servers.isolated import isolated_python
 
 OPTIONS = LightOptions(resolution_mm=4)
 VOLUMES = 6
@@ -33,7 +34,7 @@ VOLUMES = 6
 @pytest.fixture(scope="module")
 def root(real_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A raw dataset of one participant without T1w: a whole run, and one that is cut off."""
-    antspyx_python()
+    isolated_python("antspyx")
     root = tmp_path_factory.mktemp("project")
     func = root / "bids" / "sub-03" / "ses-a" / "func"
     func.mkdir(parents=True)

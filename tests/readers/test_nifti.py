@@ -83,6 +83,7 @@ def test_excluded_labels_make_no_channel(crop: Callable[..., ReaderInput]) -> No
         ({"tr": 2200.0, "unit": "msec"}, None, 1 / 2.2),
         ({"tr": 0.0}, 1.5, 1 / 1.5),
         ({"tr": 2.2}, 2.2, 1 / 2.2),
+        ({"tr": 2200.0, "unit": "unknown"}, 2.2, 1 / 2.2),
     ],
 )
 def test_repetition_time(
@@ -96,6 +97,7 @@ def test_repetition_time(
 @pytest.mark.parametrize(
     ("header", "options", "said"),
     [
+        ({"tr": 2200.0, "unit": "unknown"}, {}, r"bold\.nii\.gz: no repetition time in the header"),
         ({"tr": 0.0}, {}, r"bold\.nii\.gz: no repetition time.*`tr_s`"),
         ({}, {"tr_s": 2.0}, "2.2 s in the header, 2.0 s in the catalogue"),
         ({"shift_mm": 1.0}, {}, r"bold\.nii\.gz: its grid is not that of atlas labels"),

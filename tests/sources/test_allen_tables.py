@@ -16,7 +16,8 @@ from neurofm.fetch.hosts import FetchSite, Hosts
 from neurofm.sources import allensdk_worker
 from neurofm.sources.allen_tables import Session, session_table
 from tests.servers.allen import NEUROPIXELS, TWO_PHOTON, Faults, Warehouse, visual_coding
-from tests.servers.allensdk_environment import allensdk_python, in_allensdk
+from tests.servers.allensdk_environment import in_allensdk
+from tests.servers.isolated import isolated_python
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def _healthy(warehouse: Warehouse) -> None:
 def ask(
     warehouse: Warehouse, work: Path, project: str = "visual-coding-neuropixels", **more: Any
 ) -> tuple[Session, ...]:
-    options: dict[str, Any] = {"filters": {}, "tables": {}, "python": allensdk_python(), **more}
+    options: dict[str, Any] = {"filters": {}, "tables": {}, "python": isolated_python("allensdk"), **more}
     site = FetchSite(hosts=Hosts(allen_api=warehouse.url), timeout_s=options.pop("timeout_s", 10.0), attempts=3)
     return session_table(project, site=site, work=work, **options)
 

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
+from neurofm.parcels.volumes import header_tr_s
+from neurofm.recording import Unreadable
 
-from neurofm.recording import Unreadable, reading
-
-_SECONDS_PER = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 _TOLERANCE = 0.01
 
 
@@ -24,20 +22,15 @@ def repetition_time_s(path: Path, *, bids: Path) -> float:
     Unreadable
         If neither header nor sidecar has it, or they differ by more than a hundredth.
     """
-    with reading(path):
-        header: Any = nib.load(path).header
-        unit = header.get_xyzt_units()[1]
-        zooms = header.get_zooms()
-    # Through text, because the header's single precision 2.2 would become 2.2000000477.
-    in_header = float(str(zooms[3])) * _SECONDS_PER.get(unit, 0.0) if len(zooms) > 3 else 0.0
+    in_header = header_tr_s(path)
     stated = metadata(path, bids=bids).get("RepetitionTime")
-    if stated is None and in_header > 0:
+    if stated is None and in_header is not None:
         return in_header
     # Python's JSON reads NaN and Infinity.
     if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0 < stated < math.inf:
         said = "no repetition time in header or sidecar" if stated is None else f"repetition time {stated!r}"
         raise Unreadable(f"{path.name}: {said}")
-    if in_header > 0 and abs(in_header - stated) > _TOLERANCE * stated:
+    if in_header is not None and abs(in_header - stated) > _TOLERANCE * stated:
         raise Unreadable(f"{path.name}: repetition time {in_header} s in the header, {stated} s in the sidecar")
     return float(stated)
 

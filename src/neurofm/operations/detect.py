@@ -103,7 +103,7 @@ def detect(
         )
     elif outputs := [path for path in paths if any(re.fullmatch(kind, path) for kind in _FMRIPREP)]:
         found = Detected(
-            kind="fMRIPrep's outputs",
+            kind="preprocessed BOLD runs",
             reader="fmriprep",
             modality=Modality.FMRI,
             pattern=_commonest_kind(outputs, pattern),

@@ -6,7 +6,7 @@ from neurofm.parcels.grayordinates import Grayordinates, grayordinates_of, parce
 from neurofm.parcels.grids import on_grid
 from neurofm.parcels.named import find_atlas, find_surface_atlas, is_atlas_name
 from neurofm.parcels.surfaces import SUBCORTEX, SurfaceAtlas, load_surface_atlas, structures_alone
-from neurofm.parcels.volumes import Volumes, same_grid, volumes_of
+from neurofm.parcels.volumes import Volumes, header_tr_s, same_grid, volumes_of
 
 __all__ = [
     "SUBCORTEX",
@@ -18,6 +18,7 @@ __all__ = [
     "find_atlas",
     "find_surface_atlas",
     "grayordinates_of",
+    "header_tr_s",
     "is_atlas_name",
     "load_atlas",
     "load_surface_atlas",

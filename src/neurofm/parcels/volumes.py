@@ -22,6 +22,10 @@ _AT_ONCE = 32
 """Volumes taken together from an array whose fastest axis may be time: neighbours there come with one look-up."""
 _REST_BYTES = 1 << 20
 
+_SECONDS_PER = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+_LONGEST_TR_S = 60.0
+"""A repetition time without a unit that is longer than this is not in seconds."""
+
 Grid = tuple[tuple[int, ...], npt.NDArray[np.float64]]
 
 
@@ -143,6 +147,24 @@ def _checked(image: Any, data: Any, path: Path, dimensions: int) -> Volumes:
         dtype=data.dtype,
         offset=0 if in_memory else int(data.offset),
     )
+
+
+def header_tr_s(path: Path) -> float | None:
+    """Return the repetition time in a NIfTI header, seconds; None where it has none.
+
+    Raises
+    ------
+    Unreadable
+        For a missing or damaged file.
+    """
+    with reading(path):
+        header: Any = nib.load(path).header
+        unit, zooms = header.get_xyzt_units()[1], header.get_zooms()
+    if len(zooms) < 4 or (unit == "unknown" and zooms[3] > _LONGEST_TR_S):
+        return None  # milliseconds, most likely, but the file does not say so
+    # Through text, because the header's single precision 2.2 would become 2.2000000477.
+    tr_s = float(str(zooms[3])) * _SECONDS_PER.get(unit, 0.0)
+    return tr_s if tr_s > 0 else None
 
 
 def same_grid(one: Grid, other: Grid) -> bool:

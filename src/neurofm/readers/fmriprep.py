@@ -23,6 +23,7 @@ from neurofm.parcels import (
     find_atlas,
     find_surface_atlas,
     grayordinates_of,
+    header_tr_s,
     is_atlas_name,
     load_atlas,
     load_surface_atlas,
@@ -32,7 +33,7 @@ from neurofm.parcels import (
     volumes_of,
 )
 from neurofm.readers.input import ReaderInput
-from neurofm.readers.shared.bold import agreed_tr_s, header_tr_s, parcel_channels
+from neurofm.readers.shared.bold import agreed_tr_s, parcel_channels
 from neurofm.readers.shared.common import build, opening
 from neurofm.readers.shared.confounds import read_confounds
 from neurofm.readers.shared.participants import participant_scalars

@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from neurofm.errors import UserError
-from neurofm.parcels import Atlas, load_atlas, parcel_means
+from neurofm.parcels import Atlas, header_tr_s, load_atlas, parcel_means
 from neurofm.readers.input import ReaderInput
-from neurofm.readers.shared.bold import agreed_tr_s, header_tr_s, parcel_channels
+from neurofm.readers.shared.bold import agreed_tr_s, parcel_channels
 from neurofm.readers.shared.common import build
 from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Recording, Signal, Unreadable

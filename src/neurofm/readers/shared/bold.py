@@ -1,34 +1,14 @@
-"""What readers of BOLD share: the repetition time, and parcels as channels."""
+"""What readers of BOLD share: one repetition time of several, and parcels as channels."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import nibabel as nib
 import numpy as np
 
 from neurofm.parcels import Atlas, ParcelMeans, SurfaceAtlas
-from neurofm.readers.shared.common import opening
 from neurofm.recording import Channels, Unreadable
 
-_SECONDS_PER = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
-_LONGEST_TR_S = 60.0
-"""A repetition time without a unit that is longer than this is not in seconds."""
 _AGREE = 0.01
 """Two statements of one repetition time may differ by this share of it."""
-
-
-def header_tr_s(path: Path) -> float | None:
-    """Return the repetition time in a NIfTI header, seconds; None where it has none."""
-    with opening(path):
-        header: Any = nib.load(path).header
-        unit, zooms = header.get_xyzt_units()[1], header.get_zooms()
-    if unit == "unknown" and len(zooms) > 3 and zooms[3] > _LONGEST_TR_S:
-        return None  # milliseconds, most likely, but the file does not say so
-    # Through text, because the header's single precision 2.2 would become 2.2000000477.
-    tr_s = float(str(zooms[3])) * _SECONDS_PER.get(unit, 0.0) if len(zooms) > 3 else 0.0
-    return tr_s if tr_s > 0 else None
 
 
 def agreed_tr_s(name: str, said: dict[str, float | None]) -> float:
