@@ -26,7 +26,7 @@ COMMANDS = {
     "certify": "certify",
 }
 """Commands by the module of this package whose `app` has them."""
-GROUPS = ("catalog", "ci", "container", "crate", "dataset", "lock", "profile", "quarantine", "remote")
+GROUPS = ("catalog", "ci", "container", "crate", "dataset", "lock", "profile", "quarantine", "remote", "shards")
 """Groups of commands, each the `app` of the module of its name."""
 
 
