@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -21,9 +22,10 @@ PROVENANCE = Provenance(
 
 
 def write_film(path: Path, *, shared_data: Path) -> None:
-    """Write the shard, 168 volumes in chunks of 15."""
+    """Write the shard, 168 volumes in chunks of 15: as small as they are, so that there are twelve."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_shard(_recording(shared_data), provenance=PROVENANCE, path=path)
+    with patch("neurofm.shards.write.CHUNK_BYTES", 0):
+        write_shard(_recording(shared_data), provenance=PROVENANCE, path=path)
 
 
 def _recording(shared_data: Path) -> Recording:

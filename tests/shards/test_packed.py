@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import ZipStore
 
-from neurofm.recording import Unreadable
-from neurofm.shards import read_shard
+from neurofm.recording import Signal, Unreadable
+from neurofm.shards import read_shard, write_shard
 from neurofm.shards.packed import DamagedChunk, PackedShard
 from tests.servers.fixtures import s3_fixture
 from tests.servers.seaweed import SeaweedServer
-from tests.shards.film import write_film
+from tests.shards.film import PROVENANCE, write_film
 
 __all__ = ["s3_fixture"]
 
 CHUNK = 15
-"""Rows of an inner chunk: 30 s at a repetition time of 2 s."""
+"""Rows of an inner chunk here, so that there are several: 30 s at a repetition time of 2 s."""
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +168,19 @@ def test_a_window_on_s3_costs_its_own_chunks(shard: Path, stored: npt.NDArray[np
     assert remote.attributes()["dataset"] == "ds000228"
     with pytest.raises(Unreadable, match="cannot be read"):
         PackedShard("s3://shards/nobody.zarr.zip", endpoint_url=s3.url, anon=True)
+
+
+def test_a_real_signal_lies_smaller_on_disk(shard: Path) -> None:
+    signal = PackedShard(shard).array("signal")
+    assert signal.decoded_bytes / signal.stored_bytes > 1.5
+
+
+def test_a_signal_that_compression_leaves_as_it_is_is_refused(
+    shard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurofm.shards.quantise.STEP_SD", 0.0)  # the whole range of 16 bits, as once was
+    values = np.random.default_rng(1).uniform(size=(600, 116))
+    noise = replace(read_shard(shard).recording, signal=Signal(values=values, sampling_rate_hz=0.5, units="SD"))
+    with pytest.raises(ValueError, match="compression leaves the signal's 139200 bytes as they are"):
+        write_shard(noise, provenance=PROVENANCE, path=tmp_path / "a.zarr.zip")
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from neurofm.files import write_atomic
@@ -24,11 +24,13 @@ from neurofm.recording import Events, Modality, Recording
 from neurofm.shards.quantise import quantise
 
 SCHEMA = "neurofm-recording/1"
-VERSION = "1"
+VERSION = "2"
 """Counts the ways this module has laid out the same schema."""
 
 CHUNK_S = 30.0
 """Seconds per inner chunk: what one read decodes."""
+CHUNK_BYTES = 65_536
+"""Smallest inner chunk: slow signals and few channels make chunks of more seconds, since less does not compress."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -56,7 +58,8 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
     Raises
     ------
     ValueError
-        If the recording has no signal, or its signal cannot be stored within `quantise.MAX_ERROR_SD`.
+        If the recording has no signal, or its signal cannot be stored within `quantise.MAX_ERROR_SD` or does not get
+        smaller by compression.
     """
     signal = recording.signal
     if signal is None:
@@ -70,11 +73,14 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
         stored, scale, offset, error = quantised.stored, quantised.scale, quantised.offset, quantised.max_error_sd
     samples = len(stored)
     valid = recording.valid if recording.valid is not None else np.ones(samples, dtype=np.bool_)
-    chunk = max(1, min(samples, round(CHUNK_S * signal.sampling_rate_hz)))
+    row_bytes = max(1, stored[:1].nbytes)
+    chunk = max(1, min(samples, max(round(CHUNK_S * signal.sampling_rate_hz), CHUNK_BYTES // row_bytes)))
 
-    store = MemoryStore()
+    entries: dict[str, Buffer] = {}
+    store = MemoryStore(entries)
     group = zarr.create_group(store, zarr_format=3, attributes=_attributes(recording, provenance, error))
     _array(group, "signal", stored, chunk=chunk, names=("time", "channel"))
+    _refuse_raw(entries, stored)
     _array(group, "valid", valid, chunk=chunk, names=("time",))
     table = group.create_group("channels", attributes=_channel_attributes(recording))
     _array(table, "position", recording.channels.position.astype(np.float32), names=("channel", "xyz"))
@@ -110,6 +116,13 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
     if recording.events is not None:
         _write_events(group, recording.events)
     write_atomic(path, asyncio.run(_zipped(store)))
+
+
+def _refuse_raw(entries: Mapping[str, Buffer], stored: npt.NDArray[Any]) -> None:
+    """Raise ValueError where the signal lies as large on disk as in memory: the codec gave up on it."""
+    # A signal of less than a chunk is mostly the description of itself.
+    if stored.nbytes >= CHUNK_BYTES and len(entries["signal/c/0/0"]) >= stored.nbytes:
+        raise ValueError(f"compression leaves the signal's {stored.nbytes} bytes as they are")
 
 
 def _write_events(group: zarr.Group, events: Events) -> None:
@@ -186,10 +199,12 @@ def _array(
     rows = max(1, len(values))
     inner = (min(chunk or rows, rows), *(max(1, size) for size in values.shape[1:]))
     whole = (-(-rows // inner[0]) * inner[0], *inner[1:])
-    # Bit shuffling puts the zero high bits of small counts and slow signals side by side, where zstd finds them.
-    # Level 7: below 5 blosc gave up on int16 data and stored it raw.
-    shuffle = BloscCodec(cname="zstd", clevel=7, shuffle="bitshuffle", typesize=values.dtype.itemsize)
-    codecs: tuple[BytesBytesCodec, ...] = (shuffle, Crc32cCodec())
+    # Shuffling puts the zero high bits of small counts, and the slow high bytes of signals, side by side, where zstd
+    # finds them. Measured on real recordings: counts 13 times smaller by bits (lz4hc 9), int16 1.7 to 2.1 times by
+    # bytes (by bits 1.4 to 1.8). Level 7: below 5 blosc gave up on int16 data and stored it raw.
+    itemsize = values.dtype.itemsize
+    blosc = BloscCodec(cname="zstd", clevel=7, shuffle="bitshuffle" if itemsize == 1 else "shuffle", typesize=itemsize)
+    codecs: tuple[BytesBytesCodec, ...] = (blosc, Crc32cCodec())
     # More threads than one could cut the blocks differently.
     numcodecs.blosc.set_nthreads(1)
     array = group.create_array(
