@@ -40,9 +40,9 @@ TOLERANCES = (
         why="work is done on one thread, in one order, with fixed seeds",
     ),
     Tolerance(
-        what="a sample of a shard, on another kind of machine",
-        allowed=f"{shards.MAX_SIGNAL_SD:g} SD of its channel, or {shards.MAX_STEPS:g} steps of its 16-bit grid; counts "
-        "and spike times: nothing",
+        what="a signal of a shard, on another kind of machine",
+        allowed=f"{shards.MAX_SIGNAL_SD:g} SD of a channel on the mean, {shards.MAX_STEPS:g} steps of its grid at "
+        "most; counts and spike times: nothing",
         why="a tenth of what quantisation may cost; processors add up in different orders",
     ),
     Tolerance(

@@ -14,13 +14,13 @@ from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status
 from neurofm.recording import EventColumn, Events, Signal, Spikes, Target, UnitStatus, Unreadable
 from neurofm.shards import Shard, read_shard
-from neurofm.shards.quantise import LEVELS
+from neurofm.shards.quantise import LEVELS, STEP_SD
 from neurofm.units import read_receipts
 
 MAX_SIGNAL_SD = 1e-3
-"""Largest difference of a sample, in SDs of its channel: a tenth of what quantisation may cost."""
+"""Largest mean difference of a channel's samples, in its SDs: a tenth of what quantisation may cost."""
 MAX_STEPS = 2.0
-"""The same in steps of the 16-bit grid, whichever is more: both ends of a value may fall on the next step."""
+"""Largest difference of a sample, in steps of the channel's grid: both ends of a value may fall on the next step."""
 MAX_FLIPPED = 1e-3
 """Largest share of samples whose mark `valid` differs: where a value lies at a limit, its last bit decides."""
 _MEASURED = ("quality",)
@@ -35,9 +35,11 @@ class ShardDifference:
     """How far two shards of one recording are apart."""
 
     signal_sd: float
-    """Largest difference of a sample, in SDs of its channel."""
+    """Largest mean difference of a channel's samples, in its SDs."""
     signal_steps: float
-    """The same in steps of the 16-bit grid; 0 for counts."""
+    """Largest difference of a sample, in steps of its channel's grid; a step of counts is one."""
+    counts: bool
+    """Of the signal, which may not differ then."""
     flipped: float
     """Share of samples whose mark `valid` differs."""
     other: tuple[str, ...]
@@ -46,12 +48,13 @@ class ShardDifference:
     @property
     def tolerable(self) -> bool:
         """Whether it is no more than other rounding gives."""
-        signal = self.signal_sd <= MAX_SIGNAL_SD or 0 < self.signal_steps <= MAX_STEPS
+        allowed_sd, allowed_steps = (0.0, 0.0) if self.counts else (MAX_SIGNAL_SD, MAX_STEPS)
+        signal = self.signal_sd <= allowed_sd and self.signal_steps <= allowed_steps
         return signal and self.flipped <= MAX_FLIPPED and not self.other
 
     def __str__(self) -> str:
         parts = [
-            f"largest difference {self.signal_sd:.2g} SD of its channel ({self.signal_steps:.2g} steps of its grid)"
+            f"mean difference {self.signal_sd:.2g} SD of its channel, at most {self.signal_steps:.2g} steps of its grid"
             if self.signal_sd
             else "equal samples, last digits of what was measured of them differ"
         ]
@@ -71,16 +74,18 @@ def compare_shards(kept: Path, made: Path) -> ShardDifference:
     old, new = read_shard(kept, extra=True), read_shard(made, extra=True)
     other = [*_attributes(old, new), *_tables(old, new)]
     if old.stored.shape != new.stored.shape or old.stored.dtype != new.stored.dtype:
-        return ShardDifference(signal_sd=np.inf, signal_steps=np.inf, flipped=1.0, other=("another shape", *other))
+        return ShardDifference(
+            signal_sd=np.inf, signal_steps=np.inf, counts=False, flipped=1.0, other=("another shape", *other)
+        )
     reference = old.stored * old.scale + old.offset
     difference = np.abs(new.stored * new.scale + new.offset - reference)
     sd = reference.std(axis=0)
-    largest = difference.max(axis=0, initial=0.0)
-    relative = np.divide(largest, sd, out=np.where(largest > 0, np.inf, 0.0), where=sd > 0)
-    counts = old.stored.dtype == np.uint8
+    mean = difference.mean(axis=0) if len(difference) else np.zeros_like(sd)
+    relative = np.divide(mean, sd, out=np.where(mean > 0, np.inf, 0.0), where=sd > 0)
     return ShardDifference(
         signal_sd=float(relative.max(initial=0.0)),
-        signal_steps=0.0 if counts else float((largest / old.scale).max(initial=0.0)),
+        signal_steps=float((difference.max(axis=0, initial=0.0) / old.scale).max(initial=0.0)),
+        counts=old.stored.dtype == np.uint8,
         flipped=float((old.valid != new.valid).mean()) if len(old.valid) else 0.0,
         other=tuple(other),
     )
@@ -153,9 +158,9 @@ def _same_extra(mine: Mapping[str, Signal], theirs: Mapping[str, Signal]) -> boo
 
 
 def _within(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    steps = MAX_STEPS * np.ptp(one, axis=0) / LEVELS
-    allowed = np.maximum(steps, MAX_SIGNAL_SD * one.std(axis=0))
-    return bool((np.abs(one - other).max(axis=0) <= allowed).all())
+    difference, sd = np.abs(one - other), one.std(axis=0)
+    step = np.maximum(STEP_SD * sd, np.ptp(one, axis=0) / LEVELS)
+    return bool((difference <= MAX_STEPS * step).all() and (difference.mean(axis=0) <= MAX_SIGNAL_SD * sd).all())
 
 
 def _same_spikes(mine: Spikes | None, theirs: Spikes | None) -> bool:
