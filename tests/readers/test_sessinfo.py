@@ -139,7 +139,7 @@ def test_epochs_are_events_and_bound_the_observation(recording: Recording) -> No
 
 def test_a_late_video_moves_the_position_by_as_much(source: ReaderInput, recording: Recording) -> None:
     moved = read_recording("sessinfo", source, {"offset_s": 3.2})
-    np.testing.assert_allclose(moved.targets["position"].time_s - recording.targets["position"].time_s, 3.2)
+    np.testing.assert_allclose(moved.targets["position"].time_s, recording.targets["position"].time_s + 3.2)
     before, after = (
         preprocess_recording(one, settings=PREPROCESS.of(Modality.SPIKES), common=PREPROCESS.common)
         for one in (recording, moved)
@@ -184,7 +184,10 @@ def put(name: str, at: int, value: float) -> Callable[[Contents], None]:
         (put("Spikes/SpikeTimes", 5, 1e6), r"spike at 1e\+06 s lies past the recording's end"),
         (put("Spikes/SpikeTimes", 5, np.nan), "that are no numbers"),
         (put("Position/TimeStamps", 50, 0.0), "timestamps of the position go back"),
-        (lambda c: c.update({"Position/TwoDLocation": c["Position/TwoDLocation"][:-1]}), r"Position/TwoDLocation is \("),
+        (
+            lambda c: c.update({"Position/TwoDLocation": c["Position/TwoDLocation"][:-1]}),
+            r"Position/TwoDLocation is \(",
+        ),
         (put("Epochs/MazeEpoch", 1, 0.0), "Epochs/MazeEpoch ends at 0 s, before it begins"),
         (lambda c: c.update({"Epochs/Wake": np.ones((2, 3))}), r"Epochs/Wake is \(2, 3\)"),
     ],

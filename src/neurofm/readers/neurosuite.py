@@ -103,9 +103,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
         name=files.named(".res"),
         tolerance_s=_TOLERANCE_S,
     )
-    targets = read_leds(
-        files, rate_hz=options.whl_rate_hz, offset_s=options.offset_s, unit=options.position_unit
-    )
+    targets = read_leds(files, rate_hz=options.whl_rate_hz, offset_s=options.offset_s, unit=options.position_unit)
     quality: dict[str, JsonScalar] = {
         "has_behaviour": bool(targets),
         "shanks": len(shanks),

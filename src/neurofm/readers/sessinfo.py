@@ -122,15 +122,15 @@ def _events(epochs: dict[str, Floats | None], *, name: str) -> Events | None:
 def _units(
     spikes: dict[str, Floats | None], events: Events | None, *, name: str, region: str
 ) -> tuple[Channels, Spikes]:
-    times, ids = spikes["SpikeTimes"], spikes["SpikeIDs"]
-    if times is None or ids is None:
+    times, numbers = spikes["SpikeTimes"], spikes["SpikeIDs"]
+    if times is None or numbers is None:
         raise Unreadable(f"{name}: no Spikes/SpikeTimes with Spikes/SpikeIDs")
-    time_s, unit = times.ravel(), ids.ravel()
+    time_s, unit = times.ravel(), numbers.ravel()
     check_same_length(len(time_s), len(unit), name=name, unit_file="Spikes/SpikeIDs")
     if not (np.isfinite(time_s).all() and np.isfinite(unit).all()):
         raise Unreadable(f"{name}: spike times or unit numbers that are no numbers")
-    none = np.empty(0)
-    pyramidal, inter = (none if spikes[key] is None else spikes[key].ravel() for key in ("PyrIDs", "IntIDs"))
+    listed = (spikes[kind] for kind in ("PyrIDs", "IntIDs"))
+    pyramidal, inter = (np.empty(0) if ids is None else ids.ravel() for ids in listed)
     known = np.unique(np.concatenate([unit, pyramidal, inter]))
     kind = np.full(len(known), np.nan)
     kind[np.isin(known, inter)] = 0.0

@@ -125,9 +125,7 @@ def _quality(metrics: pd.DataFrame, n: int) -> dict[str, npt.NDArray[np.float64]
     return columns | ({"good": good} if np.isfinite(good).any() else {})
 
 
-def _regions(
-    tree: SessionTree, places: tuple[str, str], peak: npt.NDArray[np.int64] | None, n: int
-) -> tuple[str, ...]:
+def _regions(tree: SessionTree, places: tuple[str, str], peak: npt.NDArray[np.int64] | None, n: int) -> tuple[str, ...]:
     """Return the Allen acronym at each unit's loudest electrode; nothing where the track was not traced."""
     texts = tree.one("clusters", "acronym", collections=places)
     if texts is not None and len(texts) == n:

@@ -59,9 +59,7 @@ def described(source: ReaderInput, *, session: str) -> Described:
     if len({row["animal"] for row in cells}) > 1:
         cells = [row for row in cells if row["animal"].startswith(animal)]
     places = next((row for row in _rows(source, "hc3-epos.csv") if row["topdir"] == topdir), {})
-    about = next(
-        (r for r in _rows(source, "hc3-session.csv") if (r["topdir"], r["session"]) == (topdir, session)), {}
-    )
+    about = next((r for r in _rows(source, "hc3-session.csv") if (r["topdir"], r["session"]) == (topdir, session)), {})
     by_cell = {(int(row["ele"]), int(row["clu"])): row for row in cells}
     duration_s = number(about.get("duration", ""))
     return Described(

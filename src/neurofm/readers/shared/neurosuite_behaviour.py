@@ -55,16 +55,17 @@ def read_leds(files: SessionFiles, *, rate_hz: float, offset_s: float, unit: str
     except ValueError:
         raise Unreadable(f"{name}: not all of it is numbers") from None
     leds = place.reshape(len(place), -1, 2)
-    seen = (leds >= 0).all(axis=2)
+    seen: npt.NDArray[np.bool_] = np.all(leds >= 0, axis=2)
     leds = np.where(seen[:, :, None], leds, 0.0)
     count = seen.sum(axis=1)
     middle = np.where(count[:, None] > 0, leds.sum(axis=1) / np.maximum(count, 1)[:, None], np.nan)
     time_s = offset_s + np.arange(len(place)) / rate_hz
+    both = np.all(seen, axis=1)
     targets = {"position": Target(values=middle, unit=unit, columns=("x", "y"), time_s=time_s)}
-    if leds.shape[1] == 2 and seen.all(axis=1).any():
+    if leds.shape[1] == 2 and both.any():
         axis = leds[:, 0] - leds[:, 1]
         length = np.hypot(axis[:, 0], axis[:, 1])
-        known = seen.all(axis=1) & (length > 0)
+        known = both & (length > 0)
         direction = np.where(known[:, None], axis / np.where(known, length, 1)[:, None], np.nan)
         targets["head_direction"] = Target(values=direction, unit="1", columns=("cos", "sin"), time_s=time_s)
     return targets
