@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
+from neurofm.catalog import RecordingRule
 from neurofm.errors import UserError
 from neurofm.readers import reader_module, reader_names, reader_options
 
 
 def test_known_readers() -> None:
-    assert reader_names() == ("bids", "fif", "fmriprep", "nifti", "nwb", "tables")
+    assert reader_names() == ("alf", "bids", "fif", "fmriprep", "neurosuite", "nifti", "nwb", "sessinfo", "tables")
 
 
-@pytest.mark.parametrize("name", ["bids", "fif", "fmriprep", "nifti", "nwb", "tables"])
+@pytest.mark.parametrize("name", ["alf", "bids", "fif", "fmriprep", "neurosuite", "nifti", "nwb", "sessinfo", "tables"])
 def test_every_reader_keeps_the_contract(name: str) -> None:
     module = reader_module(name)
     assert module.VERSION
@@ -27,7 +30,9 @@ def test_every_reader_keeps_the_contract(name: str) -> None:
 
 
 def test_unknown_reader_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"no reader 'edf'.*bids, fif, fmriprep, nifti, nwb, tables"):
+    with pytest.raises(
+        UserError, match=r"no reader 'edf'.*alf, bids, fif, fmriprep, neurosuite, nifti, nwb, sessinfo, tables"
+    ):
         reader_module("edf")
 
 
@@ -52,8 +57,19 @@ def test_wrong_option_is_named(name: str, options: dict[str, Any], said: str) ->
 def test_importing_the_room_loads_no_format_library() -> None:
     code = (
         "import sys, neurofm.readers, neurofm.preprocess; "
-        "sys.exit(any(name in sys.modules for name in ('mne', 'mne_bids', 'nilearn', 'pynwb')))"
+        "sys.exit(any(name in sys.modules for name in ('mne', 'mne_bids', 'nilearn', 'one', 'pynwb')))"
     )
     source = Path(__file__).parents[2] / "src"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(source)}, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("page", ["ibl", "neurosuite"])
+def test_examples_of_the_formats_pages_are_entries(page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats" / f"{page}.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        entry = YAML(typ="safe").load(example)
+        RecordingRule.parse(entry["recordings"], where=page, mend="-")
+        reader_options(entry["reader"], entry.get("reader_options", {}), where=page)
