@@ -36,6 +36,13 @@ _CONTAINERS: Mapping[_Global, _Global] = {
         for name in ("bytearray", "complex", "dict", "float", "frozenset", "int", "list", "set", "slice", "tuple")
     },
     ("collections", "OrderedDict"): ("collections", "OrderedDict"),
+    # Suite2p's settings say when and where they were made; another system's paths can be held, but not followed.
+    **{("datetime", name): ("datetime", name) for name in ("date", "datetime", "timedelta", "timezone")},
+    **{
+        (module, f"{system}Path"): ("pathlib", f"Pure{system}Path")
+        for module in ("pathlib", "pathlib._local")
+        for system in ("Posix", "Windows")
+    },
 }
 _ARRAYS: Mapping[_Global, _Global] = {
     ("numpy", "dtype"): ("numpy", "dtype"),
