@@ -14,6 +14,8 @@ from neurofm.errors import UserError
 from neurofm.recording import Modality
 
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+_SESSION = rf"(?!(?:suite2p|\w*Miniscope)/){_LABEL}"
+"""Not the folders that the programs themselves make inside a session's."""
 _INSCOPIX_SECOND_ROW = "Time(s)/Cell Status"
 
 
@@ -43,8 +45,8 @@ class ImagingLayout:
         UserError
             If no subject is given and the files do not lie in such folders.
         """
-        labelled = rf"(?:.*/)?(?P<subject>{_LABEL})/(?P<session>{_LABEL})/"
-        of_one = rf"(?:(?:.*/)?(?P<session>{_LABEL})/)?"
+        labelled = rf"(?:.*/)?(?P<subject>{_LABEL})/(?P<session>{_SESSION})/"
+        of_one = rf"(?:(?:.*/)?(?P<session>{_SESSION})/)?"
         mains = [path for path in paths if re.fullmatch(of_one + self.main, path)]
         if not subject and not all(re.fullmatch(labelled + self.main, path) for path in mains):
             raise UserError(
@@ -98,8 +100,8 @@ LAYOUTS = (
         kind="minian data sets",
         reader="minian",
         modalities=(Modality.MINISCOPE,),
-        main=r"[^/]+/C\.zarr/\.zgroup",
-        extra=r"(?:[^/]+/[A-Za-z_0-9]+\.zarr/.+|(?:[^/]+/)?(?:timeStamps|neural_timestamp|behavior_\w+)\.csv)",
+        main=r"(?:\w*Miniscope/)?[^/]+/C\.zarr/\.zgroup",
+        extra=r"(?:\w*Miniscope/)?(?:[^/]+/[A-Za-z_0-9]+\.zarr/.+|(?:timeStamps|neural_timestamp|behavior_\w+)\.csv)",
     ),
     ImagingLayout(
         kind="minian data sets",

@@ -15,7 +15,6 @@ from neurofm.recording.manifest import safe_relative_path
 from neurofm.sources.recordings import recordings_of
 from neurofm.sources.selection import chosen_recordings, used_paths
 
-
 _ZARR_NAMES = frozenset({".zgroup", ".zarray", ".zattrs", ".zmetadata"})
 """Without them a Zarr v2 array, as minian writes it, is only chunks."""
 
@@ -66,7 +65,9 @@ def how_to_get(source: LocalSource) -> str:
 
 
 def scan(folder: Path) -> list[str]:
-    """List the files under `folder`, sorted, relative to it. Names that begin with a dot are left out, but for those of Zarr v2.
+    """List the files under `folder`, sorted, relative to it.
+
+    Names that begin with a dot are left out, but for those of Zarr v2.
 
     Raises
     ------

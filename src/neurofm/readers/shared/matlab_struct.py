@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -76,8 +76,7 @@ def _read_v5(path: Path, names: tuple[str, ...]) -> dict[str, Value]:
 
 def _from_v5(value: Any) -> Value | None:
     if sparse.issparse(value):
-        matrix: sparse.csc_array = value.tocsc().astype(np.float64)
-        return matrix
+        return sparse.csc_array(cast("sparse.csc_matrix", value))
     if isinstance(value, np.ndarray) and value.dtype.names is not None and value.size == 1:
         inside = {name: _from_v5(value[name].ravel()[0]) for name in value.dtype.names}
         return {name: one for name, one in inside.items() if one is not None}
