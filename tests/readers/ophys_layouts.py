@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import shutil
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -81,7 +81,7 @@ def write_suite2p(folder: Path, nwb: Path) -> Path:
     made = datetime.datetime(2022, 8, 8, tzinfo=datetime.timezone(datetime.timedelta(hours=-4)))
     ops: dict[str, Any] = {
         "fs": 10.0, "nplanes": 1, "Ly": 608, "Lx": 608, "date_proc": made, "save_path": "/mnt/Data/Suite2P/A0662",
-        "fast_disk": PurePosixPath("/mnt/Data"), "meanImg": np.zeros((4, 4), dtype=np.float32),
+        "fast_disk": Path("/mnt/Data"), "meanImg": np.zeros((4, 4), dtype=np.float32),
     }  # fmt: skip
     np.save(folder / "ops.npy", np.array(ops, dtype=object), allow_pickle=True)
     return folder / "F.npy"

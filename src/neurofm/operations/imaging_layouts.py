@@ -88,8 +88,11 @@ def _is_caiman(path: Path) -> bool:
 
 def _is_cnmfe(path: Path) -> bool:
     if not h5py.is_hdf5(path):
-        # An object of a class has no name there; the reader refuses it with words.
-        return bool({"results", "neuron", "None"} & {name for name, _, _ in scipy.io.whosmat(path)})
+        try:
+            return bool({"results", "neuron"} & {name for name, _, _ in scipy.io.whosmat(path)})
+        except TypeError:
+            # What scipy raises on an object of a MATLAB class, which the reader refuses with words.
+            return True
     with h5py.File(path) as file:
         return "results" in file or "neuron" in file
 

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 from scipy import sparse
+from scipy.io.matlab import MatlabObject, MatlabOpaque
 
 from neurofm.readers.shared.common import opening
 from neurofm.recording import Unreadable
 
 Array = npt.NDArray[Any]
 Value = Array | sparse.csc_array | Mapping[str, Any]
+_NAMELESS = "None"
 _OBJECT = 3
 """``MATLAB_object_decode`` of an object of a class."""
 
@@ -57,20 +59,18 @@ def _no_object(path: Path, kind: str) -> Unreadable:
 
 def _read_v5(path: Path, names: tuple[str, ...]) -> dict[str, Value]:
     with opening(path):
-        held = {name: kind for name, _, kind in scipy.io.whosmat(path)}
-        name = next((one for one in names if one in held), "")
-        if not name and "opaque" not in held.values():
-            raise _no_struct(path, names, sorted(held))
-        if not name:
-            # An object of a class has no name where scipy looks for it.
-            opaque = scipy.io.loadmat(path)["None"]
-            raise _no_object(path, np.atleast_1d(opaque)["s2"][0].decode())
-        if held[name] == "object":
-            raise _no_object(path, scipy.io.loadmat(path, variable_names=[name])[name].classname)
-        struct = scipy.io.loadmat(path, variable_names=[name])[name]
-    fields = _from_v5(struct)
+        # An object of a class has no name where scipy looks for it.
+        loaded = scipy.io.loadmat(path, variable_names=[*names, _NAMELESS])
+        wanted = next((loaded[name] for name in names if name in loaded), loaded.get(_NAMELESS))
+        if wanted is None:
+            raise _no_struct(path, names, sorted(name for name, _, _ in scipy.io.whosmat(path)))
+    if isinstance(wanted, MatlabOpaque):
+        raise _no_object(path, wanted["s2"][0].decode(errors="replace"))
+    if isinstance(wanted, MatlabObject):
+        raise _no_object(path, wanted.classname or "")
+    fields = _from_v5(wanted)
     if not isinstance(fields, dict):
-        raise Unreadable(f"{path.name}: {name} is no struct of one element")
+        raise Unreadable(f"{path.name}: {' or '.join(names)} is no struct of one element")
     return fields
 
 
