@@ -1,13 +1,13 @@
 """Real traces written in the layouts of the programs that extract them.
 
-No result of CaImAn, CNMF-E (MATLAB), Suite2p or Inscopix that may be passed on was at hand in its own format. These files
-have the layouts that those programs' own sources write (named in the readers) and hold recorded traces and footprints
-from the NWB files of pynapple: a two-photon session (A0662, Suite2p) and a miniscope session (A0634, CNMF-E).
+No result of CaImAn, CNMF-E (MATLAB), Suite2p or Inscopix that may be passed on was at hand in its own format. These
+files have the layouts that those programs' own sources write (named in the readers) and hold recorded traces and
+footprints from the NWB files of pynapple: a two-photon session (A0662, Suite2p) and a miniscope session (A0634, CNMF-E).
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +78,7 @@ def write_suite2p(folder: Path, nwb: Path) -> Path:
     ]
     np.save(folder / "stat.npy", np.array(stat, dtype=object), allow_pickle=True)
     # `run_s2p` notes when and where it ran.
-    made = datetime.datetime(2022, 8, 8, tzinfo=datetime.timezone(datetime.timedelta(hours=-4)))
+    made = dt.datetime(2022, 8, 8, tzinfo=dt.timezone(dt.timedelta(hours=-4)))
     ops: dict[str, Any] = {
         "fs": 10.0, "nplanes": 1, "Ly": 608, "Lx": 608, "date_proc": made, "save_path": "/mnt/Data/Suite2P/A0662",
         "fast_disk": Path("/mnt/Data"), "meanImg": np.zeros((4, 4), dtype=np.float32),

@@ -77,7 +77,7 @@ def test_position_is_on_the_neural_clock(tree: Path, source_of: Source) -> None:
     np.testing.assert_allclose(position.time_s, behaviour - neural[0], atol=1e-6)
     assert position.time_s[0] == pytest.approx(39.9176, abs=1e-3)  # the behaviour camera was started later
     assert (position.columns, position.unit) == (("x", "y"), "px")
-    np.testing.assert_array_equal(position.values[0], [198.0, 406.0])
+    np.testing.assert_array_equal(position.values[0], [198.0, 406.0])  # noqa: PD011
 
 
 @pytest.mark.parametrize("moved", ["behavior_timestamp.csv", "neural_timestamp.csv"])

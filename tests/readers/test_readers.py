@@ -12,12 +12,26 @@ import pytest
 from neurofm.errors import UserError
 from neurofm.readers import reader_module, reader_names, reader_options
 
+KNOWN = (
+    "bids",
+    "caiman",
+    "cnmfe",
+    "fif",
+    "fmriprep",
+    "inscopix",
+    "minian",
+    "nifti",
+    "nwb",
+    "suite2p",
+    "tables",
+)
+
 
 def test_known_readers() -> None:
-    assert reader_names() == ("bids", "fif", "fmriprep", "nifti", "nwb", "tables")
+    assert reader_names() == KNOWN
 
 
-@pytest.mark.parametrize("name", ["bids", "fif", "fmriprep", "nifti", "nwb", "tables"])
+@pytest.mark.parametrize("name", KNOWN)
 def test_every_reader_keeps_the_contract(name: str) -> None:
     module = reader_module(name)
     assert module.VERSION
@@ -27,7 +41,7 @@ def test_every_reader_keeps_the_contract(name: str) -> None:
 
 
 def test_unknown_reader_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"no reader 'edf'.*bids, fif, fmriprep, nifti, nwb, tables"):
+    with pytest.raises(UserError, match=rf"no reader 'edf'.*{', '.join(KNOWN)}"):
         reader_module("edf")
 
 
