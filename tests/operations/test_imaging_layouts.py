@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
-from neurofm.catalog import load_entry
+from neurofm.catalog import CatalogEntry, load_entry
 from neurofm.errors import UserError
 from neurofm.ingest.recording import reader_input
 from neurofm.operations.dataset import add_dataset
-from neurofm.readers import read_recording
+from neurofm.readers import read_recording, reader_module, reader_options
 from neurofm.recording import Manifest, Modality, Unreadable
-from neurofm.sources import build_manifest
+from neurofm.sources import build_manifest, recordings_of
 from tests.readers.ophys_layouts import (
     FRAMES,
     Miniscope,
@@ -29,6 +31,7 @@ from tests.readers.ophys_layouts import (
     write_suite2p,
 )
 
+PROJECT = Path(__file__).resolve().parents[2]
 TERMS = {"licence": "unpublished", "citation": "Doe lab", "species": "Mus musculus", "dataset_id": "mine"}
 TIMES = np.arange(FRAMES) / 30.0
 
@@ -137,3 +140,26 @@ def test_without_the_option_the_real_tree_says_what_to_do(project: Path, shared_
     manifest = _added(shared_data / "calcium" / "minian_placecell_1d", project, subject="M1")
     with pytest.raises(Unreadable, match="max_stray_timestamps: 12"):
         _cells(manifest, project)
+
+
+def test_the_documented_entries_are_valid_and_find_their_files() -> None:
+    text = (PROJECT / "docs" / "formats" / "calcium.md").read_text()
+    entries = [
+        CatalogEntry.parse(YAML(typ="safe").load(block), where="docs", mend="-")
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    ]
+    paths = {
+        "minian": ["M1/d1/minian/C.zarr/.zgroup", "M1/d1/minian/C.zarr/C/0.0", "M1/d1/timeStamps.csv"],
+        "suite2p": ["M1/d1/suite2p/plane0/F.npy", "M1/d1/suite2p/plane0/ops.npy", "M1/d1/suite2p/plane0/stat.npy"],
+    }
+    assert [entry.reader for entry in entries] == ["minian", "suite2p"]
+    for entry in entries:
+        reader_options(entry.reader, entry.reader_options, where="docs")
+        (one,) = recordings_of(paths[entry.reader], entry.recordings, namespace="doe-lab", where="docs")
+        assert len(one.extra) == 2
+    options = {field for name in ("minian", "suite2p", "caiman", "cnmfe", "inscopix") for field in _fields(name)}
+    assert not {field for field in options if f"`{field}`" not in text}
+
+
+def _fields(name: str) -> set[str]:
+    return set(reader_module(name).Options.model_fields)

@@ -2,7 +2,7 @@
 
 No result of CaImAn, CNMF-E (MATLAB), Suite2p or Inscopix that may be passed on was at hand in its own format. These
 files have the layouts that those programs' own sources write (named in the readers) and hold recorded traces and
-footprints from the NWB files of pynapple: a two-photon session (A0662, Suite2p) and a miniscope session (A0634, CNMF-E).
+footprints from the NWB files of pynapple: a two-photon session (A0662, Suite2p) and a miniscope one (A0634, CNMF-E).
 """
 
 from __future__ import annotations

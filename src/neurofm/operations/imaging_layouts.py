@@ -64,10 +64,10 @@ class ImagingLayout:
         UserError
             If it may be several and the user does not say.
         """
-        if said in self.modalities or (said is not None and len(self.modalities) == 1):
-            return said if said in self.modalities else self.modalities[0]
         if len(self.modalities) == 1:
             return self.modalities[0]
+        if said in self.modalities:
+            return said
         possible = " or ".join(self.modalities)
         raise UserError(
             f"{folder}: {self.kind} may be {possible}; {said or 'no modality'} was given.",
