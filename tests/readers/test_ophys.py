@@ -179,6 +179,16 @@ def test_suite2p_bad_input(
     assert not (own_plane.parent / "ran").exists()
 
 
+def test_suite2p_cell_of_nan_costs_that_cell(own_plane: Path, source_of: Source, tmp_path: Path) -> None:
+    cells = np.flatnonzero(np.load(own_plane.parent / "iscell.npy")[:, 0] > 0)
+    traces = np.load(own_plane)
+    traces[cells[3]] = np.nan
+    _replace(own_plane.parent, "F.npy", traces)
+    shard = _shard(_read("suite2p", source_of, own_plane, Modality.CALCIUM), tmp_path / "nan.zarr.zip")
+    assert np.flatnonzero(~shard.usable).tolist() == [3]
+    assert shard.valid.all()
+
+
 def test_suite2p_combined_is_refused(own_plane: Path, source_of: Source) -> None:
     combined = own_plane.parent.rename(own_plane.parent.with_name("combined"))
     with pytest.raises(Unreadable, match=r"combined/F\.npy: joins planes .* plane0, plane1"):
