@@ -15,12 +15,29 @@ from neurofm.catalog import RecordingRule
 from neurofm.errors import UserError
 from neurofm.readers import reader_module, reader_names, reader_options
 
+KNOWN = (
+    "alf",
+    "bids",
+    "caiman",
+    "cnmfe",
+    "fif",
+    "fmriprep",
+    "inscopix",
+    "minian",
+    "neurosuite",
+    "nifti",
+    "nwb",
+    "sessinfo",
+    "suite2p",
+    "tables",
+)
+
 
 def test_known_readers() -> None:
-    assert reader_names() == ("alf", "bids", "fif", "fmriprep", "neurosuite", "nifti", "nwb", "sessinfo", "tables")
+    assert reader_names() == KNOWN
 
 
-@pytest.mark.parametrize("name", ["alf", "bids", "fif", "fmriprep", "neurosuite", "nifti", "nwb", "sessinfo", "tables"])
+@pytest.mark.parametrize("name", KNOWN)
 def test_every_reader_keeps_the_contract(name: str) -> None:
     module = reader_module(name)
     assert module.VERSION
@@ -30,9 +47,7 @@ def test_every_reader_keeps_the_contract(name: str) -> None:
 
 
 def test_unknown_reader_is_named_with_the_known_ones() -> None:
-    with pytest.raises(
-        UserError, match=r"no reader 'edf'.*alf, bids, fif, fmriprep, neurosuite, nifti, nwb, sessinfo, tables"
-    ):
+    with pytest.raises(UserError, match=rf"no reader 'edf'.*{', '.join(KNOWN)}"):
         reader_module("edf")
 
 

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Datasets of your own.")
 @app.command("add")
 def dataset_add(
     path: Annotated[
-        Path, typer.Argument(help="Folder: BIDS EEG, fMRIPrep's outputs, NWB files, time series of parcels.")
+        Path, typer.Argument(help="Folder: BIDS EEG, fMRIPrep's outputs, NWB, imaging, series of parcels.")
     ],
     licence: Annotated[str, typer.Option(help="Terms of the data, e.g. CC-BY-4.0 or 'unpublished, our lab'.")],
     citation: Annotated[str, typer.Option(help="How to cite it, e.g. 'Doe lab, in preparation'.")],

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 
 from neurofm.errors import UserError
+from neurofm.operations.imaging_layouts import find_imaging
 from neurofm.recording import Modality
 
 _BIDS_EEG = (
@@ -127,12 +128,23 @@ def detect(
             extra=_TABLE_EXTRA,
             subject=subject,
         )
+    elif imaging := find_imaging(folder, paths):
+        main, extra = imaging.patterns(folder, paths, subject=subject)
+        found = Detected(
+            kind=imaging.kind,
+            reader=imaging.reader,
+            modality=imaging.modality(folder, modality),
+            pattern=main_pattern(pattern, main),
+            extra=extra,
+            subject=subject,
+        )
     else:
         raise UserError(
             f"{folder}: holds nothing that is known here ({len(paths)} files).",
             mend="give the root of a BIDS EEG data set (dataset_description.json and sub-*/**/eeg/*_eeg.*) or of "
             "fMRIPrep's outputs in a standard space (sub-*/**/func/*_space-*_desc-preproc_bold.nii.gz or "
-            "*_bold.dtseries.nii), a folder of *.nwb files, or one with participants.tsv and sub-*_*.npy, .mat or .tsv "
+            "*_bold.dtseries.nii), a folder of *.nwb files, results of minian, CaImAn, CNMF-E, suite2p or "
+            "Inscopix (docs/formats/calcium.md), or one with participants.tsv and sub-*_*.npy, .mat or .tsv "
             "time series",
         )
     if modality not in {None, found.modality}:

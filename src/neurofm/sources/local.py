@@ -15,6 +15,9 @@ from neurofm.recording.manifest import safe_relative_path
 from neurofm.sources.recordings import recordings_of
 from neurofm.sources.selection import chosen_recordings, used_paths
 
+_ZARR_NAMES = frozenset({".zgroup", ".zarray", ".zattrs", ".zmetadata"})
+"""Without them a Zarr v2 array, as minian writes it, is only chunks."""
+
 
 def manifest(entry: CatalogEntry, *, root: Path, max_subjects: int | None = None) -> Manifest:
     """Return the manifest of the files that are in the folder now.
@@ -62,7 +65,9 @@ def how_to_get(source: LocalSource) -> str:
 
 
 def scan(folder: Path) -> list[str]:
-    """List the files under `folder`, sorted, relative to it. Names that begin with a dot are left out.
+    """List the files under `folder`, sorted, relative to it.
+
+    Names that begin with a dot are left out, but for those of Zarr v2.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def _files_under(folder: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in (*folders, *names):
             path = Path(here, name)
-            if name.startswith("."):
+            if name.startswith(".") and name not in _ZARR_NAMES:
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise UserError(
