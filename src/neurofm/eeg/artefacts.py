@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 
+import mne
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -20,8 +25,9 @@ _STEP_S = 0.125
 """How far apart the windows are."""
 _COVARIANCE_SAMPLES = 100
 """Samples of each covariance of which the calibration takes the geometric median, at least."""
-_COVARIANCE_FLOATS = 2e7
-"""What all of them together may hold (160 MB): 129 channels for 6 minutes at 500 Hz would be 700 MB."""
+_COVARIANCE_FLOATS = 5e6
+"""What all of them together may hold: 40 MB, and three times that while the median is found. clean_rawdata's default,
+64 MB with all copies, comes to about as many."""
 _CHANGED_UV = 1e-3
 """A sample is changed if a channel moved by more: rounding is far below, any recorder's resolution above."""
 
@@ -56,15 +62,12 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
     Unreadable
         If there is too little clean EEG to calibrate on.
     """
-    import meegkit  # noqa: PLC0415  # slow, and every command reads this module's settings
-
+    meegkit = _meegkit()
     channels = good_channels(state)
     rate_hz = float(state.raw.info["sfreq"])
-    before = state.raw.get_data(picks=channels) * VOLT_TO_UV
     with threadpool_limits(1):  # Sums in another order would be other bytes.
-        part = fit_part(state, channels)
-        calm = _calm(part.get_data() * VOLT_TO_UV, rate_hz, settings)
-        clean = _calibrated(calm, rate_hz, rank=rank(state, part), cutoff=settings.cutoff)
+        clean, clean_s = _learned(state, channels, settings)
+        before = _microvolts(state.raw, channels)
         after = _reconstructed(before, clean, rate_hz)
     raw = state.raw.copy()
     rows = [raw.ch_names.index(name) for name in channels]
@@ -79,10 +82,67 @@ def step(state: State, *, settings: ArtefactSettings) -> State:
         raw=raw,
         quality={
             "asr_removed_variance_fraction": removed_fraction(before, after),
-            "asr_changed_fraction": float((np.abs(after - before) > _CHANGED_UV).any(axis=0).mean()),
-            "asr_clean_s": calm.shape[1] / rate_hz,
+            "asr_changed_fraction": float(_changed(before, after).mean()),
+            "asr_clean_s": clean_s,
         },
     )
+
+
+class _NoTorch(MetaPathFinder):
+    """Says that torch is not installed."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Raise ImportError for torch; everything else is for the next finder."""
+        if fullname == "torch":
+            raise ImportError(fullname)
+
+
+def _meegkit() -> ModuleType:
+    """Import meegkit, which is slow, without torch.
+
+    It imports pyriemann, which imports torch wherever it finds it, for arrays that do not occur here: 190 MB.
+    """
+    refuse = _NoTorch()
+    sys.meta_path.insert(0, refuse)
+    try:
+        return import_module("meegkit")
+    finally:
+        sys.meta_path.remove(refuse)
+
+
+def _microvolts(raw: mne.io.BaseRaw, channels: list[str]) -> npt.NDArray[np.float64]:
+    """[channel, time]"""
+    values: npt.NDArray[np.float64] = raw.get_data(picks=channels)
+    values *= VOLT_TO_UV
+    return values
+
+
+def _changed(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """[time] samples at which any channel moved."""
+    changed = np.zeros(before.shape[1], dtype=np.bool_)
+    for old, new in zip(before, after, strict=True):
+        changed |= np.abs(new - old) > _CHANGED_UV
+    return changed
+
+
+def _learned(state: State, channels: list[str], settings: ArtefactSettings) -> tuple[_Clean, float]:
+    """Learn what clean EEG of the recording is like, and from how many seconds.
+
+    Each array is let go before the next ones are made: all of them are as large as the recording.
+    """
+    rate_hz = float(state.raw.info["sfreq"])
+    part = fit_part(state, channels)
+    independent = rank(state, part)
+    values = _microvolts(part, channels)
+    del part
+    values = _calm(values, rate_hz, settings)
+    clean_s = values.shape[1] / rate_hz
+    # In directions that hold nothing (the mean, after the average reference) ASR divides rounding by rounding.
+    _, directions = np.linalg.eigh(values @ values.T)
+    subspace = directions[:, -independent:]
+    values = subspace.T @ values
+    mixing, thresholds = _calibrated(values, rate_hz, cutoff=settings.cutoff)
+    return _Clean(subspace=subspace, mixing=mixing, thresholds=thresholds), clean_s
 
 
 def _calm(values: npt.NDArray[np.float64], rate_hz: float, settings: ArtefactSettings) -> npt.NDArray[np.float64]:
@@ -112,19 +172,18 @@ class _Clean:
     """[dimension, dimension]"""
 
 
-def _calibrated(values: npt.NDArray[np.float64], rate_hz: float, *, rank: int, cutoff: float) -> _Clean:
-    """Learn from clean [channel, time], microvolts, how large each component is."""
+def _calibrated(
+    values: npt.NDArray[np.float64], rate_hz: float, *, cutoff: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Learn mixing and thresholds from clean [dimension, time], microvolts."""
     from meegkit.asr import asr_calibrate  # noqa: PLC0415
 
-    # In directions that hold nothing (the mean, after the average reference) ASR divides rounding by rounding.
-    _, directions = np.linalg.eigh(values @ values.T)
-    subspace = directions[:, -rank:]
     # meegkit lets the covariances overlap by two thirds.
-    samples = max(_COVARIANCE_SAMPLES, round(3 * values.shape[1] * rank**2 / _COVARIANCE_FLOATS))
+    samples = max(_COVARIANCE_SAMPLES, round(3 * values.shape[1] * len(values) ** 2 / _COVARIANCE_FLOATS))
     mixing, thresholds = asr_calibrate(
-        subspace.T @ values, rate_hz, cutoff=cutoff, blocksize=samples, win_len=_WINDOW_S, method="euclid"
+        values, rate_hz, cutoff=cutoff, blocksize=samples, win_len=_WINDOW_S, method="euclid"
     )
-    return _Clean(subspace=subspace, mixing=mixing, thresholds=thresholds)
+    return mixing, thresholds
 
 
 def _reconstructed(values: npt.NDArray[np.float64], clean: _Clean, rate_hz: float) -> npt.NDArray[np.float64]:
@@ -135,13 +194,13 @@ def _reconstructed(values: npt.NDArray[np.float64], clean: _Clean, rate_hz: floa
     within = clean.subspace.T @ values
     shaped, _ = yulewalk_filter(within, rate_hz)
     half, block = round(_WINDOW_S * rate_hz / 2), round(_STEP_S * rate_hz)
-    removed = np.empty_like(within)
+    cleaned = np.empty_like(values)
     state = {"M": clean.mixing, "T": clean.thresholds, "R": None}
     for start in range(0, within.shape[1], block):
         stop = min(start + block, within.shape[1])
         window = shaped[:, max(0, stop - half) : stop + half]
-        cleaned, state = asr_process(
+        kept, state = asr_process(
             within[:, start:stop], None, state, cov=window @ window.T / window.shape[1], method="euclid"
         )
-        removed[:, start:stop] = within[:, start:stop] - cleaned
-    return np.asarray(values - clean.subspace @ removed, dtype=np.float64)
+        cleaned[:, start:stop] = values[:, start:stop] - clean.subspace @ (within[:, start:stop] - kept)
+    return cleaned

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import mne
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +14,15 @@ from neurofm.eeg.usable import VOLT_TO_UV, fit_part, good_channels
 from neurofm.recording import Step, Unreadable
 from neurofm.settings import Settings
 
+if TYPE_CHECKING:
+    import pyprep
+
 _WINDOW_S = 1.0
 """Length of the windows in which a channel may be flat; PREP's length for correlation."""
 _FEWEST_TO_COMPARE = 4
 """With fewer channels there is no spread among them to be an outlier of."""
+_AT_ONCE = 16
+"""Channels that are filtered side by side."""
 _CLIPPING_TOLERANCE = 2e-3
 """How near to its extreme a sample must be to be clipped, as a share of the channel's range: a notch filter moves
 plateaus by a little, while EEG comes that near for about one sample in ten thousand."""
@@ -74,7 +81,7 @@ def step(state: State, *, settings: BadChannelSettings) -> State:
         reasons |= _unlike_eeg(part, settings)
         rest = [name for name in candidates if name not in reasons]
         if len(rest) >= _FEWEST_TO_COMPARE:
-            reasons |= _unlike_others(part.copy().pick(rest), settings)
+            reasons |= _unlike_others(part.pick(rest), settings)
     if len(reasons) == len(counted):
         worst = ", ".join(f"{name} {reason}" for name, reason in list(reasons.items())[:3])
         raise Unreadable(f"all {len(counted)} channels are bad ({worst}, ...)")
@@ -129,15 +136,19 @@ def _unlike_others(part: mne.io.BaseRaw, settings: BadChannelSettings) -> dict[s
     """Return the channels that PREP calls bad, and why."""
     import pyprep  # noqa: PLC0415
 
+    class NoisyChannels(pyprep.NoisyChannels):  # type: ignore[misc]  # untyped
+        def find_bad_by_nan_flat(self, flat_threshold: float = 0.0) -> None:
+            """Find nothing: such channels were taken out before, by stricter limits, and this takes four copies."""
+
     with mne.use_log_level("error"):
-        noisy = pyprep.NoisyChannels(part, do_detrend=True, random_state=settings.seed, ransac=False)
+        noisy = NoisyChannels(part, do_detrend=True, random_state=settings.seed, ransac=False)
+        _hold_in_single(noisy)
         noisy.find_bad_by_deviation(settings.deviation_z)
         noisy.find_bad_by_hfnoise(settings.high_frequency_z)
         noisy.find_bad_by_correlation(
             _WINDOW_S, correlation_threshold=settings.min_correlation, frac_bad=settings.max_uncorrelated_fraction
         )
     found = (
-        ("flat", noisy.bad_by_flat),
         ("dropout", noisy.bad_by_dropout),
         ("uncorrelated", noisy.bad_by_correlation),
         ("high-frequency", noisy.bad_by_hf_noise),
@@ -145,3 +156,17 @@ def _unlike_others(part: mne.io.BaseRaw, settings: BadChannelSettings) -> dict[s
     )
     # The last one that holds names the channel.
     return {str(name): reason for reason, names in found for name in names}
+
+
+def _hold_in_single(noisy: pyprep.NoisyChannels) -> None:
+    """Let PyPREP compare channels in single precision, a millionth of any threshold, and forget what it has read.
+
+    Its criteria hold four copies of the recording beside these two. They are filtered a few channels at a time.
+    """
+    noisy.raw_mne = None
+    values = noisy.EEGData
+    filtered = np.empty(values.shape, dtype=np.float32)
+    for first in range(0, len(values), _AT_ONCE):
+        noisy.EEGData = values[first : first + _AT_ONCE]
+        filtered[first : first + _AT_ONCE] = noisy._get_filtered_data()  # noqa: SLF001  # where PyPREP has its filter
+    noisy.EEGData, noisy.EEGFiltered = values.astype(np.float32), filtered

@@ -62,7 +62,10 @@ def rank(state: State, part: mne.io.BaseRaw) -> int:
 
 def removed_fraction(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
     """Return the power of what a step took away over the power that was there, both [channel, time]."""
-    power = float(np.sum((before - before.mean(axis=1, keepdims=True)) ** 2))
-    removed = before - after
-    taken = float(np.sum((removed - removed.mean(axis=1, keepdims=True)) ** 2))
+    power = taken = 0.0
+    # One channel at a time: copies of a whole recording would be the largest arrays there are.
+    for old, new in zip(before, after, strict=True):
+        power += float(np.sum((old - old.mean()) ** 2))
+        removed = old - new
+        taken += float(np.sum((removed - removed.mean()) ** 2))
     return taken / power if power > 0 else 0.0
