@@ -14,10 +14,10 @@ from neurofm.readers import reader_module, reader_names, reader_options
 
 
 def test_known_readers() -> None:
-    assert reader_names() == ("bids", "fif", "fmriprep", "nifti", "nwb", "tables")
+    assert reader_names() == ("bids", "fif", "fmriprep", "nifti", "nwb", "nwb1", "tables")
 
 
-@pytest.mark.parametrize("name", ["bids", "fif", "fmriprep", "nifti", "nwb", "tables"])
+@pytest.mark.parametrize("name", ["bids", "fif", "fmriprep", "nifti", "nwb", "nwb1", "tables"])
 def test_every_reader_keeps_the_contract(name: str) -> None:
     module = reader_module(name)
     assert module.VERSION
@@ -27,7 +27,7 @@ def test_every_reader_keeps_the_contract(name: str) -> None:
 
 
 def test_unknown_reader_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"no reader 'edf'.*bids, fif, fmriprep, nifti, nwb, tables"):
+    with pytest.raises(UserError, match=r"no reader 'edf'.*bids, fif, fmriprep, nifti, nwb, nwb1, tables"):
         reader_module("edf")
 
 

@@ -15,7 +15,7 @@ _AXES = ("x", "y", "z")
 
 
 def has_series(file: NWBFile, path: str) -> bool:
-    """Whether the file has a time series at `path`."""
+    """Whether the file has a time series at `path`; an empty one is nowhere."""
     try:
         find_series(file, "", path)
     except Unreadable:
