@@ -80,7 +80,7 @@ _STIMULI: dict[str, dict[str, list[Any]]] = {
 
 
 def write_brain_observatory(path: Path, a0662: Path, *, cells: int = 5) -> Path:
-    """Write an experiment as the Allen Brain Observatory's NWB 1.0 files are (cells x time, `frame_duration` in frames).
+    """Write an experiment as the Allen Brain Observatory has it in NWB 1.0: cells x time, frames for times.
 
     allensdk's `BrainObservatoryNwbDataSet` is the description of that layout.
     """
@@ -101,8 +101,8 @@ def write_brain_observatory(path: Path, a0662: Path, *, cells: int = 5) -> Path:
         # The wheel starts two frames late, as in the archive's files.
         pipeline["BehavioralTimeSeries/running_speed/data"] = np.sin(times[2:])
         pipeline["BehavioralTimeSeries/running_speed/timestamps"] = times[2:]
-        file["general/session_type"] = b"three_session_A"
-        file["general/optophysiology/imaging_plane_1/location"] = b"VISp"
+        file["general/session_type"] = np.bytes_("three_session_A")
+        file["general/optophysiology/imaging_plane_1/location"] = np.bytes_("VISp")
         shown = file.create_group("stimulus/presentation")
         shown["drifting_gratings_stimulus/data"] = [[2.0, 45.0, 0.0], [np.nan, np.nan, 1.0]]
         shown["drifting_gratings_stimulus/features"] = [b"temporal_frequency", b"orientation", b"blank_sweep"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from neurofm.params import load_params
-from neurofm.preprocess import preprocess
+from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import Modality, Recording, Unreadable
 from tests.allen_nwb import trains_of, write_brain_observatory, write_ecephys
@@ -93,7 +93,7 @@ def test_session_without_running_is_kept(tmp_path: Path, source_of: Source, samp
 
 def _preprocessed(recording: Recording) -> Recording:
     params = load_params(Path(__file__).resolve().parents[2]).preprocess
-    return preprocess(recording, settings=params.of(recording.modality), common=params.common)
+    return preprocess_recording(recording, settings=params.of(recording.modality), common=params.common)
 
 
 @pytest.mark.parametrize(

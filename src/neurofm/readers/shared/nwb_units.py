@@ -19,7 +19,7 @@ _NO_METRICS = frozenset({"id", "peak_channel_id", "cluster_id", "local_index", "
 _NO_REGION = frozenset({"None", "nan", "null", "unknown"})
 _LATE_S = 1.0
 """A spike may lie so much after the last observation interval: sorters look past the edge of a block."""
-_FAR = 10.0
+_FAR = 1000.0
 """Spikes that reach so many times further than everything else in the file are no seconds but samples."""
 _SPACE = "allen-ccf-2017"
 
