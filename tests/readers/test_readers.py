@@ -27,6 +27,7 @@ KNOWN = (
     "neurosuite",
     "nifti",
     "nwb",
+    "nwb1",
     "sessinfo",
     "suite2p",
     "tables",
