@@ -11,6 +11,7 @@ from neurofm.catalog import CatalogEntry
 from neurofm.evaluation.scoreboard import Row
 from neurofm.files import write_atomic
 from neurofm.recording import Modality
+from neurofm.report.animals import animal_datasets
 from neurofm.report.excerpts import Excerpt
 from neurofm.report.figures.scoreboard import draw_dots
 from neurofm.report.figures.style import drawing, new_figure, png
@@ -42,7 +43,7 @@ from neurofm.report.words import MODALITY_WORDS, plain
 
 
 def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: ReportSettings, out: Path) -> None:
-    """Write the report, and ``fmri.html``, ``overview.png`` and ``scoreboard.png`` beside it.
+    """Write the report, and ``fmri.html``, ``animals.html``, ``overview.png`` and ``scoreboard.png`` beside it.
 
     It reads quality, splits, training, scores and connectivity under `root`, and one shard per dataset (of fMRI
     three). A piece that is
@@ -72,8 +73,10 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     comparisons = compare(inputs.scores)
     traced = [trace(entry, inputs, root=root) for entry in inputs.entries]
     fmri = fmri_datasets(inputs, root=root, settings=settings)
+    animals = animal_datasets(inputs, shards=root / "data" / "shards", settings=settings)
     page = _template("report.html.j2").render(
         has_fmri=bool(fmri),
+        has_animals=bool(animals),
         totals=totals(inputs),
         verdict=verdict(comparisons),
         comparisons=comparisons,
@@ -95,6 +98,8 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     write_atomic(out, page.encode())
     fmri_page = _template("fmri.html.j2").render(datasets=fmri, versions=versions())
     write_atomic(out.with_name("fmri.html"), fmri_page.encode())
+    animals_page = _template("animals.html.j2").render(datasets=animals, versions=versions())
+    write_atomic(out.with_name("animals.html"), animals_page.encode())
     write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
     write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
 
