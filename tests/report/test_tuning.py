@@ -33,7 +33,7 @@ def test_a2929s_head_direction_cells_are_the_most_tuned(a2929: Tuning, finished:
 
 def test_head_direction_cells_leave_the_null_band(a2929: Tuning) -> None:
     above = (a2929.mean > a2929.null_high).any(axis=0) & (a2929.mean < a2929.null_low).any(axis=0)
-    assert above[a2929.order[:7]].all()
+    assert np.asarray(above)[a2929.order[:7]].all()
 
 
 def simulated(*, gain: float, samples: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

@@ -160,7 +160,7 @@ class _Sparse:
         )
 
     def means(self, place: npt.NDArray[np.int64], samples: npt.NDArray[np.int64]) -> FloatArray:
-        """[level, unit]"""
+        """Return the mean of each level, [level, unit]."""
         flat = np.bincount(
             place[self.row] * self.units + self.unit, weights=self.value, minlength=len(samples) * self.units
         )
