@@ -12,6 +12,7 @@ from neurofm.eeg.quality import Exclude
 from neurofm.evaluation.scoreboard import Row
 from neurofm.files import write_atomic
 from neurofm.recording import Modality
+from neurofm.report.animals import animal_datasets
 from neurofm.report.eeg import eeg_datasets
 from neurofm.report.excerpts import Excerpt
 from neurofm.report.figures.scoreboard import draw_dots
@@ -51,7 +52,7 @@ def build_report(
     out: Path,
     eeg_limits: Exclude | None = None,
 ) -> None:
-    """Write the report, and ``fmri.html``, ``eeg.html``, ``eeg/``, ``overview.png`` and ``scoreboard.png`` beside it.
+    """Write the report, and beside it the pages of fMRI, EEG (with ``eeg/``) and animals and two pictures.
 
     It reads quality, splits, training, scores and connectivity under `root`, and one shard per dataset (of fMRI
     three, of EEG as many as the settings say). A piece that is not there leaves its section out. The pages open
@@ -83,9 +84,11 @@ def build_report(
     traced = [trace(entry, inputs, root=root) for entry in inputs.entries]
     fmri = fmri_datasets(inputs, root=root, settings=settings)
     eeg = eeg_datasets(inputs, root=root, settings=settings, limits=eeg_limits or Exclude(), pages=out.with_name("eeg"))
+    animals = animal_datasets(inputs, shards=root / "data" / "shards", settings=settings)
     page = _template("report.html.j2").render(
         has_fmri=bool(fmri),
         has_eeg=bool(eeg),
+        has_animals=bool(animals),
         totals=totals(inputs),
         verdict=verdict(comparisons),
         comparisons=comparisons,
@@ -109,6 +112,8 @@ def build_report(
     write_atomic(out.with_name("fmri.html"), fmri_page.encode())
     eeg_page = _template("eeg.html.j2").render(datasets=eeg, versions=versions())
     write_atomic(out.with_name("eeg.html"), eeg_page.encode())
+    animals_page = _template("animals.html.j2").render(datasets=animals, versions=versions())
+    write_atomic(out.with_name("animals.html"), animals_page.encode())
     write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
     write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
 
