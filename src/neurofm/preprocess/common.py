@@ -290,9 +290,7 @@ def finish(
         stretches=None,
         targets={
             name: _within(
-                align_target(
-                    target, signal.time_s, max_gap_s=common.max_target_gap_s, centre_offset_s=target_offset_s
-                ),
+                align_target(target, signal.time_s, max_gap_s=common.max_target_gap_s, centre_offset_s=target_offset_s),
                 recorded,
             )
             for name, target in recording.targets.items()

@@ -217,7 +217,7 @@ class Recording:
     """[time] measured time of each sample of `signal`, seconds on the recording's clock, where a reader found
     timestamps that may jitter or skip; preprocessing puts the signal on a regular grid and leaves None."""
     stretches: npt.NDArray[np.float64] | None = None
-    """[stretch, 2] begin and end, seconds on the recording's clock, where a reader laid trials on one clock: nothing was
+    """[stretch, 2] begin and end, seconds on the recording's clock, where a reader laid trials on it: nothing was
     recorded between them, and preprocessing carries nothing across, marks what lies between not valid and leaves
     None. None is one unbroken recording."""
     extra_signals: Mapping[str, Signal] = field(default_factory=dict)

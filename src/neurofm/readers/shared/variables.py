@@ -10,7 +10,7 @@ import fnmatch
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +120,26 @@ def _plain(value: Any) -> Any:
         return _plain(np.asarray(value))
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, np.ndarray) and value.dtype.names:
-        rows = [{name: _plain(row[name]) for name in value.dtype.names} for row in value.ravel(order="F")]
-        return rows[0] if len(rows) == 1 else rows
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return _plain(value.ravel(order="F").tolist())
+    if isinstance(value, np.ndarray):
+        return _plain_array(value)
     if isinstance(value, (list, tuple)):
-        if value and all(isinstance(item, (int, float, np.number, np.bool_)) for item in value):
-            return np.asarray(value)
-        if value and all(isinstance(item, str) for item in value):
-            return np.asarray(value, dtype=np.str_)
-        return [_plain(item) for item in value]
+        return _plain_list(value)
     return np.asarray(value) if isinstance(value, (int, float, str, np.generic)) else value
+
+
+def _plain_array(array: np.ndarray[Any, Any]) -> Any:
+    if array.dtype.names:
+        rows = [{name: _plain(row[name]) for name in array.dtype.names} for row in array.ravel(order="F")]
+        return rows[0] if len(rows) == 1 else rows
+    return _plain(array.ravel(order="F").tolist()) if array.dtype == object else array
+
+
+def _plain_list(items: Sequence[Any]) -> Any:
+    if items and all(isinstance(item, (int, float, np.number, np.bool_)) for item in items):
+        return np.asarray(items)
+    if items and all(isinstance(item, str) for item in items):
+        return np.asarray(items, dtype=np.str_)
+    return [_plain(item) for item in items]
 
 
 def _load_mat(path: Path) -> Any:
