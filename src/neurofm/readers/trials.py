@@ -252,7 +252,7 @@ def _check_units(
     units = sorted({trial.shape[1] for trial in trials})
     longest = max(len(trial) for trial in trials)
     if len(units) > 1:
-        hint = "; every trial has as many samples: `axes` may have unit and time the wrong way round"
+        hint = f"; every trial has {longest} samples: `axes` may have unit and time the wrong way round"
         same_length = len({len(trial) for trial in trials}) == 1
         raise Unreadable(f"{what}: trials have {units[0]} to {units[-1]} units{hint if same_length else ''}")
     for name, path in options.channels.items():

@@ -79,7 +79,8 @@ def on_samples(trials: Sequence[Floats], grid: SampleGrid, *, what: str) -> tupl
             )
     clock = grid.clock
     values = np.concatenate([trial[:length] for trial, length in zip(trials, clock.length, strict=True)])
-    time_s: Floats = clock.start_s + (clock.rows() + (0.5 if grid.centred else 0.0)) * clock.period_s
+    centre = clock.rows() + (0.5 if grid.centred else 0.0)
+    time_s = np.asarray(clock.start_s + centre * clock.period_s, dtype=np.float64)
     return values, time_s
 
 
