@@ -14,7 +14,7 @@ from neurofm.readers import reader_module, reader_names, reader_options
 
 
 def test_known_readers() -> None:
-    assert reader_names() == ("bids", "fif", "fmriprep", "nifti", "nwb", "tables")
+    assert reader_names() == ("bids", "fif", "fmriprep", "nifti", "nwb", "tables", "trials")
 
 
 @pytest.mark.parametrize("name", ["bids", "fif", "fmriprep", "nifti", "nwb", "tables"])
