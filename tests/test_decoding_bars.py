@@ -138,7 +138,7 @@ STEINMETZ = {
 
 @pytest.mark.parametrize("session", [1, 3, 12])
 def test_steinmetz_stimulus_side(shard_of: Callable[..., Shard], session: int) -> None:
-    """The bar is 0.65 to 0.80; all units of a session give 0.81 to 0.88, from the raw file as from the shard."""
+    """The bar is 0.65 to 0.80; all units of a session give 0.81 to 0.89."""
     file = f"ephys/steinmetz2019_rds/session{session}.rds"
     shard = shard_of(file, reader="trials", modality=Modality.SPIKES, options=STEINMETZ)
     left, right = column_of(shard, "contrast_left"), column_of(shard, "contrast_right")
