@@ -31,6 +31,7 @@ KNOWN = (
     "sessinfo",
     "suite2p",
     "tables",
+    "trials",
 )
 
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.preprocess.common import Checked, Common, finish, resample, resampling_support_s, robust_centre_scale
+from neurofm.preprocess.common import (
+    Checked,
+    Common,
+    finish,
+    recorded_samples,
+    resample,
+    resampling_support_s,
+    robust_centre_scale,
+)
 from neurofm.recording import Recording, Signal, Step
 from neurofm.recording.recording import JsonScalar
 
@@ -28,7 +36,10 @@ def finish_fluorescence(
     ``robust_centre`` and ``robust_scale`` are over the whole recording and serve display only: models fit their
     own on the training part.
     """
-    values, valid, rate = resample(checked.values, checked.valid, from_hz=native.sampling_rate_hz, to_hz=rate_hz)
+    recorded = None if recording.stretches is None else recorded_samples(recording, native)
+    values, valid, rate = resample(
+        checked.values, checked.valid, from_hz=native.sampling_rate_hz, to_hz=rate_hz, recorded=recorded
+    )
     centre, scale = robust_centre_scale(values, valid)
     support_s = resampling_support_s(from_hz=native.sampling_rate_hz, to_hz=rate)
     resampling = Step(name="resample", version=version, params={"rate_hz": rate_hz}, support_s=support_s)

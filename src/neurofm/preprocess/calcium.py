@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from neurofm.preprocess._fluorescence import finish_fluorescence
-from neurofm.preprocess.common import Checked, Common, check_channels, native_signal
+from neurofm.preprocess.common import Checked, Common, check_channels, native_signal, recorded_samples
 from neurofm.recording import Recording, Step
 from neurofm.settings import Settings
 
@@ -48,10 +48,12 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
     """
     native = native_signal(recording)
     # Looked for before the subtraction, which would lend a dead ROI the neuropil's changes.
-    checked = check_channels(native.values, max_nan_fraction=common.max_nan_fraction)
+    between = ~recorded_samples(recording, native)
+    checked = check_channels(native.values, max_nan_fraction=common.max_nan_fraction, lost=between)
     steps: tuple[Step, ...] = ()
     if "neuropil" in recording.extra_signals:
-        around = check_channels(recording.extra_signals["neuropil"].values, max_nan_fraction=common.max_nan_fraction)
+        surround = recording.extra_signals["neuropil"].values
+        around = check_channels(surround, max_nan_fraction=common.max_nan_fraction, lost=between)
         checked = _subtract(checked, around, settings.neuropil_coefficient)
         params = {"coefficient": settings.neuropil_coefficient}
         steps = (Step(name="subtract_neuropil", version=VERSION, params=params),)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from neurofm.preprocess._fluorescence import finish_fluorescence
-from neurofm.preprocess.common import Common, check_channels, native_signal
+from neurofm.preprocess.common import Common, check_channels, native_signal, recorded_samples
 from neurofm.recording import Recording, Step
 from neurofm.settings import Settings
 
@@ -46,9 +46,11 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
     native = native_signal(recording)
     values = native.values.astype(np.float64)
     dropped = np.zeros(len(values), dtype=bool)
+    between = ~recorded_samples(recording, native)
     if recording.sample_time_s is not None:
         values, dropped = to_regular_grid(values, recording.sample_time_s)
-    checked = check_channels(values, max_nan_fraction=common.max_nan_fraction, lost=dropped)
+        between = np.zeros(len(values), dtype=bool)
+    checked = check_channels(values, max_nan_fraction=common.max_nan_fraction, lost=dropped | between)
     return finish_fluorescence(
         recording,
         checked=checked,

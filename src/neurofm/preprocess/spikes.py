@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from neurofm.preprocess._counts import preprocess_counts
 from neurofm.preprocess.common import Common, finish
 from neurofm.recording import Recording, Signal, Spikes, Step, Unreadable
 from neurofm.settings import Settings
@@ -53,6 +54,8 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
         If there are no spikes, or the observation is shorter than a bin.
     """
     spikes = recording.spikes
+    if spikes is None and recording.signal is not None:
+        return preprocess_counts(recording, bin_ms=settings.bin_ms, common=common)
     if spikes is None:
         raise Unreadable(f"{recording.clock.id}: the reader gave no spikes")
     n_units = len(recording.channels)
