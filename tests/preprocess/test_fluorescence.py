@@ -147,7 +147,7 @@ def test_raw_fluorescence_becomes_relative_to_its_baseline(camera: Recording, co
     assert done.signal is not None
     assert done.quality["delta_f"] == "computed"
     assert done.signal.units == "dF/F"
-    raw, relative = camera.signal.values, done.signal.values
+    raw, relative = camera.signal.values.astype(np.float64), done.signal.values
     # The baseline lies below nearly all of a trace, between its minimum and its median.
     implied = raw / (relative + 1)
     assert (implied >= raw.min(axis=0) * 0.999).all()
