@@ -27,7 +27,7 @@ COLUMNS = ("recording", "included", "units or cells kept", "excluded", "valid", 
 _MEASURES = {
     "rate_hz": "rate (Hz)",
     "isi_violation_fraction": "ISI violations",
-    "presence_ratio": "presence",
+    "presence_fraction": "presence",
     "snr": "signal to noise",
     "noise_level": "noise (%/√Hz)",
 }
