@@ -80,7 +80,7 @@ def test_the_settings_of_the_project_keep_every_unit_of_the_sample(native: Recor
     done = preprocess(native, settings=DEFAULTS, common=common)
     quality = done.quality
     assert (quality["n_usable"], quality["units_excluded"], quality["unit_exclusions"]) == (15, 0, "")
-    assert quality["unit_limits_not_measured"] == "isi_violations, amplitude_cutoff, label, good"
+    assert quality["unit_limits_not_measured"] == ("presence_ratio, isi_violations, amplitude_cutoff, label, good")
     assert (quality["units_drifting"], quality["units_absent"], quality["units_silent"]) == (1, 0, 0)
     assert quality["rate_hz_median"] == pytest.approx(3.918, abs=1e-3)
     assert (quality["targets_present"], quality["behaviour"]) == ("head_direction, position", True)
