@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg soak
+.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes soak
 
 env: .venv/.ready
 
@@ -55,6 +55,10 @@ bench-fmri: env
 # The tiers of EEG at the size of an HBN recording, beside mne-bids-pipeline; writes benchmarks/eeg.json.
 bench-eeg: env
 	$(BIN)/python -m benchmarks.eeg
+
+# Counting 3 million spikes in bins beside np.histogram, np.bincount and numba; writes benchmarks/spikes.json.
+bench-spikes: env
+	$(BIN)/python -m benchmarks.spikes
 
 # A local S3 server (SeaweedFS, in .neurofm/s3/) to try the remote on one machine; prints what to type next.
 s3-up: env

@@ -16,6 +16,7 @@ def main() -> None:
         datasets=[load_entry(dataset) for dataset in sorted(params.all_datasets)],
         settings=params.report,
         out=Path("reports/report.html"),
+        eeg_limits=params.preprocess.eeg.exclude,
     )
 
 

@@ -264,3 +264,25 @@ def test_damaged_nwb_is_named(project: Path, tmp_path: Path, shared_data: Path) 
     (tmp_path / "broken" / "A2929-200711.nwb").write_bytes(whole.read_bytes()[:100_000])
     with pytest.raises(UserError, match=r"A2929-200711\.nwb: not readable as NWB"):
         added(tmp_path / "broken", project, subject="A2929", species="Mus musculus")
+
+
+def test_own_tables_are_listed_and_added_by_a_mapping(project: Path, tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "ephys" / "m1_chewie_myow"
+    with pytest.raises(UserError, match=r"data\.firing_rates list of 159 x \[11, 174\].*--mapping FILE") as caught:
+        added(folder, project)
+    assert "data.velocity" in str(caught.value)
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text("signal: {path: data.firing_rates, axes: trial time unit}\nperiod_s: 0.1\nunits: Hz\n")
+    facts: dict[str, Any] = {"species": "Macaca mulatta", "mapping": mapping}
+    with pytest.raises(UserError, match="say --modality"):
+        added(folder, project, **facts)
+    with pytest.raises(UserError, match="whose the recordings are"):
+        added(folder, project, modality=Modality.SPIKES, **facts)
+    dataset, lines = added(folder, project, modality=Modality.SPIKES, subject="chewie", **facts)
+    entry = load_entry(dataset, root=project)
+    assert entry.reader == "trials"
+    assert entry.reader_options["units"] == "Hz"
+    assert "1 recordings" in lines[1]
+    mapping.write_text("signal: {path: data.firing_rates, axes: trial time cell}\nperiod_s: 0.1\n")
+    with pytest.raises(UserError, match="not an order of trial, time and unit"):
+        added(folder, project, modality=Modality.SPIKES, subject="chewie", dataset_id="other", **facts)

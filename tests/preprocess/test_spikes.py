@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from neurofm.preprocess import Common
+from neurofm.preprocess._units import Exclude
 from neurofm.preprocess.spikes import ModalitySettings, bin_counts, preprocess
 from neurofm.recording import Modality, Recording, Spikes, Unreadable
 from tests.preprocess.conftest import MakeRecording
@@ -26,7 +28,7 @@ def test_counts_equal_a_histogram_in_whole_units_of_time(sample_recording: Calla
     assert spikes is not None
     counts, overflow = bin_counts(spikes, n_units=15, bin_ms=20)
     assert counts.shape == (60_000, 15)
-    assert overflow == 0
+    assert len(overflow) == 0
     # The file's times are whole microseconds: 20 000 to a bin, and the histogram's edges are exact.
     ticks = np.rint(spikes.time_s * 1e6).astype(int)
     np.testing.assert_allclose(ticks / 1e6, spikes.time_s, rtol=0, atol=1e-9)
@@ -50,27 +52,25 @@ def test_only_whole_bins_are_counted() -> None:
     assert counts.tolist() == [[1], [0]]
 
 
-def test_overflow_is_clipped_and_told(make_recording: MakeRecording, common: Common) -> None:
-    spikes = _spikes([0.001] * 300 + [0.5], [0] * 301)
-    done = preprocess(make_recording(Modality.SPIKES, None, spikes=spikes), settings=SETTINGS, common=common)
+def test_overflow_is_clipped_marked_and_told(sample_recording: Callable[..., Recording], common: Common) -> None:
+    native = sample_recording("a2929-hd")
+    assert native.spikes is not None
+    spikes = native.spikes
+    # An artefact: 300 spikes of unit 3 within a bin of the real recording.
+    time_s = np.concatenate([spikes.time_s, np.full(300, 100.001)])
+    channel = np.concatenate([spikes.channel, np.full(300, 3)])
+    order = np.argsort(time_s, kind="stable")
+    stormy = replace(native, spikes=replace(spikes, time_s=time_s[order], channel=channel[order]))
+    done = preprocess(stormy, settings=SETTINGS, common=common)
     assert done.signal is not None
-    assert done.signal.values[0, 0] == 255
-    assert done.quality["overflow_bins"] == 1
-    assert done.spikes is spikes
-
-
-def test_unit_quality(make_recording: MakeRecording, common: Common) -> None:
-    # Unit 0 fires twice within a millisecond and in one of two blocks; unit 1 never.
-    spikes = _spikes([1.0, 1.001, 2.0, 30.0], [0, 0, 0, 0], stop_s=120.0)
-    recording = make_recording(Modality.SPIKES, None, n_channels=2, spikes=spikes)
-    done = preprocess(recording, settings=SETTINGS, common=common)
-    quality = {name: column.tolist() for name, column in done.channels.quality.items()}
-    assert quality == {
-        "rate_hz": [4 / 120, 0.0],
-        "isi_violation_fraction": [pytest.approx(1 / 3), 0.0],
-        "presence_ratio": [0.5, 0.0],
-        "usable": [1.0, 0.0],
-    }
+    assert done.valid is not None
+    assert done.signal.values[5000, 3] == 255
+    assert np.flatnonzero(~done.valid).tolist() == [5000]
+    assert (done.quality["overflow_bins"], done.quality["overflow_units"]) == (1, native.channels.id[3])
+    assert "excluded_reason" not in done.quality
+    strict = SETTINGS.model_copy(update={"exclude": Exclude(max_overflow_fraction=0.0)})
+    reason = preprocess(stormy, settings=strict, common=common).quality["excluded_reason"]
+    assert str(reason).startswith("share of bins with more than 255 spikes 1.667e-05, more than 0")
 
 
 def test_targets_are_taken_at_the_middle_of_the_bins(

@@ -27,9 +27,11 @@ KNOWN = (
     "neurosuite",
     "nifti",
     "nwb",
+    "nwb1",
     "sessinfo",
     "suite2p",
     "tables",
+    "trials",
 )
 
 

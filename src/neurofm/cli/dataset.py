@@ -33,6 +33,9 @@ def dataset_add(
     variable: Annotated[str | None, typer.Option(help="Variable inside .mat files.")] = None,
     axes: Annotated[str | None, typer.Option(help="time_channel or channel_time, for time series.")] = None,
     pattern: Annotated[str, typer.Option(help="Which main files to take, where several fit one subject.")] = "",
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML file that explains tables of your own: docs/formats/trials.md.")
+    ] = None,
 ) -> None:
     """Write the catalogue entry of a folder of yours and add it to params.yaml."""
     options = {
@@ -56,6 +59,7 @@ def dataset_add(
         subject=subject,
         pattern=pattern,
         options={name: value for name, value in options.items() if value is not None},
+        mapping=mapping,
     )
     for line in found_lines(entry, root=Path()):
         print(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from ruamel.yaml.comments import CommentedMap
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.files import write_atomic
-from neurofm.operations.detect import Detected, detect
+from neurofm.operations.detect import Detected, Unknown, detect
 from neurofm.operations.round_trip import RoundTrip, yaml_bytes
+from neurofm.operations.trial_tables import mapped_tables, read_mapping, unmapped
 from neurofm.params import GROUPS
 from neurofm.readers import reader_options
 from neurofm.recording import Modality
@@ -40,14 +41,15 @@ def add_dataset(
     doi: str = "",
     redistribute: bool = False,
     options: Mapping[str, Any] | None = None,
+    mapping: Path | None = None,
 ) -> CatalogEntry:
     """Write the catalogue entry of a local folder, and name it under ``local`` in ``params.yaml``.
 
     Parameters
     ----------
     path
-        BIDS EEG data set, fMRIPrep's outputs, folder of NWB files, or folder of parcellated time series with
-        ``participants.tsv``.
+        BIDS EEG data set, fMRIPrep's outputs, folder of NWB files, folder of parcellated time series with
+        ``participants.tsv``, or folder of any tables that `mapping` explains.
     root
         The project's root.
     licence, citation
@@ -72,6 +74,8 @@ def add_dataset(
         The reader's options; ``tr_s`` (seconds) is needed for time series, whose ``axes`` are ``time_channel`` and
         whose ``atlas`` is ``parcel`` unless said otherwise; ``atlas`` for fMRIPrep's outputs. Those that are None are
         left out.
+    mapping
+        YAML file with the options of reader ``trials``: which variable of the user's own tables is what.
 
     Returns
     -------
@@ -91,7 +95,12 @@ def add_dataset(
     entry_path = root / "data" / "catalog" / f"{name}.yaml"
     if entry_path.exists():
         raise UserError(f"{entry_path}: there is a dataset {name!r} already.", mend="give another name with --id")
-    found = detect(folder, scan(folder), modality=modality, subject=subject, pattern=pattern)
+    paths = scan(folder)
+    if mapping is not None:
+        found = mapped_tables(folder, paths, modality=modality, subject=subject, pattern=pattern)
+        options = read_mapping(mapping)
+    else:
+        found = _detect(folder, paths, modality=modality, subject=subject, pattern=pattern)
     rule = {"pattern": found.pattern, "subject": found.subject, "extra": found.extra}
     facts: dict[str, Any] = {
         "id": name,
@@ -146,6 +155,14 @@ def found_lines(entry: CatalogEntry, *, root: Path) -> list[str]:
         f"  {len(subjects)} subjects ({', '.join(subjects[:3])}{', ...' if len(subjects) > 3 else ''})",
         f"  {len(used)} of {len(paths)} files, {sum((folder / path).stat().st_size for path in used) / 1e6:.1f} MB",
     ]
+
+
+def _detect(folder: Path, paths: Sequence[str], *, modality: Modality | None, subject: str, pattern: str) -> Detected:
+    """Find out what `folder` holds; where that is nothing known, its tables may be told by a mapping."""
+    try:
+        return detect(folder, paths, modality=modality, subject=subject, pattern=pattern)
+    except Unknown as error:
+        raise unmapped(folder, paths) or error from None
 
 
 def _refuse_empty(facts: Mapping[str, str]) -> None:

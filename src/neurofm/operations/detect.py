@@ -54,6 +54,10 @@ _FMRIPREP_EXTRA = (
 _FLUORESCENCE = frozenset({"RoiResponseSeries", "Fluorescence", "DfOverF"})
 
 
+class Unknown(UserError):
+    """A folder holds nothing that is known by its layout."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Detected:
     """What a folder holds."""
@@ -90,8 +94,10 @@ def detect(
 
     Raises
     ------
+    Unknown
+        If nothing fits.
     UserError
-        If nothing fits, or the files do not say enough.
+        If the files do not say enough.
     """
     if "dataset_description.json" in paths and any(re.fullmatch(_BIDS_EEG, path) for path in paths):
         found = Detected(
@@ -139,7 +145,7 @@ def detect(
             subject=subject,
         )
     else:
-        raise UserError(
+        raise Unknown(
             f"{folder}: holds nothing that is known here ({len(paths)} files).",
             mend="give the root of a BIDS EEG data set (dataset_description.json and sub-*/**/eeg/*_eeg.*) or of "
             "fMRIPrep's outputs in a standard space (sub-*/**/func/*_space-*_desc-preproc_bold.nii.gz or "

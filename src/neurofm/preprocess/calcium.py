@@ -1,4 +1,4 @@
-"""Two-photon calcium imaging: fluorescence without neuropil."""
+"""Two-photon calcium imaging: fluorescence without neuropil, relative to its baseline."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from neurofm.preprocess._fluorescence import finish_fluorescence
-from neurofm.preprocess.common import Checked, Common, check_channels, native_signal
+from neurofm.preprocess._delta_f import Baseline, delta_f_over_f
+from neurofm.preprocess._fluorescence import Exclude, Wanted, finish_fluorescence, read_frames
+from neurofm.preprocess.common import Checked, Common
 from neurofm.recording import Recording, Step
 from neurofm.settings import Settings
 
-VERSION = "1"
+VERSION = "2"
 LIBRARIES = ("numpy", "scipy")
 
 
@@ -23,47 +24,75 @@ class ModalitySettings(Settings):
     """How much of the surrounding neuropil's fluorescence is taken off a cell's."""
     rate_hz: float = Field(gt=0)
     """Recordings that are faster are resampled to this rate."""
+    signal: Wanted = "fluorescence"
+    """``events`` takes the deconvolved events of recordings that have them, as they are."""
+    delta_f: Baseline | None = Baseline()
+    """How raw fluorescence becomes dF/F; None leaves it raw."""
+    max_motion_px: float | None = Field(default=10.0, gt=0)
+    """Frames that lay farther from the reference image are not valid, where the motion was measured."""
+    exclude: Exclude = Exclude()
+    """Which recordings are kept out."""
 
 
 def preprocess(recording: Recording, *, settings: ModalitySettings, common: Common) -> Recording:
-    """Subtract the neuropil where it was measured, and resample.
+    """Put frames on a regular grid, subtract the neuropil where it was measured, take dF/F of raw fluorescence.
 
     Parameters
     ----------
     recording
-        With `signal`, and ``neuropil`` among `extra_signals` where there is one.
+        With `signal`; ``neuropil`` and ``deconvolved`` among `extra_signals`, `sample_time_s` and the noise
+        ``motion_px`` where there are such.
     settings, common
-        The coefficient (0.7 is Suite2p's default: Pachitariu 2017, 10.1101/061507) and the rate.
+        The coefficient (0.7 is Suite2p's default: Pachitariu 2017, 10.1101/061507), the baseline, the rate, limits.
 
     Returns
     -------
     Recording
-        `signal` [time, ROI] float32 in the unit it came in, not normalised. Channel quality
-        ``robust_centre`` and ``robust_scale``; ROIs of constant fluorescence are not usable.
+        `signal` [time, ROI] float32, in dF/F where that could be taken and else in the unit it came in, not
+        normalised. Channel quality ``robust_centre``, ``robust_scale`` and
+        `neurofm.preprocess._fluorescence.noise_columns`; ROIs of constant fluorescence are not usable.
 
     Raises
     ------
     Unreadable
-        If there is no signal.
+        If there is no signal, or timestamps are impossible.
     """
-    native = native_signal(recording)
-    # Looked for before the subtraction, which would lend a dead ROI the neuropil's changes.
-    checked = check_channels(native.values, max_nan_fraction=common.max_nan_fraction)
-    steps: tuple[Step, ...] = ()
-    if "neuropil" in recording.extra_signals:
-        around = check_channels(recording.extra_signals["neuropil"].values, max_nan_fraction=common.max_nan_fraction)
-        checked = _subtract(checked, around, settings.neuropil_coefficient)
+    frames = read_frames(
+        recording,
+        wanted=settings.signal,
+        max_motion_px=settings.max_motion_px,
+        common=common,
+        version=VERSION,
+    )
+    checked, steps = frames.cells, frames.steps
+    if frames.neuropil is not None:
+        # Dead ROIs were looked for before the subtraction, which would lend them the neuropil's changes.
+        checked = _subtract(checked, frames.neuropil, settings.neuropil_coefficient)
         params = {"coefficient": settings.neuropil_coefficient}
-        steps = (Step(name="subtract_neuropil", version=VERSION, params=params),)
+        steps = (*steps, Step(name="subtract_neuropil", version=VERSION, params=params))
+    relative = delta_f_over_f(
+        checked,
+        units=frames.native.units,
+        rate_hz=frames.native.sampling_rate_hz,
+        settings=settings.delta_f if settings.signal == "fluorescence" else None,
+        version=VERSION,
+    )
     return finish_fluorescence(
         recording,
-        checked=checked,
-        native=native,
+        checked=relative.checked,
+        native=frames.native,
+        units=relative.units,
         rate_hz=settings.rate_hz,
-        steps=steps,
+        steps=(*steps, *relative.steps),
         version=VERSION,
         common=common,
-        quality={"neuropil_subtracted": bool(steps)},
+        quality={
+            "signal": settings.signal,
+            "neuropil_subtracted": frames.neuropil is not None,
+            **relative.quality,
+            **frames.quality,
+        },
+        exclude=settings.exclude,
     )
 
 

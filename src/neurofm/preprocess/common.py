@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,6 +22,8 @@ _MAD_TO_SD = 1.4826
 """A normal variable's standard deviation over its median absolute deviation."""
 _MAX_DENOMINATOR = 1000
 """Resampling is by a ratio of whole numbers up to this: enough to hit any rate within a millionth."""
+_TIME_SLACK = 1e-3
+"""Samples by which two times may differ and be the same."""
 _FILTER_HALF_PERIODS = 10
 """Half length of `scipy.signal.resample_poly`'s filter, in samples of the slower of the two rates."""
 
@@ -99,7 +102,12 @@ def check_channels(
 
 
 def resample(
-    values: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_], *, from_hz: float, to_hz: float
+    values: npt.NDArray[np.float64],
+    valid: npt.NDArray[np.bool_],
+    *,
+    from_hz: float,
+    to_hz: float,
+    recorded: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], float]:
     """Lower the sampling rate with a zero-phase polyphase filter; a rate that is not higher is left alone.
 
@@ -113,6 +121,9 @@ def resample(
         [time].
     from_hz, to_hz
         Rates before and wished for.
+    recorded
+        [time] False between trials that were laid end to end: each run of True is filtered by itself, as if its
+        first and last value went on, so that no sample holds anything of another trial.
 
     Returns
     -------
@@ -126,13 +137,51 @@ def resample(
     if ratio >= 1 or len(values) == 0:
         return values, valid, from_hz
     # Beyond its ends a trace goes on at its last value: zeros would draw a baseline fluorescence down.
-    lower = resample_poly(values, ratio.numerator, ratio.denominator, axis=0, padtype="edge")
+    lower = np.asarray(resample_poly(values, ratio.numerator, ratio.denominator, axis=0, padtype="edge"))
+    margin = math.ceil((_FILTER_HALF_PERIODS + 1) / float(ratio))
+    for start, stop in [] if recorded is None else _runs(recorded):
+        # New samples fall where they fall in the whole only if the piece begins where old and new samples meet.
+        first_old = (start // ratio.denominator) * ratio.denominator
+        piece = np.pad(values[start:stop], ((start - first_old, margin), (0, 0)), mode="edge")
+        filtered = resample_poly(piece, ratio.numerator, ratio.denominator, axis=0, padtype="edge")
+        first_new = first_old // ratio.denominator * ratio.numerator
+        inside = np.arange(math.ceil(start * ratio), math.ceil(stop * ratio))
+        lower[inside] = filtered[inside - first_new]
     centre = np.arange(len(lower)) / float(ratio)
     half = 0.5 / float(ratio)
     first = np.clip(np.ceil(centre - half), 0, len(values)).astype(np.int64)
     last = np.clip(np.floor(centre + half) + 1, 0, len(values)).astype(np.int64)
     bad = np.concatenate([[0], np.cumsum(~valid)])
-    return np.asarray(lower, dtype=np.float64), bad[last] == bad[first], from_hz * float(ratio)
+    return lower, bad[last] == bad[first], from_hz * float(ratio)
+
+
+def recorded_samples(recording: Recording, signal: Signal, *, width_s: float = 0.0) -> npt.NDArray[np.bool_]:
+    """Return [time] which samples of `signal` lie inside the recording's stretches; all where there are none.
+
+    Parameters
+    ----------
+    recording
+        With `stretches` where trials were laid on one clock.
+    signal
+        At any rate, on the recording's clock.
+    width_s
+        How long a sample lasts from its time on: a bin of counts must lie inside from edge to edge.
+    """
+    if recording.stretches is None:
+        return np.ones(len(signal.values), dtype=bool)
+    # Times were added up from floats: a thousandth of a sample is neither before nor after.
+    first = (recording.stretches[:, 0] - signal.start_s) * signal.sampling_rate_hz - _TIME_SLACK
+    last = (recording.stretches[:, 1] - width_s - signal.start_s) * signal.sampling_rate_hz
+    last += _TIME_SLACK if width_s > 0 else -_TIME_SLACK
+    sample = np.arange(len(signal.values))
+    stretch = np.searchsorted(first, sample, side="right") - 1
+    return np.asarray((stretch >= 0) & (sample <= last[stretch]))
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return [start, stop) of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def resampling_support_s(*, from_hz: float, to_hz: float) -> float:
@@ -189,6 +238,11 @@ def align_target(
     return replace(target, values=values.astype(np.float32), time_s=time_s)
 
 
+def _within(target: Target, recorded: npt.NDArray[np.bool_]) -> Target:
+    """Take out what was interpolated from the end of one trial to the beginning of the next."""
+    return replace(target, values=np.where(recorded[:, None], target.values, np.float32(np.nan)))
+
+
 def _to_unit_length(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     length = np.hypot(values[:, 0], values[:, 1])[:, None]
     # Two opposite directions have no mean: such a sample counts as not measured.
@@ -212,7 +266,10 @@ def finish(
 ) -> Recording:
     """Put a modality's result together: quality, targets on the signal's times, and why it is kept out, if it is."""
     reason: dict[str, JsonScalar] = {"excluded_reason": excluded_reason} if excluded_reason else {}
-    fraction = float(valid.mean()) if len(valid) else 0.0
+    # Bins of counts have a width; where a trial ends, a bin that reaches beyond it has not been counted to its end.
+    recorded = recorded_samples(recording, signal, width_s=2 * target_offset_s)
+    valid = valid & recorded
+    fraction = float(valid[recorded].mean()) if recorded.any() else 0.0
     if not usable.any():
         reason["excluded_reason"] = "no usable channel: all are constant, missing or marked bad"
     elif fraction < common.min_valid_fraction:
@@ -230,9 +287,11 @@ def finish(
         extra_signals=dict(kept_signals or {}),
         confounds=None,
         noise=dict(noise or {}),
+        stretches=None,
         targets={
-            name: align_target(
-                target, signal.time_s, max_gap_s=common.max_target_gap_s, centre_offset_s=target_offset_s
+            name: _within(
+                align_target(target, signal.time_s, max_gap_s=common.max_target_gap_s, centre_offset_s=target_offset_s),
+                recorded,
             )
             for name, target in recording.targets.items()
         },
@@ -240,7 +299,7 @@ def finish(
             **recording.quality,
             "n_channels": len(usable),
             "n_usable": int(usable.sum()),
-            "duration_s": len(valid) / signal.sampling_rate_hz,
+            "duration_s": int(recorded.sum()) / signal.sampling_rate_hz,
             "valid_fraction": fraction,
             **quality,
             **reason,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from neurofm.preprocess._fluorescence import finish_fluorescence
-from neurofm.preprocess.common import Common, check_channels, native_signal
-from neurofm.recording import Recording, Step
+from neurofm.preprocess._fluorescence import Exclude, Wanted, finish_fluorescence, read_frames
+from neurofm.preprocess.common import Common
+from neurofm.recording import Recording
 from neurofm.settings import Settings
 
-VERSION = "1"
+VERSION = "2"
 LIBRARIES = ("numpy", "scipy")
 
 
@@ -20,76 +18,56 @@ class ModalitySettings(Settings):
 
     rate_hz: float = Field(gt=0)
     """Recordings that are faster are resampled to this rate."""
+    signal: Wanted = "fluorescence"
+    """``events`` takes the deconvolved events of recordings that have them, as they are."""
+    max_motion_px: float | None = Field(default=10.0, gt=0)
+    """Frames that lay farther from the reference image are not valid, where the motion was measured."""
+    exclude: Exclude = Exclude()
+    """Which recordings are kept out."""
 
 
 def preprocess(recording: Recording, *, settings: ModalitySettings, common: Common) -> Recording:
-    """Put frames on a regular grid, mark the lost ones, and resample.
+    """Put frames on a regular grid, mark the lost ones and those with motion, and resample.
+
+    No dF/F is taken: what lies under a cell in one-photon imaging is mostly light from elsewhere, and CNMF-E, whose
+    traces these are, has taken it off already (Zhou 2018, 10.7554/eLife.28728), so that no baseline is left.
 
     Parameters
     ----------
     recording
-        With `signal`, and `sample_time_s` where the frames were stamped.
+        With `signal`; `sample_time_s` where the frames were stamped, ``deconvolved`` among `extra_signals` and the
+        noise ``motion_px`` where there are such.
     settings, common
-        The rate; limits of missing data.
+        The rate; limits of missing data and of recordings.
 
     Returns
     -------
     Recording
         `signal` [time, cell] float32 in the unit it came in, not normalised. Lost frames are filled by
-        linear interpolation and not valid. Channel quality ``robust_centre`` and ``robust_scale``.
+        linear interpolation and not valid. Channel quality ``robust_centre``, ``robust_scale`` and
+        `neurofm.preprocess._fluorescence.noise_columns`.
 
     Raises
     ------
     Unreadable
-        If there is no signal.
+        If there is no signal, or timestamps are impossible.
     """
-    native = native_signal(recording)
-    values = native.values.astype(np.float64)
-    dropped = np.zeros(len(values), dtype=bool)
-    if recording.sample_time_s is not None:
-        values, dropped = to_regular_grid(values, recording.sample_time_s)
-    checked = check_channels(values, max_nan_fraction=common.max_nan_fraction, lost=dropped)
+    frames = read_frames(
+        recording,
+        wanted=settings.signal,
+        max_motion_px=settings.max_motion_px,
+        common=common,
+        version=VERSION,
+    )
     return finish_fluorescence(
         recording,
-        checked=checked,
-        native=native,
+        checked=frames.cells,
+        native=frames.native,
+        units=frames.native.units,
         rate_hz=settings.rate_hz,
-        steps=(Step(name="regular_grid", version=VERSION, params={}),),
+        steps=frames.steps,
         version=VERSION,
         common=common,
-        quality={"dropped_frames": int(dropped.sum())},
+        quality={"signal": settings.signal, **frames.quality},
+        exclude=settings.exclude,
     )
-
-
-def to_regular_grid(
-    values: npt.NDArray[np.float64], time_s: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Give every frame its place on a grid of the camera's period, leaving places for the frames that were lost.
-
-    An interval of more than 1.5 median periods means that frames were lost: as many as bring it nearest to
-    a whole number of periods. Smaller deviations are jitter and move no frame.
-
-    Parameters
-    ----------
-    values
-        [frame, channel] as recorded.
-    time_s
-        [frame] rising times, seconds.
-
-    Returns
-    -------
-    values
-        [place, channel], NaN where a frame was lost.
-    dropped
-        [place] True where a frame was lost.
-    """
-    if len(time_s) < 2:
-        return values, np.zeros(len(values), dtype=bool)
-    intervals = np.diff(time_s)
-    periods = np.maximum(np.rint(intervals / np.median(intervals)), 1).astype(np.int64)
-    place = np.concatenate([[0], np.cumsum(periods)])
-    grid = np.full((place[-1] + 1, values.shape[1]), np.nan)
-    grid[place] = values
-    dropped = np.ones(len(grid), dtype=bool)
-    dropped[place] = False
-    return grid, dropped

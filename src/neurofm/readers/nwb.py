@@ -9,14 +9,15 @@ from pynwb import NWBHDF5IO, NWBFile
 
 from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import build, opening
+from neurofm.readers.shared.nwb_intervals import read_events
 from neurofm.readers.shared.nwb_ophys import read_fluorescence
-from neurofm.readers.shared.nwb_series import read_events, read_target
+from neurofm.readers.shared.nwb_series import has_series, read_target
 from neurofm.readers.shared.nwb_units import read_units
 from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Modality, Recording, Target, Unreadable
 from neurofm.settings import Settings
 
-VERSION = "1"
+VERSION = "2"
 LIBRARIES = ("pynwb", "hdmf", "h5py", "numpy")
 
 
@@ -29,18 +30,58 @@ class TargetSource(Settings):
     """An angle becomes its cosine and sine, which can be averaged and interpolated."""
     unit: str = ""
     """Where the file does not say it (or not for an angle): ``m``, ``radian``, ``degree``."""
+    field: str = "data"
+    """Which dataset of the series: ``area`` of an ellipse fitted to the pupil."""
+    ends: str = ""
+    """A series whose timestamps say when each sample's interval ended: the target's times are the middles."""
+    invalid: str = ""
+    """A series that is not zero where the values are not to be trusted (blinks): they become NaN."""
+    optional: bool = False
+    """A file without it is read all the same: sessions without behaviour are kept for pretraining."""
+
+
+_LAYOUTS = {
+    "": {},
+    "allen-visual-coding": {
+        "running_speed": TargetSource(
+            paths=("processing/running/running_speed",),
+            kind="linear",
+            unit="cm/s",
+            ends="processing/running/running_speed_end_times",
+            optional=True,
+        ),
+        "pupil": TargetSource(paths=("processing/filtered_gaze_mapping/pupil_area",), kind="linear", optional=True),
+    },
+    "allen-visual-behavior": {
+        "running_speed": TargetSource(paths=("processing/running/speed",), kind="linear", unit="cm/s", optional=True),
+        "pupil": TargetSource(
+            paths=("acquisition/EyeTracking/pupil_tracking",),
+            kind="linear",
+            unit="px2",
+            field="area",
+            invalid="acquisition/EyeTracking/likely_blink",
+            optional=True,
+        ),
+    },
+}
+"""Where the Allen Institute's writers (allensdk 2.16) put behaviour."""
 
 
 class Options(Settings):
     """What of an NWB file is wanted."""
 
+    layout: Literal["", "allen-visual-coding", "allen-visual-behavior"] = ""
+    """Whose files these are: running speed and pupil are found without `targets` where a session has them."""
     targets: dict[str, TargetSource] = Field(default_factory=dict)
-    events: tuple[str, ...] = ("epochs", "trials")
-    """Interval tables that become events; those that a file lacks are passed over."""
+    """What can be decoded, besides or instead of what `layout` names."""
+    events: tuple[str, ...] = ("epochs", "trials", "*_presentations")
+    """Interval tables (names or patterns) that become events with their columns; lacking ones are passed over."""
     series: str = ""
     """The fluorescence, ``processing/ophys/Fluorescence/RoiResponseSeries``; may be left out where one stands out."""
     neuropil: str = ""
     """Its neuropil; may be left out where a series of the same shape is called so."""
+    deconvolved: str = ""
+    """Deconvolved activity (``processing/ophys/event_detection``), kept beside the signal as ``deconvolved``."""
 
 
 def read(source: ReaderInput, options: Options) -> Recording:
@@ -68,8 +109,8 @@ def read(source: ReaderInput, options: Options) -> Recording:
     path = source.path()
     with opening(path), NWBHDF5IO(path, "r") as io:
         file = io.read()
-        targets = {name: _target(file, path.name, name, wanted) for name, wanted in options.targets.items()}
-        events = read_events(file, options.events)
+        targets = _targets(file, path.name, options)
+        events = read_events(file, path.name, options.events)
         scalars = participant_scalars(source)
         if source.modality is Modality.SPIKES:
             units = read_units(file, path.name, targets)
@@ -77,7 +118,13 @@ def read(source: ReaderInput, options: Options) -> Recording:
                 source, channels=units.channels, spikes=units.spikes, events=events, targets=targets, scalars=scalars
             )
         if source.modality in {Modality.CALCIUM, Modality.MINISCOPE}:
-            roi = read_fluorescence(file, path.name, series=options.series, neuropil=options.neuropil)
+            roi = read_fluorescence(
+                file,
+                path.name,
+                series=options.series,
+                neuropil=options.neuropil,
+                deconvolved=options.deconvolved,
+            )
             return build(
                 source,
                 channels=roi.channels,
@@ -91,5 +138,20 @@ def read(source: ReaderInput, options: Options) -> Recording:
     raise Unreadable(f"{path.name}: reader 'nwb' knows spikes, calcium and miniscope, not {source.modality}")
 
 
-def _target(file: NWBFile, name: str, target: str, wanted: TargetSource) -> Target:
-    return read_target(file, name, target=target, paths=wanted.paths, angle=wanted.kind == "angle", unit=wanted.unit)
+def _targets(file: NWBFile, name: str, options: Options) -> dict[str, Target]:
+    wanted = {**_LAYOUTS[options.layout], **options.targets}
+    return {
+        target: read_target(
+            file,
+            name,
+            target=target,
+            paths=source.paths,
+            angle=source.kind == "angle",
+            unit=source.unit,
+            field=source.field,
+            ends=source.ends if has_series(file, source.ends) else "",
+            invalid=source.invalid if has_series(file, source.invalid) else "",
+        )
+        for target, source in wanted.items()
+        if not (source.optional and not all(has_series(file, path) for path in source.paths))
+    }

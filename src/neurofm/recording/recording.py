@@ -216,6 +216,10 @@ class Recording:
     sample_time_s: npt.NDArray[np.float64] | None = None
     """[time] measured time of each sample of `signal`, seconds on the recording's clock, where a reader found
     timestamps that may jitter or skip; preprocessing puts the signal on a regular grid and leaves None."""
+    stretches: npt.NDArray[np.float64] | None = None
+    """[stretch, 2] begin and end, seconds on the recording's clock, where a reader laid trials on it: nothing was
+    recorded between them, and preprocessing carries nothing across, marks what lies between not valid and leaves
+    None. None is one unbroken recording."""
     extra_signals: Mapping[str, Signal] = field(default_factory=dict)
     """Signals beside `signal`, same shape: what preprocessing needs (``neuropil``), or leaves for the shard to keep
     (``uncleaned``: parcels before confounds were regressed out)."""
@@ -244,6 +248,11 @@ class Recording:
             self.signal is None or self.sample_time_s.shape != (len(self.signal.values),)
         ):
             msg = "sample_time_s must have one time per sample of the signal"
+            raise ValueError(msg)
+        if self.stretches is not None and (
+            self.stretches.shape[1:] != (2,) or np.any(np.diff(self.stretches.ravel()) < 0)
+        ):
+            msg = "stretches must be [stretch, 2], in order and apart"
             raise ValueError(msg)
         for name, extra in self.extra_signals.items():
             # A shard's own samples lie outside its recording.

@@ -8,9 +8,12 @@ from pathlib import Path
 import jinja2
 
 from neurofm.catalog import CatalogEntry
+from neurofm.eeg.quality import Exclude
 from neurofm.evaluation.scoreboard import Row
 from neurofm.files import write_atomic
 from neurofm.recording import Modality
+from neurofm.report.animals import animal_datasets
+from neurofm.report.eeg import eeg_datasets
 from neurofm.report.excerpts import Excerpt
 from neurofm.report.figures.scoreboard import draw_dots
 from neurofm.report.figures.style import drawing, new_figure, png
@@ -41,13 +44,19 @@ from neurofm.report.verdict import compare, group_scores, metric_name, verdict
 from neurofm.report.words import MODALITY_WORDS, plain
 
 
-def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: ReportSettings, out: Path) -> None:
-    """Write the report, and ``fmri.html``, ``overview.png`` and ``scoreboard.png`` beside it.
+def build_report(
+    *,
+    root: Path,
+    datasets: Sequence[CatalogEntry],
+    settings: ReportSettings,
+    out: Path,
+    eeg_limits: Exclude | None = None,
+) -> None:
+    """Write the report, and beside it the pages of fMRI, EEG (with ``eeg/``) and animals and two pictures.
 
     It reads quality, splits, training, scores and connectivity under `root`, and one shard per dataset (of fMRI
-    three). A piece that is
-    not there leaves its section out. The pages open offline: but for a link from one to the other they refer to
-    no file. The same inputs give the same bytes.
+    three, of EEG as many as the settings say). A piece that is not there leaves its section out. The pages open
+    offline: but for links from one to the other they refer to no file. The same inputs give the same bytes.
 
     Parameters
     ----------
@@ -59,6 +68,8 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
         How much is drawn.
     out
         Where to write it; `root`-relative paths are resolved by the caller.
+    eeg_limits
+        Which EEG recordings preprocessing keeps out, for the page; None is what it does by default.
 
     Raises
     ------
@@ -72,8 +83,12 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     comparisons = compare(inputs.scores)
     traced = [trace(entry, inputs, root=root) for entry in inputs.entries]
     fmri = fmri_datasets(inputs, root=root, settings=settings)
+    eeg = eeg_datasets(inputs, root=root, settings=settings, limits=eeg_limits or Exclude(), pages=out.with_name("eeg"))
+    animals = animal_datasets(inputs, shards=root / "data" / "shards", settings=settings)
     page = _template("report.html.j2").render(
         has_fmri=bool(fmri),
+        has_eeg=bool(eeg),
+        has_animals=bool(animals),
         totals=totals(inputs),
         verdict=verdict(comparisons),
         comparisons=comparisons,
@@ -95,6 +110,10 @@ def build_report(*, root: Path, datasets: Sequence[CatalogEntry], settings: Repo
     write_atomic(out, page.encode())
     fmri_page = _template("fmri.html.j2").render(datasets=fmri, versions=versions())
     write_atomic(out.with_name("fmri.html"), fmri_page.encode())
+    eeg_page = _template("eeg.html.j2").render(datasets=eeg, versions=versions())
+    write_atomic(out.with_name("eeg.html"), eeg_page.encode())
+    animals_page = _template("animals.html.j2").render(datasets=animals, versions=versions())
+    write_atomic(out.with_name("animals.html"), animals_page.encode())
     write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
     write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
 

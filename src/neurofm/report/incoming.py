@@ -96,7 +96,7 @@ def _incoming(entry: CatalogEntry, excerpt: Excerpt, inputs: ReportInputs, setti
         shown += f"; one of {count} recordings"
     if inputs.splits is not None and excerpt.recording not in inputs.taking_part(entry.id):
         shown += "; not used, for the reason given below"
-    panels = (_in_time(entry, excerpt, settings), _together(entry, excerpt))
+    panels = (in_time(entry, excerpt, settings), _together(entry, excerpt))
     return Incoming(
         dataset=entry.id,
         title=entry.title,
@@ -106,7 +106,8 @@ def _incoming(entry: CatalogEntry, excerpt: Excerpt, inputs: ReportInputs, setti
     )
 
 
-def _in_time(entry: CatalogEntry, excerpt: Excerpt, settings: ReportSettings) -> Panel | None:
+def in_time(entry: CatalogEntry, excerpt: Excerpt, settings: ReportSettings) -> Panel | None:
+    """Draw the excerpt with what was measured beneath; None where no channel is usable."""
     if not excerpt.shard.usable.any():
         return None
     with drawing(f"in-time-{entry.id}"):

@@ -33,5 +33,9 @@ class ReportSettings(Settings):
     """Most hidden channels drawn per dataset."""
     table_rows: int = Field(gt=0)
     """Most rows shown of a table that grows with the number of recordings or files."""
+    eeg_pages: int = Field(ge=0)
+    """Most reports of MNE per EEG dataset, the most suspicious recordings first; a second and 2.5 MB each."""
+    eeg_shards: int = Field(gt=0)
+    """Most shards per EEG dataset that are read for spectra and the map of bad channels, evenly through the list."""
     png_dpi: int = Field(gt=0)
     """Of the two pictures for the README."""

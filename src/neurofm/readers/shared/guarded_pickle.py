@@ -137,10 +137,16 @@ def load_object_array(path: Path, *, tables: bool = False) -> npt.NDArray[Any]:
         For a damaged file, or one that asks for anything that is not on the list of `load_pickle`.
     """
     with reading(path), path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(file)
-        if not dtype.hasobject:
-            return np.asarray(np.load(path, allow_pickle=False))
-        loaded = load_pickle(file, name=path.name, tables=tables)
-        return np.asarray(loaded, dtype=object).reshape(shape, order="F" if fortran_order else "C")
+        return read_object_array(file, name=path.name, tables=tables)
+
+
+def read_object_array(file: IO[bytes], *, name: str, tables: bool = False) -> npt.NDArray[Any]:
+    """Do as `load_object_array` with a file that is open at its beginning: a member of an ``.npz``."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(file)
+    if not dtype.hasobject:
+        file.seek(0)
+        return np.asarray(np.load(file, allow_pickle=False))
+    loaded = load_pickle(file, name=name, tables=tables)
+    return np.asarray(loaded, dtype=object).reshape(shape, order="F" if fortran_order else "C")

@@ -27,7 +27,7 @@ class RoiFluorescence:
     extra_signals: dict[str, Signal] = field(default_factory=dict)
 
 
-def read_fluorescence(file: NWBFile, name: str, *, series: str, neuropil: str) -> RoiFluorescence:
+def read_fluorescence(file: NWBFile, name: str, *, series: str, neuropil: str, deconvolved: str) -> RoiFluorescence:
     """Read one `RoiResponseSeries` as [time, ROI].
 
     Parameters
@@ -36,11 +36,14 @@ def read_fluorescence(file: NWBFile, name: str, *, series: str, neuropil: str) -
         The open file, and its name for errors.
     series, neuropil
         Paths in the file; empty to look for the one that stands out.
+    deconvolved
+        Path of deconvolved activity to keep beside the signal; empty for none.
 
     Raises
     ------
     Unreadable
-        If none or several series stand out, or neither axis is as long as the ROI table.
+        If none or several series stand out, neither axis is as long as the ROI table, the shape contradicts the
+        timestamps, or a series beside it has another shape.
     """
     found = _find_all(file)
     main = _wanted(file, name, series) if series else _only_fluorescence(found, name)
@@ -55,6 +58,11 @@ def read_fluorescence(file: NWBFile, name: str, *, series: str, neuropil: str) -
         extra["neuropil"] = Signal(
             values=neuropil_values, sampling_rate_hz=rate_hz, units=beside.unit, start_s=signal.start_s
         )
+    if deconvolved:
+        activity = _time_by_roi(_wanted(file, name, deconvolved), name)
+        if activity.shape != values.shape:
+            raise Unreadable(f"{name}: {deconvolved!r} is {activity.shape}, the fluorescence {values.shape}")
+        extra["deconvolved"] = Signal(values=activity, sampling_rate_hz=rate_hz, units="a.u.", start_s=signal.start_s)
     return RoiFluorescence(
         channels=_channels(main),
         signal=signal,
@@ -113,14 +121,18 @@ def _time_by_roi(series: RoiResponseSeries, name: str) -> npt.NDArray[np.float64
     """Return [time, ROI] in the series' unit.
 
     NWB asks for time first, but files of NWB 2.5 and before by Suite2p's exporter hold ROI x time: the length of
-    the ROI region decides, and where both axes have it, the standard does.
+    the ROI region decides, and where that leaves both axes, the number of timestamps does.
     """
     n_roi = len(series.rois.data)
     shape = series.data.shape
     if len(shape) != 2 or n_roi not in shape:
         raise Unreadable(f"{name}: {series.name!r} has shape {shape} for {n_roi} ROIs")
+    n_times = None if series.timestamps is None else len(series.timestamps)
+    fitting = [axis for axis in (0, 1) if shape[1 - axis] == n_roi and n_times in (None, shape[axis])]
+    if not fitting:
+        raise Unreadable(f"{name}: {series.name!r} has shape {shape} for {n_roi} ROIs and {n_times} timestamps")
     values = scaled(series, series.data)
-    return values if shape[1] == n_roi else np.ascontiguousarray(values.T)
+    return values if fitting[0] == 0 else np.ascontiguousarray(values.T)
 
 
 def _channels(series: RoiResponseSeries) -> Channels:

@@ -1,4 +1,4 @@
-"""Time series and interval tables of an NWB file."""
+"""Time series of an NWB file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from pynwb import NWBFile, TimeSeries
 
-from neurofm.recording import Events, Target, Unreadable
+from neurofm.recording import Target, Unreadable
 
 _FULL_TURN = {"radian": 2 * np.pi, "degree": 360.0}
 _AXES = ("x", "y", "z")
+
+
+def has_series(file: NWBFile, path: str) -> bool:
+    """Whether the file has a time series at `path`; an empty one is nowhere."""
+    try:
+        find_series(file, "", path)
+    except Unreadable:
+        return False
+    return True
 
 
 def find_series(file: NWBFile, name: str, path: str) -> TimeSeries:
@@ -25,13 +34,20 @@ def find_series(file: NWBFile, name: str, path: str) -> TimeSeries:
     section, *parts = path.split("/")
     node: Any = {"acquisition": file.acquisition, "processing": file.processing}.get(section)
     for part in parts:
-        try:
-            node = node[part]
-        except (KeyError, TypeError):
-            raise Unreadable(f"{name}: no {part!r} on the way to {path!r}") from None
+        node = _member(node, part)
+        if node is None:
+            raise Unreadable(f"{name}: no {part!r} on the way to {path!r}")
     if not isinstance(node, TimeSeries):
         raise Unreadable(f"{name}: {path!r} is not a time series")
     return node
+
+
+def _member(node: Any, part: str) -> Any:
+    """Return a container's member; those that an extension adds (``pupil_tracking``) are attributes."""
+    try:
+        return node[part]
+    except (KeyError, TypeError, ValueError):
+        return getattr(node, part, None)
 
 
 def series_times(series: TimeSeries, n: int, name: str) -> npt.NDArray[np.float64]:
@@ -58,7 +74,18 @@ def scaled(series: TimeSeries, data: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(data, dtype=np.float64) * float(series.conversion) + float(series.offset or 0.0)
 
 
-def read_target(file: NWBFile, name: str, *, target: str, paths: tuple[str, ...], angle: bool, unit: str) -> Target:
+def read_target(
+    file: NWBFile,
+    name: str,
+    *,
+    target: str,
+    paths: tuple[str, ...],
+    angle: bool,
+    unit: str,
+    field: str = "data",
+    ends: str = "",
+    invalid: str = "",
+) -> Target:
     """Read one target from one or more series that share their times.
 
     Parameters
@@ -73,6 +100,12 @@ def read_target(file: NWBFile, name: str, *, target: str, paths: tuple[str, ...]
         True turns one angle into the columns ``cos`` and ``sin`` (unit ``1``).
     unit
         Unit where the file's own is empty or wrong.
+    field
+        Which of the series' datasets holds the values: ``area`` of an ``EllipseSeries``.
+    ends
+        A series whose timestamps say when each sample's interval ended; the target's times are then the middles.
+    invalid
+        A series that is not zero where the values are not to be trusted (blinks): they become NaN.
 
     Raises
     ------
@@ -80,17 +113,45 @@ def read_target(file: NWBFile, name: str, *, target: str, paths: tuple[str, ...]
         If a series is missing, the series differ in time, or an angle's unit is not known.
     """
     series = [find_series(file, name, path) for path in paths]
-    values = [scaled(one, one.data).reshape(len(one.data), -1) for one in series]
+    values = [_values(one, field, name) for one in series]
     times = [series_times(one, len(array), name) for one, array in zip(series, values, strict=True)]
     if any(not np.array_equal(times[0], other) for other in times[1:]):
         raise Unreadable(f"{name}: the series of target {target!r} do not share their times")
     together = np.concatenate(values, axis=1)
+    time_s = times[0]
+    if ends:
+        time_s = _middles(file, name, time_s, ends)
+    if invalid:
+        flags = np.asarray(find_series(file, name, invalid).data, dtype=np.float64)
+        if flags.shape != time_s.shape:
+            raise Unreadable(f"{name}: {invalid!r} has {len(flags)} flags for {len(time_s)} samples")
+        together[flags != 0] = np.nan
     unit = unit or series[0].unit or "unknown"
     if angle:
         together = _cos_sin(together, unit, f"{name}: target {target!r}")
-        return Target(values=together, unit="1", columns=("cos", "sin"), time_s=times[0])
+        return Target(values=together, unit="1", columns=("cos", "sin"), time_s=time_s)
     columns = tuple(label for one, array in zip(series, values, strict=True) for label in _columns(one.name, array))
-    return Target(values=together, unit=unit, columns=columns, time_s=times[0])
+    return Target(values=together, unit=unit, columns=columns, time_s=time_s)
+
+
+def _values(series: TimeSeries, field: str, name: str) -> npt.NDArray[np.float64]:
+    """Return [time, k] of one of a series' datasets; only ``data`` has a conversion."""
+    if field == "data":
+        return scaled(series, series.data).reshape(len(series.data), -1)
+    data = getattr(series, field, None)
+    if data is None:
+        raise Unreadable(f"{name}: {series.name!r} has no {field!r}")
+    return np.array(data, dtype=np.float64).reshape(len(data), -1)
+
+
+def _middles(file: NWBFile, name: str, start_s: npt.NDArray[np.float64], ends: str) -> npt.NDArray[np.float64]:
+    """Return the middles of intervals that begin at `start_s` and end where the series `ends` says."""
+    series = find_series(file, name, ends)
+    stop_s = series_times(series, len(start_s), name)
+    if np.any(stop_s < start_s):
+        raise Unreadable(f"{name}: intervals of {ends!r} end before they begin")
+    middle_s: npt.NDArray[np.float64] = (start_s + stop_s) / 2
+    return middle_s
 
 
 def _cos_sin(angle: npt.NDArray[np.float64], unit: str, where: str) -> npt.NDArray[np.float64]:
@@ -106,26 +167,3 @@ def _columns(series_name: str, values: npt.NDArray[np.float64]) -> tuple[str, ..
     if k == 1:
         return (series_name,)
     return tuple(f"{series_name}_{_AXES[i] if k <= len(_AXES) else i}" for i in range(k))
-
-
-def read_events(file: NWBFile, tables: tuple[str, ...]) -> Events | None:
-    """Return the rows of the interval tables named, in time order.
-
-    An epoch's label is its tags; a row of another table is labelled with the table's name, because tags
-    there are often mere counters. Tables that the file lacks are passed over.
-    """
-    rows: list[tuple[float, float, str]] = []
-    for table_name in tables:
-        table = (file.intervals or {}).get(table_name)
-        if table is None:
-            continue
-        tagged = table_name == "epochs" and "tags" in table.colnames
-        for i in range(len(table)):
-            start, stop = float(table["start_time"][i]), float(table["stop_time"][i])
-            label = " ".join(str(tag) for tag in table["tags"][i]) if tagged else table_name
-            rows.append((start, stop - start, label))
-    if not rows:
-        return None
-    rows.sort()
-    onset, duration, labels = zip(*rows, strict=True)
-    return Events(onset_s=np.array(onset), duration_s=np.array(duration), label=labels)

@@ -1,17 +1,27 @@
-"""Sorted units of an NWB file."""
+"""Sorted units of an NWB file: spike times, the archive's metrics, region and place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hdmf.common import DynamicTableRegion, VectorIndex
 from pynwb import NWBFile
 
 from neurofm.readers.shared.common import unknown_positions
-from neurofm.recording import Channels, Spikes, Target, Unreadable
+from neurofm.recording import SPACE_UNKNOWN, Channels, Spikes, Target, Unreadable
+
+_NO_METRICS = frozenset({"id", "peak_channel_id", "cluster_id", "local_index", "spike_times", "location", "group"})
+"""Names and row numbers: float32 of a shard could not even hold them."""
+_NO_REGION = frozenset({"None", "nan", "null", "unknown"})
+_LATE_S = 1.0
+"""A spike may lie so much after the last observation interval: sorters look past the edge of a block."""
+_FAR = 1000.0
+"""Spikes that reach so many times further than everything else in the file are no seconds but samples."""
+_SPACE = "allen-ccf-2017"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,53 +36,158 @@ def read_units(file: NWBFile, name: str, targets: Mapping[str, Target]) -> Units
     """Read the units table.
 
     The observation lasts from the earliest to the latest of the epochs, the units' observation intervals,
-    the spikes and the targets' samples: old files state it nowhere.
+    the spikes and the targets' samples: old files state it nowhere. A unit without spikes is kept.
 
     Raises
     ------
     Unreadable
-        If there is no units table, no spike, or a spike time that is not a number.
+        If there is no units table or no spike; if the index of spike times does not fit them; if times are no
+        numbers, not sorted, before the session or past its end.
     """
     table = file.units
     if table is None or "spike_times" not in table.colnames:
         raise Unreadable(f"{name}: no units table with spike times")
-    trains = [np.asarray(table["spike_times"][i], dtype=np.float64) for i in range(len(table))]
-    time_s = np.concatenate([*trains, np.empty(0)])
-    channel = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
+    time_s, channel = _trains(table, name)
     if len(time_s) == 0:
         raise Unreadable(f"{name}: the units table has no spike")
     if not np.isfinite(time_s).all():
         raise Unreadable(f"{name}: spike times that are not numbers")
+    back = np.flatnonzero((np.diff(time_s) < 0) & (np.diff(channel) == 0))
+    if back.size:
+        raise Unreadable(f"{name}: spike times of unit {table.id[int(channel[back[0]])]} are not sorted")
+    declared, others = _intervals(file), [edge for one in targets.values() for edge in (one.time_s[0], one.time_s[-1])]
+    _refuse_outside(name, time_s, observed=_observation_intervals(table), others=[*declared, *others])
+    edges = [time_s.min(), time_s.max(), *declared, *others, *_observation_intervals(table)]
     # Equal times in the order of the table, so that the result does not depend on the sorting algorithm.
     order = np.lexsort((channel, time_s))
-    start_s, stop_s = _observed(file, time_s, targets)
-    spikes = Spikes(time_s=time_s[order], channel=channel[order].astype(np.int64), start_s=start_s, stop_s=stop_s)
-    return Units(channels=_channels(table), spikes=spikes)
+    spikes = Spikes(time_s=time_s[order], channel=channel[order], start_s=float(min(edges)), stop_s=float(max(edges)))
+    return Units(channels=_channels(file, table, name), spikes=spikes)
 
 
-def _observed(file: NWBFile, time_s: npt.NDArray[np.float64], targets: Mapping[str, Target]) -> tuple[float, float]:
-    edges = [time_s.min(), time_s.max()]
-    for target in targets.values():
-        edges += [target.time_s[0], target.time_s[-1]]
-    if file.epochs is not None and len(file.epochs) > 0:
-        edges += [np.min(file.epochs["start_time"][:]), np.max(file.epochs["stop_time"][:])]
-    if "obs_intervals" in file.units.colnames:
-        for i in range(len(file.units)):
-            intervals = np.asarray(file.units["obs_intervals"][i])
-            edges += [intervals.min(), intervals.max()] if intervals.size else []
-    return float(min(edges)), float(max(edges))
+def _trains(table: Any, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the [spike] times, unit after unit, and the [spike] row of the unit that each belongs to."""
+    column = table["spike_times"]
+    if not isinstance(column, VectorIndex):
+        raise Unreadable(f"{name}: spike times without an index that says whose they are")
+    ends = np.asarray(column.data[:], dtype=np.int64)
+    time_s = np.asarray(column.target.data[:], dtype=np.float64)
+    counts = np.diff(ends, prepend=0)
+    last = int(ends[-1]) if len(ends) else 0
+    if len(ends) != len(table) or last != len(time_s) or np.any(counts < 0):
+        raise Unreadable(
+            f"{name}: the index of the units table ({len(ends)} entries for {len(table)} units, up to {last}) "
+            f"does not fit its {len(time_s)} spike times"
+        )
+    return time_s, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
-def _channels(table: Any) -> Channels:
-    n = len(table)
-    position = _positions(table)
+def _refuse_outside(
+    name: str, time_s: npt.NDArray[np.float64], *, observed: Sequence[float], others: Sequence[float]
+) -> None:
+    """Refuse spikes before the session or past its end, as far as the file says when that was."""
+    start_s = min([0.0, *observed, *others])
+    if time_s.min() < start_s:
+        raise Unreadable(f"{name}: a spike at {time_s.min():g} s, before the recording began ({start_s:g} s)")
+    if observed and time_s.max() > max(observed) + _LATE_S:
+        raise Unreadable(f"{name}: a spike at {time_s.max():g} s, past the end of observation ({max(observed):g} s)")
+    end_s = max(others, default=0.0)
+    if end_s > 0 and time_s.max() > _FAR * end_s:
+        raise Unreadable(
+            f"{name}: spikes until {time_s.max():g} s, but all else in the file ends at {end_s:g} s; "
+            "are the spike times sample numbers?"
+        )
+
+
+def _intervals(file: NWBFile) -> list[float]:
+    """Return the edges of the epochs."""
+    if file.epochs is None or len(file.epochs) == 0:
+        return []
+    return [float(np.min(file.epochs["start_time"][:])), float(np.max(file.epochs["stop_time"][:]))]
+
+
+def _observation_intervals(table: Any) -> list[float]:
+    if "obs_intervals" not in table.colnames:
+        return []
+    intervals = np.asarray(table["obs_intervals"].target.data[:], dtype=np.float64)
+    return [float(intervals.min()), float(intervals.max())] if intervals.size else []
+
+
+def _channels(file: NWBFile, table: Any, name: str) -> Channels:
+    quality = _metrics(table)
+    if "peak_channel_id" in table.colnames and file.electrodes is not None:
+        rows = _peak_rows(file.electrodes, table, name)
+        position = _ccf(file.electrodes, rows)
+        quality |= _on_probe(file.electrodes, rows)
+        region = tuple(_acronym(file.electrodes["location"][row]) for row in rows)
+        space = _SPACE
+    else:
+        position = _positions(table)
+        region = tuple(_region(table, i) for i in range(len(table)))
+        space = SPACE_UNKNOWN
     known = bool(np.isfinite(position).any())
     return Channels(
         id=tuple(f"unit-{unit}" for unit in table.id[:]),
         position=position,
         position_unit="um" if known else "",
-        region=tuple(_region(table, i) for i in range(n)),
+        space=space if known else SPACE_UNKNOWN,
+        region=region,
+        quality=quality,
     )
+
+
+def _metrics(table: Any) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the columns with one number per unit, under the archive's names; the text ``quality`` becomes ``good``."""
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for key in table.colnames:
+        column = table[key]
+        if key in _NO_METRICS or isinstance(column, VectorIndex | DynamicTableRegion):
+            continue
+        values = np.asarray(column.data[:])
+        if values.ndim == 1 and values.dtype.kind in "biuf":
+            found[key] = values.astype(np.float64)
+        elif key == "quality":
+            found["good"] = np.array([str(one) == "good" for one in values], dtype=np.float64)
+    return found
+
+
+def _peak_rows(electrodes: Any, table: Any, name: str) -> npt.NDArray[np.int64]:
+    """Return the [unit] row of the electrode at which each unit is largest (Allen Institute's ``peak_channel_id``)."""
+    row_of = {int(electrode): row for row, electrode in enumerate(electrodes.id[:])}
+    wanted = [int(channel) for channel in table["peak_channel_id"][:]]
+    missing = [channel for channel in wanted if channel not in row_of]
+    if missing:
+        raise Unreadable(f"{name}: peak channel {missing[0]} of a unit is not in the table of electrodes")
+    return np.array([row_of[channel] for channel in wanted], dtype=np.int64)
+
+
+def _ccf(electrodes: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return [unit, 3] micrometres in the Common Coordinate Framework: anterior-posterior, dorsal-ventral, left-right.
+
+    Negative and zero are what the archive writes for electrodes outside of the brain or without histology.
+    """
+    if not {"x", "y", "z"} <= set(electrodes.colnames):
+        return unknown_positions(len(rows))
+    place = np.stack([np.asarray(electrodes[axis][:], dtype=np.float64)[rows] for axis in "xyz"], axis=1)
+    place[~np.all(place > 0, axis=1)] = np.nan
+    return place
+
+
+def _on_probe(electrodes: Any, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return which probe each unit is on (0 for the first by name), how far up, and whether its channel is valid."""
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    if "group_name" in electrodes.colnames:
+        groups = [str(group) for group in electrodes["group_name"][:]]
+        number = {group: i for i, group in enumerate(sorted(set(groups)))}
+        found["probe"] = np.array([number[groups[row]] for row in rows], dtype=np.float64)
+    for key in ("probe_vertical_position", "probe_horizontal_position", "valid_data"):
+        if key in electrodes.colnames:
+            found[key] = np.asarray(electrodes[key][:], dtype=np.float64)[rows]
+    return found
+
+
+def _acronym(location: Any) -> str:
+    text = str(location)
+    return "" if text in _NO_REGION else text
 
 
 def _region(table: Any, i: int) -> str:

@@ -1,0 +1,199 @@
+"""The page about spikes and calcium: quality of units and cells, activity with behaviour, and tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofm.catalog import CatalogEntry
+from neurofm.recording import Modality, Target
+from neurofm.report.excerpts import Excerpt, choose_excerpt, is_angle, names_of
+from neurofm.report.figures.style import drawing, short, svg
+from neurofm.report.figures.tuning import draw_curves, draw_distributions, draw_maps
+from neurofm.report.incoming import Panel, in_time
+from neurofm.report.inputs import ReportInputs
+from neurofm.report.motion import Moved, moved_of
+from neurofm.report.settings import ReportSettings
+from neurofm.report.tuning import Tuning, bins_of_angle, bins_of_place, bins_of_value, tune
+from neurofm.report.words import MISSING, counted, number, plain, quality_value
+from neurofm.shards import Shard
+
+ANIMALS = frozenset({Modality.SPIKES, Modality.CALCIUM, Modality.MINISCOPE})
+COLUMNS = ("recording", "included", "units or cells kept", "excluded", "valid", "targets", "mean rate (Hz)", "drops")
+
+_MEASURES = {
+    "rate_hz": "rate (Hz)",
+    "isi_violation_fraction": "ISI violations",
+    "presence_fraction": "presence",
+    "snr": "signal to noise",
+    "noise_level": "noise (%/√Hz)",
+}
+"""Quality columns of the channel table."""
+_ANGLE_BINS, _VALUE_BINS, _PLACE_BINS = 24, 16, 16
+_SHUFFLES, _SEED = 99, 1
+_MIN_OCCUPANCY_S = {"angle": 1.0, "value": 1.0, "place": 0.4}
+_MIN_SHIFT_S = 20.0
+_MOST_UNITS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnimalDataset:
+    """One dataset on the page."""
+
+    dataset: str
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    hidden: int
+    recording: str
+    """Which one is drawn; empty where none is."""
+    panels: tuple[Panel, ...]
+
+    columns: tuple[str, ...] = COLUMNS
+
+
+def animal_datasets(inputs: ReportInputs, *, shards: Path, settings: ReportSettings) -> list[AnimalDataset]:
+    """Return all that the page says, of every spikes, calcium and miniscope dataset that was preprocessed.
+
+    Raises
+    ------
+    Unreadable
+        For a damaged shard.
+    """
+    chosen = [entry for entry in inputs.entries if entry.modality in ANIMALS and inputs.recordings(entry.id)]
+    return [_dataset(entry, inputs, shards=shards, settings=settings) for entry in chosen]
+
+
+def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, shards: Path, settings: ReportSettings) -> AnimalDataset:
+    moved = moved_of(entry.id, inputs)
+    shown = moved[: max(settings.table_rows, sum(bool(one.reason) for one in moved))]
+    excerpt = choose_excerpt(
+        shards / entry.id,
+        preferred=inputs.taking_part(entry.id),
+        seconds=settings.excerpt_s.of(entry.modality),
+    )
+    panels: list[Panel] = []
+    if excerpt is not None:
+        panels += _distributions(entry.id, excerpt.shard)
+        panels += filter(None, [in_time(entry, excerpt, settings)])
+        panels += _tunings(entry.id, excerpt)
+    return AnimalDataset(
+        dataset=entry.id,
+        title=entry.title,
+        rows=tuple(map(_row, shown)),
+        hidden=len(moved) - len(shown),
+        recording="" if excerpt is None else excerpt.recording,
+        panels=tuple(panels),
+    )
+
+
+def _row(one: Moved) -> tuple[str, ...]:
+    quality, said = one.quality, one.quality.quality
+    excluded = said.get("unit_exclusions") or said.get("units_excluded")
+    valid = one.measure("valid_fraction")
+    return (
+        one.recording,
+        f"no: {one.reason}" if one.reason else "yes",
+        f"{quality.usable_channels} of {quality.channels}" if quality.channels else MISSING,
+        quality_value(excluded),
+        f"{100 * valid:.1f} %" if np.isfinite(valid) else MISSING,
+        quality_value(said.get("targets_present")) or "none",
+        number(one.measure("mean_rate_hz")),
+        number(one.measure("dropped_frames")),
+    )
+
+
+def _distributions(dataset: str, shard: Shard) -> list[Panel]:
+    table = shard.recording.channels.quality
+    measures = [
+        (words, known)
+        for name, words in _MEASURES.items()
+        if name in table and len(known := table[name][np.isfinite(table[name])].astype(np.float64))
+    ]
+    if not measures:
+        return []
+    medians = ", ".join(f"{words} {number(float(np.median(values)))}" for words, values in measures)
+    caption = f"Over {len(shard.recording.channels)} units or cells, used or not. Medians (dashed): {medians}."
+    with drawing(f"units-{dataset}"):
+        return [Panel(drawing=svg(draw_distributions(measures), alt=f"{dataset}. {caption}"), caption=caption)]
+
+
+def _tunings(dataset: str, excerpt: Excerpt) -> list[Panel]:
+    panels = []
+    for name, target in sorted(excerpt.shard.recording.targets.items()):
+        with drawing(f"tuning-{dataset}-{name}"):
+            panel = _tuning(dataset, excerpt.shard, name, target)
+            if panel is not None:
+                panels.append(panel)
+    return panels
+
+
+def _tuning(dataset: str, shard: Shard, name: str, target: Target) -> Panel | None:
+    width = target.values.shape[1]
+    kind = "angle" if is_angle(target) else {1: "value", 2: "place"}.get(width, "")
+    if not kind or not shard.usable.any():
+        return None
+    edges: tuple[npt.NDArray[np.float64], ...] = ()
+    if kind == "angle":
+        level, levels = bins_of_angle(target.values, bins=_ANGLE_BINS), _ANGLE_BINS
+    elif kind == "value":
+        (level, one), levels = bins_of_value(target.values[:, 0], bins=_VALUE_BINS), _VALUE_BINS
+        edges = (one,)
+    else:
+        (level, edges), levels = bins_of_place(target.values, bins=_PLACE_BINS), _PLACE_BINS**2
+    usable = np.flatnonzero(shard.usable)
+    rate, spikes = shard.sampling_rate_hz, shard.recording.modality is Modality.SPIKES
+    found = tune(
+        shard.values()[:, usable],
+        np.where(shard.valid, level, -1),
+        levels=levels,
+        min_occupancy=round(_MIN_OCCUPANCY_S[kind] * rate),
+        min_shift=round(_MIN_SHIFT_S * rate),
+        shuffles=_SHUFFLES,
+        seed=_SEED,
+        counts=spikes,
+    )
+    if found is None:
+        return None
+    order = found.order[:_MOST_UNITS]
+    scale = rate if spikes else 1.0
+    titles = [
+        f"{short(unit, limit=7)} · {np.nanmax(found.mean[:, o]) * scale:.3g}{' Hz' if spikes else ''}"
+        for unit, o in zip(names_of(shard, usable[order]), order, strict=True)
+    ]
+    mean, low, high = (one[:, order] * scale for one in (found.mean, found.null_low, found.null_high))
+    caption = _caption(
+        name, found, kind=kind, shown=len(order), spikes=spikes, minutes=found.occupancy.sum() / rate / 60
+    )
+    if kind == "place":
+        shape = (_PLACE_BINS, _PLACE_BINS)
+        spans = " x ".join(f"{number(float(one[-1] - one[0]))} {target.unit}" for one in edges)
+        figure = draw_maps(
+            mean.reshape(*shape, -1),
+            occupancy_s=found.occupancy.reshape(shape) / rate,
+            titles=titles,
+            label=f"{', '.join(target.columns)}: {spans}",
+        )
+    else:
+        centre = (edges[0][1:] + edges[0][:-1]) / 2 if edges else (np.arange(levels) + 0.5) / levels * 2 * np.pi
+        label = f"{plain(name)} ({target.unit})"
+        circular = kind == "angle"
+        figure = draw_curves(centre, mean=mean, low=low, high=high, titles=titles, label=label, circular=circular)
+    return Panel(drawing=svg(figure, alt=f"{dataset}. {caption}"), caption=caption)
+
+
+def _caption(name: str, found: Tuning, *, kind: str, shown: int, spikes: bool, minutes: float) -> str:
+    total = len(found.information)
+    beyond = int((found.p <= 0.05).sum())
+    known = found.reliability[np.isfinite(found.reliability)]
+    halves = f" Correlation of the curves of two halves: median {np.median(known):.2f}." if len(known) else ""
+    measure = "bits per spike" if spikes else "share of variance"
+    band = "" if kind == "place" else f" Grey: 95 % of {_SHUFFLES} circular shifts."
+    return (
+        f"Tuning to {plain(name)} over {number(float(minutes))} min: {shown} of {counted(total, 'unit')}, by "
+        f"information ({measure}, less the shuffles' mean), {number(float(found.information.max()))} at most; peaks "
+        f"above. {beyond} of {total} beyond the shuffles at p 0.05, one unit at a time; chance gives "
+        f"{number(0.05 * total)}.{band} Bins with less than {_MIN_OCCUPANCY_S[kind]:g} s are left out.{halves}"
+    )

@@ -1,0 +1,114 @@
+"""Files in the layouts of the Allen Institute, made of real recordings of others: its own cannot be had here.
+
+The units are those of A2929 (head-direction and CA1 cells), the fluorescence that of A0662 (219 ROIs, 10 Hz); channel
+ids, metrics, running speed and stimuli are made up, only their layout is the archive's.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.epoch import TimeIntervals
+
+UNITS = 15
+PEAK = 850_000_000
+
+
+def trains_of(a2929: Path) -> list[npt.NDArray[np.float64]]:
+    """Return the spike times of the 15 units of A2929."""
+    with h5py.File(a2929) as file:
+        return np.split(file["units/spike_times"][()], file["units/spike_times_index"][()][:-1])
+
+
+def write_ecephys(path: Path, trains: list[npt.NDArray[np.float64]], *, running: bool = True) -> Path:
+    """Write a session as allensdk's writer lays Visual Coding Neuropixels out (NWB 2, /units with peak_channel_id)."""
+    file = NWBFile(session_description="-", identifier="1", session_start_time=datetime(2020, 1, 1, tzinfo=UTC))
+    groups = [
+        file.create_electrode_group(name, description="-", location="-", device=file.create_device(name))
+        for name in ("probeA", "probeB")
+    ]
+    for column in ("valid_data", "probe_id", "local_index", "probe_vertical_position", "probe_horizontal_position"):
+        file.add_electrode_column(column, "-")
+    for row in range(UNITS):
+        place = (8000.0 + row, 2000.0, 7000.0) if row else (-1.0, -1.0, -1.0)
+        file.add_electrode(
+            x=place[0], y=place[1], z=place[2], location="VISp" if row else "None", group=groups[row % 2],
+            id=PEAK + row, valid_data=True, probe_id=700 + row % 2, local_index=row,
+            probe_vertical_position=20 * row, probe_horizontal_position=43,
+        )  # fmt: skip
+    for column in ("peak_channel_id", "quality", "snr", "firing_rate", "isi_violations", "amplitude_cutoff"):
+        file.add_unit_column(column, "-")
+    for row, train in enumerate(trains):
+        file.add_unit(
+            id=950_000_000 + row, spike_times=train, peak_channel_id=PEAK + UNITS - 1 - row,
+            quality="noise" if row == 3 else "good", snr=1.0 + row, firing_rate=len(train) / 1200.0,
+            isi_violations=0.1 * row, amplitude_cutoff=np.nan if row == 5 else 0.01,
+        )  # fmt: skip
+    if running:
+        module = file.create_processing_module("running", "-")
+        start = np.arange(0.0, 100.0, 0.017)
+        module.add(TimeSeries(name="running_speed", data=np.sin(start), timestamps=start, unit="cm/s"))
+        module.add(TimeSeries(name="running_speed_end_times", data=start, timestamps=start + 0.016, unit="cm/s"))
+    for stimulus, columns in _STIMULI.items():
+        table = TimeIntervals(name=f"{stimulus}_presentations", description="-")
+        for column in columns:
+            table.add_column(column, "-")
+        for row in range(3):
+            extra = {column: values[row] for column, values in columns.items()}
+            begin = 10.0 * row + (5.0 if stimulus == "flashes" else 0.0)
+            table.add_interval(start_time=begin, stop_time=begin + 2.0, tags=["stimulus_time_interval"], **extra)
+        file.add_time_intervals(table)
+    with NWBHDF5IO(path, "w") as io:
+        io.write(file)
+    return path
+
+
+_STIMULI: dict[str, dict[str, list[Any]]] = {
+    "drifting_gratings": {
+        "stimulus_name": ["drifting_gratings"] * 3,
+        "orientation": ["45.0", "null", "90.0"],
+        "temporal_frequency": [2.0, 4.0, np.nan],
+    },
+    "flashes": {"stimulus_name": ["flashes"] * 3, "contrast": [0.8, 0.8, 0.8], "color": ["-1.0", "1.0", "N/A"]},
+}
+
+
+def write_brain_observatory(path: Path, a0662: Path, *, cells: int = 5) -> Path:
+    """Write an experiment as the Allen Brain Observatory has it in NWB 1.0: cells x time, frames for times.
+
+    allensdk's `BrainObservatoryNwbDataSet` is the description of that layout.
+    """
+    with h5py.File(a0662) as real, h5py.File(path, "w") as file:
+        traces = real["processing/ophys/Fluorescence/Fluorescence/data"][:cells]
+        times = 3.0 + np.arange(traces.shape[1]) / 30.0
+        pipeline = file.create_group("processing/brain_observatory_pipeline")
+        for where in ("DfOverF", "Fluorescence"):
+            pipeline[f"{where}/imaging_plane_1/data"] = traces
+            pipeline[f"{where}/imaging_plane_1/timestamps"] = times
+        pipeline["ImageSegmentation/cell_specimen_ids"] = 517_000_000 + np.arange(cells)
+        plane = pipeline.create_group("ImageSegmentation/imaging_plane_1")
+        plane["roi_list"] = [f"roi_{cell}".encode() for cell in range(cells)]
+        for cell in range(cells):
+            mask = np.zeros((16, 16), dtype=np.uint8)
+            mask[cell : cell + 3, 4:7] = 1
+            plane[f"roi_{cell}/img_mask"] = mask
+        # The wheel starts two frames late, as in the archive's files.
+        pipeline["BehavioralTimeSeries/running_speed/data"] = np.sin(times[2:])
+        pipeline["BehavioralTimeSeries/running_speed/timestamps"] = times[2:]
+        file["general/session_type"] = np.bytes_("three_session_A")
+        file["general/optophysiology/imaging_plane_1/location"] = np.bytes_("VISp")
+        shown = file.create_group("stimulus/presentation")
+        shown["drifting_gratings_stimulus/data"] = [[2.0, 45.0, 0.0], [np.nan, np.nan, 1.0]]
+        shown["drifting_gratings_stimulus/features"] = [b"temporal_frequency", b"orientation", b"blank_sweep"]
+        shown["drifting_gratings_stimulus/frame_duration"] = [[100, 160], [190, 250]]
+        shown["natural_scenes_stimulus/data"] = [17, -1]
+        shown["natural_scenes_stimulus/frame_duration"] = [[400, 407], [408, 415]]
+        shown["spontaneous_stimulus/data"] = [1, -1]
+        shown["spontaneous_stimulus/frame_duration"] = [[500, 500], [900, 900]]
+    return path
