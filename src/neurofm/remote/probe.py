@@ -84,7 +84,7 @@ def _files(settings: RemoteSettings) -> tuple[Any, str, dict[str, float]]:
     """Return the file system that DVC uses, the remote's path on it, and an option that bounds each of its requests."""
     import s3fs  # type: ignore[import-untyped]  # noqa: PLC0415  # half a second
     from dvc_s3 import S3FileSystem  # type: ignore[import-untyped]  # noqa: PLC0415
-    from fsspec.asyn import AsyncFileSystem
+    from fsspec.asyn import AsyncFileSystem  # noqa: PLC0415
 
     files, path = file_system(settings)
     inner = files.fs
