@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
-from neurofm.eeg import State
+from neurofm.eeg import State, tiers
 from neurofm.eeg.components import ComponentSettings, step
+from neurofm.eeg.filters import Band
 from neurofm.eeg.interpolate import InterpolateSettings
 from neurofm.eeg.interpolate import step as interpolate
+from neurofm.eeg.resample import Rate
+from neurofm.eeg.tiers import Artefacts, Clean
+from neurofm.errors import UserError
 from neurofm.recording import Unreadable
 from tests.eeg.real import averaged, blinks, eegbci, eegmat, muscle, rms, uv, with_values
 
@@ -104,3 +109,10 @@ def test_what_labels_need_is_named(shared_data: Path, clean: State) -> None:
         channel["loc"][:3] = np.nan
     with pytest.raises(Unreadable, match="0 good channels with a position"):
         step(nowhere, settings=SETTINGS)
+
+
+def test_without_torch_it_is_said_before_anything_is_done(clean: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neurofm.eeg.components.find_spec", lambda name: None if name == "torch" else find_spec(name))
+    settings = Clean(artefacts=Artefacts.ICA)
+    with pytest.raises(UserError, match="`artefacts: ica` needs torch"):
+        tiers.clean(clean, settings=settings, band=Band(highpass_hz=1.0, lowpass_hz=40.0), rate=Rate(rate_hz=100.0))

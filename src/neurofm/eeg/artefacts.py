@@ -111,7 +111,7 @@ def _meegkit() -> ModuleType:
 
 
 def _microvolts(raw: mne.io.BaseRaw, channels: list[str]) -> npt.NDArray[np.float64]:
-    """[channel, time]"""
+    """Return [channel, time]."""
     values: npt.NDArray[np.float64] = raw.get_data(picks=channels)
     values *= VOLT_TO_UV
     return values

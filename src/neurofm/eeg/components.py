@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 
 import mne
 import numpy as np
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from neurofm.eeg.state import State
 from neurofm.eeg.usable import fit_part, good_channels, positioned, rank, removed_fraction
+from neurofm.errors import UserError
 from neurofm.recording import Step, Unreadable
 from neurofm.settings import Settings
 
@@ -60,7 +62,10 @@ def step(state: State, *, settings: ComponentSettings) -> State:
     ------
     Unreadable
         If the sampling rate is too low, the reference is no average, or too few channels have a position.
+    UserError
+        If there is no torch for ICLabel's network.
     """
+    require_torch()
     import mne_icalabel  # noqa: PLC0415  # slow, and every command reads this module's settings
     import picard  # noqa: PLC0415
 
@@ -99,6 +104,15 @@ def step(state: State, *, settings: ComponentSettings) -> State:
             ),
         },
     )
+
+
+def require_torch() -> None:
+    """Raise `UserError` if there is nothing that ICLabel's network could run on: known before hours are spent."""
+    if find_spec("torch") is None:
+        raise UserError(
+            "preprocess.eeg.clean: `artefacts: ica` needs torch for ICLabel's network, and there is none here.",
+            mend="use the image that has torch (neurofm, not neurofm-preprocess), or set `artefacts: asr`",
+        )
 
 
 def _unmixed(part: mne.io.BaseRaw, independent: int, settings: ComponentSettings) -> mne.preprocessing.ICA:

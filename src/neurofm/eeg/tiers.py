@@ -130,7 +130,11 @@ def clean(state: State, *, settings: Clean, band: Band, rate: Rate, stretches: C
     ------
     Unreadable
         Where a step finds too little to work on: all channels bad, too little clean EEG for ASR.
+    UserError
+        If components are to be labelled where there is no torch.
     """
+    if settings.artefacts is Artefacts.ICA:
+        components.require_torch()
     done = state if stretches is None else crop.step(state, settings=stretches)
     done = resample.step(done, settings=Rate(rate_hz=settings.working_rate_hz))
     done = line.step(done, settings=settings.line)

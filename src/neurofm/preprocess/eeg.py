@@ -120,7 +120,7 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
     Recording
         `signal` [time, channel] float32 in uV. Channels that are flat, missing or bad are not usable and play no part
         in the average; the channel quality ``interpolated`` is 1 for bad ones that were filled from others, which
-        count as usable. Quality: what the tier's steps measured, `neurofm.eeg.quality.noise_before` of the recording
+        keep their values and are not usable either. Quality: what the tier's steps measured, `neurofm.eeg.quality.noise_before` of the recording
         as it came, `spectrum_after` of the result, ``usable_s``; ``excluded_reason`` where a limit of
         `settings.exclude` is broken.
 
@@ -230,13 +230,15 @@ def _by_tier(state: State, *, settings: ModalitySettings, where: str) -> _Cleane
     names = done.raw.ch_names
     values = done.raw.get_data() * VOLT_TO_UV
     still_bad = set(done.raw.info["bads"]) | done.silent
-    usable = np.array([name not in still_bad for name in names], dtype=np.bool_) & (np.ptp(values, axis=1) > 0)
-    values[~usable] = 0.0
+    varies = np.array([name not in still_bad for name in names], dtype=np.bool_) & (np.ptp(values, axis=1) > 0)
+    interpolated = np.array([name in done.bad for name in names], dtype=np.bool_) & varies
+    values[~varies] = 0.0
     return _Cleaned(
         values=values.T,
         valid=~done.masked,
-        usable=usable,
-        interpolated=np.array([name in done.bad for name in names], dtype=np.bool_) & usable,
+        # A weighted sum of its neighbours: to predict it from them would be no feat.
+        usable=varies & ~interpolated,
+        interpolated=interpolated,
         rate_hz=float(done.raw.info["sfreq"]),
         start_s=done.start_s,
         steps=done.steps,
