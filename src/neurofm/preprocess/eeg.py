@@ -121,8 +121,8 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
         `signal` [time, channel] float32 in uV. Channels that are flat, missing or bad are not usable and play no part
         in the average; the channel quality ``interpolated`` is 1 for bad ones that were filled from others, which
         keep their values and are not usable either. Quality: what the tier's steps measured,
-        `neurofm.eeg.quality.noise_before` of the recording as it came, `spectrum_after` of the result, ``usable_s``; ``excluded_reason`` where a limit of
-        `settings.exclude` is broken.
+        `neurofm.eeg.quality.noise_before` of the recording as it came, `spectrum_after` of the result, ``usable_s``;
+        ``excluded_reason`` where a limit of `settings.exclude` is broken.
 
     Raises
     ------
