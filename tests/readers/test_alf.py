@@ -163,7 +163,13 @@ def test_a_late_wheel_moves_its_target_by_as_much(tree: Path, tmp_path: Path, pr
 
 
 def test_insertion_becomes_a_shard(probes: list[Recording], tmp_path: Path) -> None:
-    done = preprocess_recording(probes[0], settings=PREPROCESS.of(Modality.SPIKES), common=PREPROCESS.common)
+    limits = PREPROCESS.of(Modality.SPIKES)
+    by_archive = preprocess_recording(probes[0], settings=limits, common=PREPROCESS.common)
+    # The table's labels and presence were made up so that no unit passes both.
+    assert by_archive.quality["units_excluded"] == 9  # the tenth has no spikes
+    assert "no usable channel" in str(by_archive.quality["excluded_reason"])
+    all_units = limits.model_copy(update={"unit_limits": {}})
+    done = preprocess_recording(probes[0], settings=all_units, common=PREPROCESS.common)
     path = tmp_path / "insertion.zarr.zip"
     said = {"archive": "ibl", "source_id": "brain-wide-map", "version": "x", "licence": "CC-BY-4.0", "citation": "-"}
     write_shard(done, provenance=Provenance(files=(), libraries={}, **said), path=path)
