@@ -207,8 +207,8 @@ def test_electrodes_give_place_region_and_interval(tmp_path: Path, source_of: So
     np.testing.assert_array_equal(recording.channels.position, [[5.0, 1.0, -5.0]] * 2)
     assert recording.channels.position_unit == "um"
     assert recording.channels.region == ("area0", "area0")
-    # The target begins at 0, the observation interval ends at 9.
-    assert (recording.spikes.start_s, recording.spikes.stop_s) == (0.0, 9.0)
+    # The target begins at 0, but the units were observed from 1 to 9.
+    assert (recording.spikes.start_s, recording.spikes.stop_s) == (1.0, 9.0)
     np.testing.assert_array_equal(recording.spikes.channel, [0, 1, 1, 0])
     heading = recording.targets["heading"].values
     np.testing.assert_allclose(heading, [[1, 0], [0, 1], [-1, 0]], atol=1e-12)
