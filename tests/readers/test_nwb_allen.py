@@ -14,6 +14,7 @@ from neurofm.params import load_params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import Modality, Recording, Unreadable
+from neurofm.shards import Provenance, read_shard, write_shard
 from tests.allen_nwb import trains_of, write_brain_observatory, write_ecephys
 from tests.servers.allensdk_environment import in_allensdk
 
@@ -136,6 +137,24 @@ def test_observation_intervals_are_the_observation(session: Path, tmp_path: Path
     assert spikes is not None
     assert (spikes.start_s, spikes.stop_s) == (1.0, 900.0)
     assert spikes.time_s[-1] > spikes.stop_s
+
+
+@pytest.mark.parametrize(("reader", "modality"), [("nwb", Modality.SPIKES), ("nwb1", Modality.CALCIUM)])
+def test_shard_holds_what_was_read(
+    session: Path, experiment: Path, tmp_path: Path, source_of: Source, *, reader: str, modality: Modality
+) -> None:
+    source = source_of(session if reader == "nwb" else experiment, modality)
+    recording = read_recording(reader, source, CODING if reader == "nwb" else {})
+    path = tmp_path / "rec.zarr.zip"
+    said = dict.fromkeys(("archive", "source_id", "version", "licence", "citation"), "-")
+    done = _preprocessed(recording)
+    write_shard(done, provenance=Provenance(files=(), libraries={}, **said), path=path)
+    read = read_shard(path).recording
+    assert read.channels.id == recording.channels.id
+    assert "running_speed" in read.targets
+    assert read.events is not None
+    assert recording.events is not None
+    assert read.events.label == recording.events.label
 
 
 def test_brain_observatory(experiment: Path, source_of: Source, sample_source: Source) -> None:
