@@ -1,7 +1,7 @@
 """What of a 2 GB NWB file over HTTP comes when only its units, running and stimuli are wanted.
 
 The spikes are those of the real session A2929, in the layout of Allen's ecephys files; beside them lie 2 GB in the
-place of LFP, in chunks, sparse on disk. A server on loopback counts the bytes that it sends. `benchmarks.spikes` calls
+place of LFP, in chunks. A server on loopback counts the bytes that it sends. `benchmarks.spikes` calls
 `rows`.
 """
 
