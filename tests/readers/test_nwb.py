@@ -207,8 +207,8 @@ def test_electrodes_give_place_region_and_interval(tmp_path: Path, source_of: So
     np.testing.assert_array_equal(recording.channels.position, [[5.0, 1.0, -5.0]] * 2)
     assert recording.channels.position_unit == "um"
     assert recording.channels.region == ("area0", "area0")
-    # The target begins at 0, the observation interval ends at 9.
-    assert (recording.spikes.start_s, recording.spikes.stop_s) == (0.0, 9.0)
+    # The target begins at 0, but the units were observed from 1 to 9.
+    assert (recording.spikes.start_s, recording.spikes.stop_s) == (1.0, 9.0)
     np.testing.assert_array_equal(recording.spikes.channel, [0, 1, 1, 0])
     heading = recording.targets["heading"].values
     np.testing.assert_allclose(heading, [[1, 0], [0, 1], [-1, 0]], atol=1e-12)
@@ -257,6 +257,25 @@ def test_which_of_two_series_must_be_said(tmp_path: Path, source_of: Source) -> 
     assert np.isnan(recording.channels.position).all()
 
 
+def test_timestamps_decide_what_the_rois_leave_open(tmp_path: Path, source_of: Source) -> None:
+    stored = np.arange(9).reshape(3, 3)
+    path = _ophys_file(tmp_path / "square.nwb", names=("green",), shape=(3, 3), times=[0.0, 0.2, 0.4])
+    options = {"series": "processing/ophys/Fluorescence/green", "deconvolved": "processing/ophys/Fluorescence/green"}
+    recording = read_recording("nwb", source_of(path, Modality.CALCIUM), options)
+    assert recording.signal is not None
+    # Both ways fit: time comes first, as NWB asks.
+    np.testing.assert_array_equal(recording.signal.values, stored)
+    np.testing.assert_array_equal(recording.extra_signals["deconvolved"].values, stored)
+    # Three ROIs by three, but five timestamps: neither way fits.
+    with h5py.File(path, "r+") as file:
+        series = file["processing/ophys/Fluorescence/green"]
+        attributes = dict(series["timestamps"].attrs)
+        del series["timestamps"]
+        series.create_dataset("timestamps", data=[0.0, 0.2, 0.4, 0.6, 0.8]).attrs.update(attributes)
+    with pytest.raises(Unreadable, match=r"square\.nwb: 'green' has shape \(3, 3\) for 3 ROIs and 5 timestamps"):
+        read_recording("nwb", source_of(path, Modality.CALCIUM), {})
+
+
 @pytest.mark.parametrize(
     ("shape", "times", "said"),
     [
@@ -279,3 +298,26 @@ def test_lost_frames_do_not_lower_the_rate(tmp_path: Path, source_of: Source) ->
     recording = read_recording("nwb", source_of(path, Modality.MINISCOPE), {})
     assert recording.signal is not None
     assert recording.signal.sampling_rate_hz == pytest.approx(20)
+
+
+def _pupil_file(path: Path) -> Path:
+    file = _empty_file()
+    times = np.arange(4.0)
+    area = TimeSeries(name="area", data=[3.0, 4.0, 5.0, 6.0], control=[9, 8, 7, 6], control_description=["-"] * 4,
+                      unit="px2", timestamps=times)  # fmt: skip
+    file.add_acquisition(area)
+    file.add_acquisition(TimeSeries(name="likely_blink", data=[False, True, False, False], unit="-", timestamps=times))
+    file.add_unit(spike_times=[0.5, 1.5])
+    return _write(file, path)
+
+
+@pytest.mark.parametrize(("field", "expected"), [("data", [3, np.nan, 5, 6]), ("control", [9, np.nan, 7, 6])])
+def test_blinks_of_the_pupil_are_nan_in_the_field_asked_for(
+    tmp_path: Path, source_of: Source, field: str, expected: list[float]
+) -> None:
+    pupil = {"paths": ["acquisition/area"], "kind": "linear", "field": field, "invalid": "acquisition/likely_blink"}
+    source = source_of(_pupil_file(tmp_path / "pupil.nwb"), Modality.SPIKES)
+    read = read_recording("nwb", source, {"targets": {"pupil": pupil}}).targets["pupil"]
+    np.testing.assert_array_equal(read.values[:, 0], expected)
+    with pytest.raises(Unreadable, match=r"pupil\.nwb: 'area' has no 'width'"):
+        read_recording("nwb", source, {"targets": {"pupil": pupil | {"field": "width"}}})

@@ -14,6 +14,7 @@ from neurofm.params import load_params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import Modality, Recording, Unreadable
+from neurofm.shards import Provenance, read_shard, write_shard
 from tests.allen_nwb import trains_of, write_brain_observatory, write_ecephys
 from tests.servers.allensdk_environment import in_allensdk
 
@@ -103,7 +104,6 @@ def _preprocessed(recording: Recording) -> Recording:
     ("change", "said"),
     [
         (_put("units/spike_times", 10, 900.0), "not sorted"),
-        (_put("units/spike_times", 0, -4.0), "before the recording began"),
         (_put("units/spike_times", -1, 2e7), "sample numbers"),
         (_put("units/spike_times_index", -1, 12), "does not fit"),
         (_put("units/peak_channel_id", 0, 5), "not in the table of electrodes"),
@@ -117,6 +117,47 @@ def test_damaged_session(
     path = _damaged(session, tmp_path, change)
     with pytest.raises(Unreadable, match=rf"session_1\.nwb.*{said}"):
         read_recording("nwb", source_of(path, Modality.SPIKES), CODING)
+
+
+def test_single_spikes_outside_are_left_to_preprocessing(session: Path, tmp_path: Path, source_of: Source) -> None:
+    path = _damaged(session, tmp_path, _put("units/spike_times", 0, -0.004))
+    spikes = read_recording("nwb", source_of(path, Modality.SPIKES), CODING).spikes
+    assert spikes is not None
+    assert (spikes.time_s[0], spikes.start_s) == (-0.004, 0.0)
+
+
+def test_observation_intervals_are_the_observation(session: Path, tmp_path: Path, source_of: Source) -> None:
+    def change(file: h5py.File) -> None:
+        units = file["units"]
+        vector = {"namespace": "hdmf-common", "description": "-"}
+        intervals = units.create_dataset("obs_intervals", data=np.tile([1.0, 900.0], (15, 1)))
+        intervals.attrs.update({**vector, "neurodata_type": "VectorData", "object_id": "a-1"})
+        index = units.create_dataset("obs_intervals_index", data=np.arange(1, 16, dtype=np.uint8))
+        index.attrs.update({**vector, "neurodata_type": "VectorIndex", "object_id": "a-2", "target": intervals.ref})
+        units.attrs["colnames"] = [*units.attrs["colnames"], "obs_intervals"]
+
+    spikes = read_recording("nwb", source_of(_damaged(session, tmp_path, change), Modality.SPIKES), CODING).spikes
+    assert spikes is not None
+    assert (spikes.start_s, spikes.stop_s) == (1.0, 900.0)
+    assert spikes.time_s[-1] > spikes.stop_s
+
+
+@pytest.mark.parametrize(("reader", "modality"), [("nwb", Modality.SPIKES), ("nwb1", Modality.CALCIUM)])
+def test_shard_holds_what_was_read(
+    session: Path, experiment: Path, tmp_path: Path, source_of: Source, *, reader: str, modality: Modality
+) -> None:
+    source = source_of(session if reader == "nwb" else experiment, modality)
+    recording = read_recording(reader, source, CODING if reader == "nwb" else {})
+    path = tmp_path / "rec.zarr.zip"
+    said = dict.fromkeys(("archive", "source_id", "version", "licence", "citation"), "-")
+    done = _preprocessed(recording)
+    write_shard(done, provenance=Provenance(files=(), libraries={}, **said), path=path)
+    read = read_shard(path).recording
+    assert read.channels.id == recording.channels.id
+    assert "running_speed" in read.targets
+    assert read.events is not None
+    assert recording.events is not None
+    assert read.events.label == recording.events.label
 
 
 def test_brain_observatory(experiment: Path, source_of: Source, sample_source: Source) -> None:

@@ -17,7 +17,7 @@ from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Modality, Recording, Target, Unreadable
 from neurofm.settings import Settings
 
-VERSION = "2"
+VERSION = "3"
 LIBRARIES = ("pynwb", "hdmf", "h5py", "numpy")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,6 @@ from neurofm.recording import SPACE_UNKNOWN, Channels, Spikes, Target, Unreadabl
 _NO_METRICS = frozenset({"id", "peak_channel_id", "cluster_id", "local_index", "spike_times", "location", "group"})
 """Names and row numbers: float32 of a shard could not even hold them."""
 _NO_REGION = frozenset({"None", "nan", "null", "unknown"})
-_LATE_S = 1.0
-"""A spike may lie so much after the last observation interval: sorters look past the edge of a block."""
 _FAR = 1000.0
 """Spikes that reach so many times further than everything else in the file are no seconds but samples."""
 _SPACE = "allen-ccf-2017"
@@ -35,14 +33,16 @@ class Units:
 def read_units(file: NWBFile, name: str, targets: Mapping[str, Target]) -> Units:
     """Read the units table.
 
-    The observation lasts from the earliest to the latest of the epochs, the units' observation intervals,
-    the spikes and the targets' samples: old files state it nowhere. A unit without spikes is kept.
+    The observation is what the units' observation intervals span, where there are any. Old files state it nowhere:
+    then it lasts from 0, or an earlier epoch or sample of a target, to the last of the spikes, epochs and samples.
+    Spikes outside are passed on, since real sessions have single ones; preprocessing drops or refuses them. A unit
+    without spikes is kept.
 
     Raises
     ------
     Unreadable
         If there is no units table or no spike; if the index of spike times does not fit them; if times are no
-        numbers, not sorted, before the session or past its end.
+        numbers, not sorted, or samples.
     """
     table = file.units
     if table is None or "spike_times" not in table.colnames:
@@ -55,12 +55,13 @@ def read_units(file: NWBFile, name: str, targets: Mapping[str, Target]) -> Units
     back = np.flatnonzero((np.diff(time_s) < 0) & (np.diff(channel) == 0))
     if back.size:
         raise Unreadable(f"{name}: spike times of unit {table.id[int(channel[back[0]])]} are not sorted")
-    declared, others = _intervals(file), [edge for one in targets.values() for edge in (one.time_s[0], one.time_s[-1])]
-    _refuse_outside(name, time_s, observed=_observation_intervals(table), others=[*declared, *others])
-    edges = [time_s.min(), time_s.max(), *declared, *others, *_observation_intervals(table)]
+    others = [*_epochs(file), *(edge for one in targets.values() for edge in (one.time_s[0], one.time_s[-1]))]
+    observed = _observation_intervals(table)
+    _refuse_samples(name, time_s, end_s=max([0.0, *observed, *others]))
+    start_s, stop_s = observed or (min([0.0, *others]), max([time_s.max(), *others]))
     # Equal times in the order of the table, so that the result does not depend on the sorting algorithm.
     order = np.lexsort((channel, time_s))
-    spikes = Spikes(time_s=time_s[order], channel=channel[order], start_s=float(min(edges)), stop_s=float(max(edges)))
+    spikes = Spikes(time_s=time_s[order], channel=channel[order], start_s=float(start_s), stop_s=float(stop_s))
     return Units(channels=_channels(file, table, name), spikes=spikes)
 
 
@@ -81,16 +82,8 @@ def _trains(table: Any, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray
     return time_s, np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
-def _refuse_outside(
-    name: str, time_s: npt.NDArray[np.float64], *, observed: Sequence[float], others: Sequence[float]
-) -> None:
-    """Refuse spikes before the session or past its end, as far as the file says when that was."""
-    start_s = min([0.0, *observed, *others])
-    if time_s.min() < start_s:
-        raise Unreadable(f"{name}: a spike at {time_s.min():g} s, before the recording began ({start_s:g} s)")
-    if observed and time_s.max() > max(observed) + _LATE_S:
-        raise Unreadable(f"{name}: a spike at {time_s.max():g} s, past the end of observation ({max(observed):g} s)")
-    end_s = max(others, default=0.0)
+def _refuse_samples(name: str, time_s: npt.NDArray[np.float64], *, end_s: float) -> None:
+    """Refuse spike times that can be no seconds, as far as the file says when it ends."""
     if end_s > 0 and time_s.max() > _FAR * end_s:
         raise Unreadable(
             f"{name}: spikes until {time_s.max():g} s, but all else in the file ends at {end_s:g} s; "
@@ -98,7 +91,7 @@ def _refuse_outside(
         )
 
 
-def _intervals(file: NWBFile) -> list[float]:
+def _epochs(file: NWBFile) -> list[float]:
     """Return the edges of the epochs."""
     if file.epochs is None or len(file.epochs) == 0:
         return []
