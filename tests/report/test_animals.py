@@ -12,9 +12,11 @@ from neurofm.params import Params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import ManifestRecording
-from neurofm.report.animals import animal_datasets, event_responses
+from neurofm.report.animals import COLUMNS, _row, animal_datasets, event_responses
 from neurofm.report.inputs import read_inputs
+from neurofm.report.motion import Moved
 from neurofm.report.settings import ReportSettings
+from neurofm.report.words import MISSING
 from neurofm.shards import Provenance, Shard, read_shard, write_shard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,13 @@ def test_a2929_with_behaviour_and_tuning(finished: Path, entries: list[CatalogEn
     (one,) = animal_datasets(inputs, shards=shards, settings=settings)
     assert one.dataset == "a2929-hd"
     assert one.rows[0][:3] == ("sub-A2929_ses-200711", "yes", "15 of 15")
+    row = dict(zip(one.columns, one.rows[0], strict=True))
+    assert row["excluded"] == "0"
+    assert row["median rate (Hz)"] == "3.92"
+    assert row["ISI violations"] == "0.21 %"
+    assert (row["presence"], row["drifting"], row["valid"]) == ("100.0 %", "1", "100.0 %")
+    assert (row["targets"], row["behaviour"]) == ("head_direction, position", "yes")
+    assert row["noise (%/√Hz)"] == row["signal to noise"] == row["drops"] == MISSING
     captions = [panel.caption for panel in one.panels]
     assert captions[0].startswith("Over 15 units")
     assert "with the measured head direction beneath" in captions[1]
@@ -93,3 +102,22 @@ def test_units_respond_to_contrast_and_feedback(shared_data: Path, params: Param
 def test_no_events_no_responses(finished: Path) -> None:
     (path,) = (finished / "data" / "shards" / "a2929-hd").glob("*.zip")
     assert event_responses("a2929-hd", read_shard(path)) == []
+
+
+def test_cells_that_are_left_out_are_said(
+    finished: Path, entries: list[CatalogEntry], settings: ReportSettings
+) -> None:
+    # What preprocessing says of a0662-2p (metrics/quality), in place of the spikes' quality.
+    inputs = read_inputs(root=finished, datasets=entries)
+    cells = {"constant_channels": 47, "nan_channels": 0, "snr_median": 4.85, "targets_present": "", "behaviour": False}
+    limits = {"unit_exclusions": "3 by snr less than 2 (0.7 to 1.9)"}
+    shown = []
+    for quality in (cells, cells | limits, {}):
+        (recording,) = inputs.recordings("a2929-hd").items()
+        changed = recording[1].model_copy(update={"quality": quality, "channels": 219, "usable_channels": 172})
+        shown.append(_row(Moved(recording=recording[0], quality=changed, reason="")))
+    first, second, third = (dict(zip(COLUMNS, row, strict=True)) for row in shown)
+    assert first["excluded"] == "47 constant"
+    assert (first["targets"], first["behaviour"], first["signal to noise"]) == (MISSING, "no", "4.85")
+    assert second["excluded"] == "3 by snr less than 2 (0.7 to 1.9); 47 constant"
+    assert (third["excluded"], third["behaviour"], third["drifting"]) == ("47", MISSING, MISSING)

@@ -31,7 +31,23 @@ from neurofm.report.words import MISSING, counted, number, plain, quality_value,
 from neurofm.shards import Shard
 
 ANIMALS = frozenset({Modality.SPIKES, Modality.CALCIUM, Modality.MINISCOPE})
-COLUMNS = ("recording", "included", "units or cells kept", "excluded", "valid", "targets", "mean rate (Hz)", "drops")
+COLUMNS = (
+    "recording",
+    "included",
+    "units or cells kept",
+    "excluded",
+    "median rate (Hz)",
+    "ISI violations",
+    "presence",
+    "drifting",
+    "noise (%/√Hz)",
+    "signal to noise",
+    "valid",
+    "targets",
+    "behaviour",
+    "drops",
+)
+"""Of a recording; rate, ISI violations and presence are medians over the units kept."""
 
 _MEASURES = {
     "rate_hz": "rate (Hz)",
@@ -41,6 +57,8 @@ _MEASURES = {
     "noise_level": "noise (%/√Hz)",
 }
 """Quality columns of the channel table."""
+_FAULTS = {"units_silent": "silent", "constant_channels": "constant", "nan_channels": "with too many gaps"}
+"""Measures that count units or cells which are not used, whatever the limits say."""
 _ANGLE_BINS, _VALUE_BINS, _PLACE_BINS = 24, 16, 16
 _SHUFFLES, _SEED = 99, 1
 _MIN_OCCUPANCY_S = {"angle": 1.0, "value": 1.0, "place": 0.4}
@@ -110,18 +128,37 @@ def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, shards: Path, setting
 
 def _row(one: Moved) -> tuple[str, ...]:
     quality, said = one.quality, one.quality.quality
-    excluded = said.get("unit_exclusions") or said.get("units_excluded")
-    valid = one.measure("valid_fraction")
     return (
         one.recording,
         f"no: {one.reason}" if one.reason else "yes",
         f"{quality.usable_channels} of {quality.channels}" if quality.channels else MISSING,
-        quality_value(excluded),
-        f"{100 * valid:.1f} %" if np.isfinite(valid) else MISSING,
-        quality_value(said.get("targets_present")) or "none",
-        number(one.measure("mean_rate_hz")),
+        _excluded(one),
+        number(one.measure("rate_hz_median")),
+        _percent(one.measure("isi_violation_fraction_median"), digits=2),
+        _percent(one.measure("presence_fraction_median"), digits=1),
+        number(one.measure("units_drifting")),
+        number(one.measure("noise_level_median")),
+        number(one.measure("snr_median")),
+        _percent(one.measure("valid_fraction"), digits=1),
+        quality_value(said.get("targets_present")) or MISSING,
+        quality_value(said.get("behaviour")),
         number(one.measure("dropped_frames")),
     )
+
+
+def _percent(fraction: float, *, digits: int) -> str:
+    return f"{100 * fraction:.{digits}f} %" if np.isfinite(fraction) else MISSING
+
+
+def _excluded(one: Moved) -> str:
+    """Say how many units or cells each limit or fault took out; a dash where the recording does not tell."""
+    limits = one.quality.quality.get("unit_exclusions")
+    words = [str(limits)] if limits else []
+    words += [f"{number(count)} {fault}" for key, fault in _FAULTS.items() if (count := one.measure(key)) > 0]
+    left = one.quality.channels - one.quality.usable_channels
+    if one.quality.channels and not words:
+        return number(left)
+    return "; ".join(words) or MISSING
 
 
 def _distributions(dataset: str, shard: Shard) -> list[Panel]:
