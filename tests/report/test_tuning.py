@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurofm.report.tuning import Tuning, bins_of_angle, bins_of_place, bins_of_value, tune
+from neurofm.report.tuning import Tuning, bins_of_angle, bins_of_place, bins_of_value, levels_of, responses, tune
 from neurofm.shards import read_shard
 
 
@@ -104,3 +104,34 @@ def test_bins() -> None:
     assert (bins_of_value(np.ones(9), bins=5)[0] == -1).all()
     cells, _ = bins_of_place(np.stack(np.meshgrid(np.arange(100.0), np.arange(100.0)), axis=-1).reshape(-1, 2), bins=2)
     assert cells[50 * 100 + 20] == 2, "second row, first column"
+
+
+def test_levels_of_numbers_and_of_texts() -> None:
+    found = levels_of(np.array([90.0, 0.0, np.nan, 45.0, 0.0]))
+    assert found is not None
+    assert (found.names, found.of.tolist(), found.ordered) == (("0", "45", "90"), [2, 0, -1, 1, 0], True)
+    texts = levels_of(("right", "left", "", "left", "n/a"))
+    assert texts is not None
+    assert (texts.names, texts.of.tolist(), texts.ordered) == (("left", "right"), [1, 0, -1, 0, -1], False)
+    assert levels_of(np.ones(9)) is None
+    assert levels_of(np.arange(13.0)) is None
+    assert levels_of(np.arange(12.0)) is not None
+
+
+def test_levels_that_lie_in_blocks() -> None:
+    blocked, mixed = levels_of(np.repeat([0.0, 1.0, 0.0, 1.0], 25)), levels_of(np.tile([0.0, 1.0, 1.0, 0.0], 25))
+    assert blocked is not None
+    assert mixed is not None
+    assert blocked.in_blocks
+    assert not mixed.in_blocks
+
+
+def test_responses_are_means_over_valid_samples_of_the_event() -> None:
+    activity = np.arange(20.0)[:, np.newaxis]
+    valid = np.ones(20, dtype=np.bool_)
+    valid[[2, 10, 11, 12]] = False
+    start = np.array([1.0, 3.5, 10.0, 5.0000001, 19.2, np.nan, -2.0])
+    stop = np.array([5.0, 6.5, 14.0, 5.2, 19.4, 4.0, 2.0])
+    found = responses(activity, valid, start=start, stop=stop)[:, 0]
+    np.testing.assert_allclose(found[[0, 1, 3]], [(1 + 3 + 4) / 3, 5.0, 5.0])
+    assert np.isnan(found[[2, 4, 5, 6]]).all(), "mostly not valid, after the end, no onset, before the beginning"

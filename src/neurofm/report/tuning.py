@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.recording.recording import EventColumn
+
 FloatArray = npt.NDArray[np.float64]
 
 _FEWEST_SAMPLES = 100
@@ -15,6 +17,13 @@ _FEWEST_SAMPLES = 100
 _HALF_BLOCKS = 20
 """The two halves take turns in this many blocks, so that drift falls on both."""
 _BAND = (2.5, 97.5)
+_MOST_LEVELS = 12
+"""Of a column of events: one with more is no set of conditions (a time, a running number)."""
+_BLOCKED = 0.2
+"""Share of neighbouring events of one level beyond what chance gives."""
+_ROUNDING = 1e-6
+"""Samples."""
+_UNKNOWN = frozenset({"", "nan", "n/a", "none"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +142,82 @@ def bins_of_place(
     """Return the cell of a grid of `bins` x `bins` of each position [time, 2], row by row of y, and the edges."""
     (x, x_edges), (y, y_edges) = (bins_of_value(values[:, axis], bins=bins) for axis in (0, 1))
     return np.where((x >= 0) & (y >= 0), y * bins + x, -1), (x_edges, y_edges)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Which condition each event is of."""
+
+    of: npt.NDArray[np.int64]
+    """[event] index into `names`; -1 where the table does not say."""
+    names: tuple[str, ...]
+    ordered: bool
+    """Whether they are numbers, in their order; texts are in the order of the alphabet."""
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether neighbours share a level far more often than chance gives: then slow drift passes a permutation."""
+        known = self.of[self.of >= 0]
+        if len(known) < 2:
+            return False
+        share = np.bincount(known) / len(known)
+        return bool((known[1:] == known[:-1]).mean() > (share**2).sum() + _BLOCKED)
+
+
+def levels_of(column: EventColumn) -> Levels | None:
+    """Return the levels of a column of events, numbers or texts; None with fewer than 2 or more than 12."""
+    ordered = not isinstance(column, tuple)
+    if isinstance(column, tuple):
+        texts = np.array(column, dtype=np.str_)
+        known = np.array([text.strip().lower() not in _UNKNOWN for text in column], dtype=np.bool_)
+        distinct, place = np.unique(texts[known], return_inverse=True)
+        names = tuple(map(str, distinct))
+    else:
+        known = np.isfinite(column)
+        numbers, place = np.unique(column[known], return_inverse=True)
+        names = tuple(f"{value:g}" for value in numbers)
+    if not 2 <= len(names) <= _MOST_LEVELS:
+        return None
+    of = np.full(len(known), -1, dtype=np.int64)
+    of[known] = place
+    return Levels(of=of, names=names, ordered=ordered)
+
+
+def responses(
+    activity: npt.NDArray[np.floating],
+    valid: npt.NDArray[np.bool_],
+    *,
+    start: npt.NDArray[np.float64],
+    stop: npt.NDArray[np.float64],
+) -> FloatArray:
+    """Average activity over each event.
+
+    Parameters
+    ----------
+    activity
+        [time, unit]
+    valid
+        [time] samples that are not are left out.
+    start, stop
+        [event] in samples, fractions allowed: a sample belongs to an event if it is in [start, stop). An event
+        shorter than a sample has the first one after its start.
+
+    Returns
+    -------
+    FloatArray
+        [event, unit] in the unit of `activity`; NaN where more than half of an event is not valid, or not recorded.
+    """
+    found = np.full((len(start), activity.shape[1]), np.nan)
+    for event in np.flatnonzero(np.isfinite(start) & np.isfinite(stop)):
+        # An onset on a sample stays on it, whatever rounding its seconds have gone through.
+        first = int(np.ceil(start[event] - _ROUNDING))
+        last = max(first + 1, int(np.ceil(stop[event] - _ROUNDING)))
+        if first < 0:
+            continue
+        good = valid[first:last]
+        if 2 * good.sum() >= last - first:
+            found[event] = activity[first:last][good].mean(axis=0)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from neurofm.report.figures.style import BASELINE, INK, MUTED, new_figure, short
 
 _COLUMNS = 4
+_MOST_LETTERS = 14
+"""Of all levels together, side by side beneath one small panel."""
 
 
 def draw_curves(
@@ -57,6 +59,46 @@ def draw_curves(
             axes.tick_params(labelsize=7)
     if not circular:
         figure.supxlabel(label, fontsize=8.5)
+    return figure
+
+
+def draw_levels(
+    names: Sequence[str],
+    *,
+    mean: npt.NDArray[np.float64],
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    titles: Sequence[str],
+    label: str,
+    joined: bool,
+) -> Figure:
+    """Draw one small panel per unit: a point per condition over the band of its permutations.
+
+    Parameters
+    ----------
+    names
+        [level]
+    mean, low, high
+        [level, unit]
+    titles
+        [unit]
+    label
+        What the levels are.
+    joined
+        Join the points by a line, for levels that have an order.
+    """
+    figure, grid = _grid(len(titles), polar=False)
+    place = np.arange(len(names))
+    upright = sum(map(len, names)) > _MOST_LETTERS
+    for unit, (axes, title) in enumerate(zip(grid, titles, strict=True)):
+        axes.vlines(place, low[:, unit], high[:, unit], color=MUTED, alpha=0.35, linewidth=4)
+        axes.plot(place, mean[:, unit], color=BASELINE, marker="o", markersize=2.5, linestyle="-" if joined else "")
+        axes.set_title(title, fontsize=7, pad=3, loc="center")
+        axes.set_xticks(place, [short(name, limit=9) for name in names], rotation=90 if upright else 0)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.tick_params(labelsize=6)
+        axes.locator_params(axis="y", nbins=3)
+    figure.supxlabel(label, fontsize=8.5)
     return figure
 
 
