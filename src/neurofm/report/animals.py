@@ -216,7 +216,7 @@ def _tuning(dataset: str, shard: Shard, name: str, target: Target) -> Panel | No
     order = found.order[:_MOST_UNITS]
     scale = rate if spikes else 1.0
     titles = [
-        f"{short(unit, limit=7)} · {np.nanmax(found.mean[:, o]) * scale:.3g}{' Hz' if spikes else ''}"
+        f"{short(unit, limit=10)} · {np.nanmax(found.mean[:, o]) * scale:.3g}{' Hz' if spikes else ''}"
         for unit, o in zip(names_of(shard, usable[order]), order, strict=True)
     ]
     mean, low, high = (one[:, order] * scale for one in (found.mean, found.null_low, found.null_high))
@@ -234,7 +234,7 @@ def _tuning(dataset: str, shard: Shard, name: str, target: Target) -> Panel | No
         )
     else:
         centre = (edges[0][1:] + edges[0][:-1]) / 2 if edges else (np.arange(levels) + 0.5) / levels * 2 * np.pi
-        label = f"{plain(name)} ({target.unit})"
+        label = f"{plain(name)} ({target.unit})" if target.unit else plain(name)
         circular = kind == "angle"
         figure = draw_curves(centre, mean=mean, low=low, high=high, titles=titles, label=label, circular=circular)
     return Panel(drawing=svg(figure, alt=f"{dataset}. {caption}"), caption=caption)
