@@ -12,7 +12,7 @@ from neurofm.training.pretrain import pretrain_all_folds
 
 def main() -> None:
     """Write ``models/pretrained/fold-<n>/`` ``metrics/pretrain.json`` and DVCLive's curves."""
-    params = load_params()
+    params, site = load_params(), load_site()
     result = pretrain_all_folds(
         Splits.read(Path("data/splits.json")),
         shards=Path("data/shards"),
@@ -20,7 +20,8 @@ def main() -> None:
         windows=params.windows,
         runs=Path(".neurofm/runs"),
         out=Path("models/pretrained"),
-        workers=load_site().workers,
+        workers=site.workers,
+        site=site.store,
     )
     write_json(Path("metrics/pretrain.json"), result)
     log_curves(result, Path("metrics/dvclive"))

@@ -27,6 +27,7 @@ from neurofm.splits import SplitSettings
 from neurofm.training.settings import PretrainSettings
 from neurofm.units import UnitsSite
 from neurofm.windows import WindowsSettings
+from neurofm.windows.policy import StoreSite
 
 PARAMS = Path("params.yaml")
 SITE = Path("site.yaml")
@@ -135,6 +136,8 @@ class Site(UnitsSite, ContainersSite):
     """How archives are reached: hosts, connections, patience."""
     fmriprep_docker: bool = False
     """Run fMRIPrep through its authors' wrapper, `fmriprep-docker`, instead of the engine itself."""
+    store: StoreSite = Field(default_factory=StoreSite)
+    """Where training keeps decoded samples."""
     disk_budget_gb: float = Field(default=50.0, gt=0)
     """Most that raw files of streamed datasets may take at any moment, 10^9 bytes."""
     bandwidth_mb_s: float = Field(default=20.0, gt=0)

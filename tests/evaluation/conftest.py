@@ -94,7 +94,7 @@ def view_of(
 
 def poison(view: RecordingView) -> RecordingView:
     """Replace every test sample; the normaliser, fitted on calibration, is that of the recording."""
-    stored = view.stored.copy()
+    stored = view.stored[:].copy()
     for segment in view.roles.test:
         stored[segment.start : segment.stop] = 255 - stored[segment.start : segment.stop]
     return replace(view, stored=stored)

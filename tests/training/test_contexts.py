@@ -19,7 +19,7 @@ from neurofm.windows import RecordingView, WindowsSettings
 
 
 def _corrupted(view: RecordingView, segments: Sequence[Segment]) -> RecordingView:
-    stored = view.stored.copy()
+    stored = view.stored[:].copy()
     rng = np.random.default_rng(5)
     for segment in segments:
         part = stored[segment.start : segment.stop]

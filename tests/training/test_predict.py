@@ -46,7 +46,7 @@ def test_predictions_beat_the_mean_and_do_not_depend_on_what_is_hidden_or_scored
     truth = np.stack([view.z(first, first + 20)[:, HIDDEN] for first in (start, start + 20, start + 40)])
     assert ((truth - predicted) ** 2).sum() < (truth**2).sum()
 
-    stored = view.stored.copy()
+    stored = view.stored[:].copy()
     for segment in (*view.roles.test, *view.roles.validation):
         stored[segment.start : segment.stop] = 99
     changed = Predictor.load(folder).predict(replace(view, stored=stored), seen, visible, HIDDEN)

@@ -18,7 +18,7 @@ from neurofm.training.live import log_curves
 from neurofm.training.pretrain import FoldResult, pretrain, pretrain_all_folds
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings
-from neurofm.windows.sampling import draw
+from neurofm.windows.schedule import Schedule
 from tests.training.conftest import simulate, view_of
 
 FILES = ("config.json", "model.safetensors", "statistics.safetensors")
@@ -76,13 +76,15 @@ def test_a_killed_run_ends_with_the_same_bits(
     expected = trainer("whole")
     steps: list[int] = []
 
-    def killing_draw(*args: Any, **kwargs: Any) -> Any:
-        steps.append(kwargs["step"])
-        if kwargs["step"] == killed_at and steps.count(killed_at) == 1:
-            raise KeyboardInterrupt
-        return draw(*args, **kwargs)
+    draw = Schedule.at
 
-    monkeypatch.setattr("neurofm.training.pretrain.draw", killing_draw)
+    def killing_draw(schedule: Schedule, step: int) -> Any:
+        steps.append(step)
+        if step == killed_at and steps.count(killed_at) == 1:
+            raise KeyboardInterrupt
+        return draw(schedule, step)
+
+    monkeypatch.setattr(Schedule, "at", killing_draw)
     with pytest.raises(KeyboardInterrupt):
         trainer("killed")
     assert not (trainer.at / "killed" / "out").exists()
@@ -132,7 +134,7 @@ def test_corrupting_everything_that_is_scored_changes_no_bit(trainer: _Trainer) 
     trainer("clean")
     poisoned = []
     for view in trainer.views:
-        stored = view.stored.copy()
+        stored = view.stored[:].copy()
         for segment in view.roles.test:
             stored[segment.start : segment.stop] = 77
         poisoned.append(replace(view, stored=stored))
@@ -205,7 +207,7 @@ def _write_shards(folder: Path, views: list[RecordingView]) -> None:
             ),
             clock=Clock(id=view.name),
             signal=Signal(
-                values=view.stored.astype(np.int64) if spikes else view.values(0, len(view.stored)),
+                values=view.stored[:].astype(np.int64) if spikes else view.values(0, len(view.stored)),
                 sampling_rate_hz=view.sampling_rate_hz,
                 units="counts" if spikes else "z",
             ),

@@ -29,7 +29,7 @@ def test_test_segments_are_not_looked_at(
 ) -> None:
     poisoned = []
     for view in views:
-        stored = view.stored.copy()
+        stored = view.stored[:].copy()
         for segment in view.roles.test:
             stored[segment.start : segment.stop] = np.random.default_rng(0).integers(0, 99)
         poisoned.append(replace(view, stored=stored))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from neurofm.recording import Modality
 from neurofm.splits import FoldRecording, Kind, Segment
 from neurofm.windows import WindowSettings
-from neurofm.windows.sampling import Draw, Source, draw, source_of
+from neurofm.windows.sampling import Choices, Draw, Source, blocks_of, source_of
 
 WINDOW = WindowSettings(window_samples=20, patch_samples=5)
 SHARES = {Modality.SPIKES: 0.5, Modality.CALCIUM: 0.25, Modality.EEG: 0.25}
@@ -41,7 +43,11 @@ def _sources() -> list[Source]:
 
 
 def _draw(step: int, *, seed: int = 0) -> Draw:
-    return draw(_sources(), seed=seed, step=step, shares=SHARES, windows=8, hidden_fraction=(0.2, 0.5))
+    return _choices(_sources()).draw(seed=seed, step=step, windows=8, hidden_fraction=(0.2, 0.5))
+
+
+def _choices(sources: list[Source], **kwargs: Any) -> Choices:
+    return Choices(sources, blocks_of(sources, most_samples=[None] * len(sources)), shares=SHARES, **kwargs)
 
 
 def _samples(segments: tuple[Segment, ...]) -> set[int]:
@@ -50,7 +56,7 @@ def _samples(segments: tuple[Segment, ...]) -> set[int]:
 
 def test_a_draw_depends_on_seed_and_step_only() -> None:
     one, again = _draw(7), _draw(7)
-    assert (one.source, one.episode) == (again.source, again.episode)
+    assert (one.source, one.block.episode) == (again.source, again.block.episode)
     np.testing.assert_array_equal(one.starts, again.starts)
     np.testing.assert_array_equal(one.hidden, again.hidden)
     drawn = {(seed, step): _draw(step, seed=seed).starts.tobytes() for seed in (0, 1) for step in range(20)}
@@ -62,7 +68,7 @@ def test_windows_lie_inside_targets_and_channels_are_hidden_or_shown() -> None:
     for step in range(200):
         drawn = _draw(step)
         source = sources[drawn.source]
-        targets = source.episodes[drawn.episode].targets
+        targets = source.episodes[drawn.block.episode].targets
         for start in drawn.starts:
             assert any(s.start <= start and start + source.window_samples <= s.stop for s in targets)
         assert len(drawn.hidden) >= 1
@@ -88,18 +94,8 @@ def _chosen(dataset_shares: dict[str, float]) -> np.ndarray:
         _source(_roles((0, 400), dataset="e", modality=Modality.CALCIUM)),
     ]
     sources = [source for source in made if source is not None]
-    draws = [
-        draw(
-            sources,
-            seed=0,
-            step=step,
-            shares=SHARES,
-            windows=1,
-            hidden_fraction=(0.2, 0.5),
-            dataset_shares=dataset_shares,
-        )
-        for step in range(3000)
-    ]
+    choices = _choices(sources, dataset_shares=dataset_shares)
+    draws = [choices.draw(seed=0, step=step, windows=1, hidden_fraction=(0.2, 0.5)) for step in range(3000)]
     return np.bincount([drawn.source for drawn in draws], minlength=5) / 3000
 
 

@@ -98,7 +98,7 @@ def test_invalid_samples_count_for_nothing(views: list[RecordingView]) -> None:
 def test_normaliser_of_nothing_is_harmless() -> None:
     normaliser = fit_normaliser([np.empty((0, 3))], usable=np.ones(3, dtype=bool))
     assert not normaliser.usable.any()
-    assert (normaliser.z(np.ones((2, 3))) == 0).all()
+    assert (normaliser.sd == 1).all()
 
 
 @given(

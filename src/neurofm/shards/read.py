@@ -70,7 +70,7 @@ class Shard:
         return (self.stored[start:stop] * self.scale + self.offset).astype(np.float32)
 
 
-def read_shard(path: Path, *, extra: bool = False) -> Shard:
+def read_shard(path: Path, *, extra: bool = False, signal: bool = True) -> Shard:
     """Read a shard.
 
     Parameters
@@ -80,6 +80,9 @@ def read_shard(path: Path, *, extra: bool = False) -> Shard:
     extra
         Whether to read the signals that lie beside the one to be modelled (``uncleaned``), too. They take three times
         as long as all the rest, and training needs none of them.
+    signal
+        Whether to decode `stored`; without, it has no samples and all else is there (`neurofm.shards.packed` reads
+        what is wanted of them).
 
     Raises
     ------
@@ -90,19 +93,21 @@ def read_shard(path: Path, *, extra: bool = False) -> Shard:
         raise Unreadable(f"{path}: not a whole {SCHEMA} shard (no zip file, or a truncated one)")
     try:
         with ZipStore(path, mode="r") as store:
-            return _decode(zarr.open_group(store, mode="r", zarr_format=3), extra=extra)
+            return _decode(zarr.open_group(store, mode="r", zarr_format=3), extra=extra, signal=signal)
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise Unreadable(f"{path}: not a whole {SCHEMA} shard ({error})") from error
 
 
-def _decode(group: zarr.Group, *, extra: bool) -> Shard:
+def _decode(group: zarr.Group, *, extra: bool, signal: bool) -> Shard:
     attrs = _attributes(group)
     if attrs.get("schema") != SCHEMA:
         raise ValueError(f"schema is {attrs.get('schema')!r}")
     table = _group(group, "channels")
     rate, start, units = float(attrs["sampling_rate_hz"]), float(attrs["start_s"]), str(attrs["units"])
-    stored = _values(group, "signal")
-    signal = Signal(values=stored, sampling_rate_hz=rate, units=units, start_s=start)
+    array: Any = group["signal"]
+    stored = np.asarray(array[...]) if signal else np.empty((0, array.shape[1]), dtype=array.dtype)
+    # Its times alone are wanted: they are those of every series beside it.
+    like = Signal(values=np.broadcast_to(np.uint8(0), array.shape), sampling_rate_hz=rate, units=units, start_s=start)
     return Shard(
         recording=Recording(
             dataset=attrs["dataset"],
@@ -116,9 +121,9 @@ def _decode(group: zarr.Group, *, extra: bool) -> Shard:
             clock=Clock(**attrs["clock"]),
             spikes=_spikes(group) if "spikes" in group else None,
             events=_events(group) if "events" in group else None,
-            targets=_series(group, "targets", signal.time_s),
-            noise=_series(group, "noise", signal.time_s),
-            extra_signals=_extra_signals(group, signal) if extra else {},
+            targets=_series(group, "targets", like.time_s),
+            noise=_series(group, "noise", like.time_s),
+            extra_signals=_extra_signals(group, like) if extra else {},
             scalars=attrs["scalars"],
             quality=attrs["quality"],
             steps=tuple(Step(**step) for step in attrs["pipeline"]["steps"]),

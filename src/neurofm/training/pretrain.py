@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,15 +26,17 @@ from neurofm.model.neurofm import NeuroFM
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
 from neurofm.splits import Splits
-from neurofm.training.batches import cut, loss_of, make_batch
+from neurofm.training.batches import loss_of, make_batch
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
-from neurofm.training.recordings import TrainingRecording, training_recordings
+from neurofm.training.recordings import TrainingRecording, schedule_of, training_recordings
 from neurofm.training.scoring import ValidationItem, choose_gains, losses, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.state import RunState, Weights, copy_of, load_state, save_state
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings, load_views
-from neurofm.windows.sampling import draw
+from neurofm.windows.policy import StoreSite
+from neurofm.windows.samples import Samples, refuse_damage
+from neurofm.windows.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ def pretrain(
     fold: int,
     run_dir: Path,
     out_dir: Path,
+    site: StoreSite | None = None,
+    side_by_side: int = 1,
 ) -> FoldResult:
     """Train the model of one fold and write it.
 
@@ -77,11 +82,16 @@ def pretrain(
         same bits.
     out_dir
         Where the finished model is written.
+    site
+        Where decoded samples lie meanwhile.
+    side_by_side
+        Folds that train at once on this machine.
 
     Raises
     ------
     UserError
-        If nothing can be learned from, or the loss becomes NaN; step and modality are named.
+        If nothing can be learned from, there is no room for samples, more of them is damaged than
+        `settings.most_damaged`, or the loss becomes NaN; step and modality are named.
     """
     with _reproducible():
         choices = choose_cores(views, settings=settings, windows=windows)
@@ -95,7 +105,22 @@ def pretrain(
         torch.manual_seed(settings.seed)
         network = NeuroFM(settings.model, patch_samples=patch_samples(windows))
         key = f"{fold} {settings.key()} {windows.model_dump_json()}"
-        state = _train(network, recordings, items, settings=settings, path=run_dir / "last.pt", key=key, fold=fold)
+        who = f"pretrain fold {fold}"
+        samples = [view.stored for view in views if isinstance(view.stored, Samples)]
+        if said := refuse_damage(samples, most=settings.most_damaged, who=who):
+            sys.stderr.write(f"{said}\n")
+        with Store(
+            [recording.view.signal for recording in recordings],
+            schedule_of(recordings, settings=settings),
+            site=site or StoreSite(),
+            bfloat16=settings.bfloat16,
+            side_by_side=side_by_side,
+            who=who,
+        ) as store:
+            state = _train(
+                network, recordings, items, store, settings=settings, path=run_dir / "last.pt", key=key, fold=fold
+            )
+        refuse_damage(samples, most=settings.most_damaged, who=who)
         network.load_state_dict(state.best)
         gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
         network.eval()
@@ -122,6 +147,7 @@ def pretrain_all_folds(
     runs: Path,
     out: Path,
     workers: int,
+    site: StoreSite | None = None,
 ) -> dict[str, Any]:
     """Train every fold's model, `workers` at a time; the results do not depend on how many.
 
@@ -139,6 +165,8 @@ def pretrain_all_folds(
         Each fold's model is written to ``fold-<n>`` in it.
     workers
         Processes.
+    site
+        Where decoded samples lie meanwhile.
 
     Returns
     -------
@@ -152,6 +180,8 @@ def pretrain_all_folds(
         windows=windows,
         run=runs / _run_digest(splits, shards=shards, settings=settings, windows=windows),
         out=out,
+        site=site,
+        side_by_side=min(workers, len(splits.folds)),
     )
     folds = range(len(splits.folds))
     if workers == 1 or len(folds) == 1:
@@ -183,14 +213,18 @@ def _pretrain_fold(
     windows: WindowsSettings,
     run: Path,
     out: Path,
+    site: StoreSite | None,
+    side_by_side: int,
 ) -> FoldResult:
     return pretrain(
-        load_views(splits, fold=fold, shards=shards),
+        load_views(splits, fold=fold, shards=shards, decoded=False),
         settings=settings,
         windows=windows,
         fold=fold,
         run_dir=run / f"fold-{fold}",
         out_dir=out / f"fold-{fold}",
+        site=site,
+        side_by_side=side_by_side,
     )
 
 
@@ -198,6 +232,7 @@ def _train(
     network: NeuroFM,
     recordings: Sequence[TrainingRecording],
     items: Sequence[ValidationItem],
+    store: Store,
     *,
     settings: PretrainSettings,
     path: Path,
@@ -228,7 +263,7 @@ def _train(
     with Progressing(f"pretrain fold {fold}", total=settings.steps, unit="steps") as progress:
         progress.advance(state.step)
         while state.step < settings.steps and state.stale < settings.patience and state.seconds < limit_s:
-            modality, loss = _step(network, optimizer, recordings, step=state.step, settings=settings)
+            modality, loss = _step(network, optimizer, recordings, store, step=state.step, settings=settings)
             seen[modality].append(loss)
             state.step += 1
             _average(state.average, network.state_dict(), step=state.step, decay=settings.ema_decay)
@@ -247,26 +282,17 @@ def _step(
     network: NeuroFM,
     optimizer: torch.optim.Optimizer,
     recordings: Sequence[TrainingRecording],
+    store: Store,
     *,
     step: int,
     settings: PretrainSettings,
 ) -> tuple[Modality, float]:
     """Learn from one draw; returns its modality and loss."""
-    drawn = draw(
-        [recording.source for recording in recordings],
-        seed=settings.seed,
-        step=step,
-        shares=settings.shares.of(),
-        windows=settings.batch_windows,
-        hidden_fraction=(settings.hidden_fraction_min, settings.hidden_fraction_max),
-        dataset_shares=settings.dataset_shares,
-    )
+    drawn, z, counts = store.at(step)
     recording = recordings[drawn.source]
-    z, counts = cut(recording.view, drawn.starts, window_samples=recording.source.window_samples)
     visible, hidden = torch.from_numpy(drawn.visible), torch.from_numpy(drawn.hidden)
-    batch = make_batch(
-        recording.view, recording.contexts[drawn.episode], values=z[..., visible], visible=visible, hidden=hidden
-    )
+    context = recording.contexts[drawn.block.episode]
+    batch = make_batch(recording.view, context, values=z[..., visible], visible=visible, hidden=hidden)
     # Dropout depends on seed and step only, so that a resumed run repeats it.
     torch.manual_seed(int(np.random.SeedSequence([settings.seed, step]).generate_state(1)[0]))
     residual = network(batch.seen, batch.query)

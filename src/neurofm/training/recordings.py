@@ -14,6 +14,7 @@ from neurofm.training.settings import PretrainSettings
 from neurofm.training.tuning import CoreChoices, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.sampling import Source, source_of
+from neurofm.windows.schedule import Drawing, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +57,22 @@ def training_recordings(
         null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
         made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null))
     return made
+
+
+def schedule_of(recordings: Sequence[TrainingRecording], *, settings: PretrainSettings) -> Schedule:
+    """Draw from recordings as params.yaml says."""
+    return Schedule(
+        [recording.source for recording in recordings],
+        row_bytes=[
+            len(recording.view.channel_ids) * (2 if settings.bfloat16 else recording.view.stored.dtype.itemsize)
+            for recording in recordings
+        ],
+        drawing=Drawing(
+            seed=settings.seed,
+            shares=settings.shares.of(),
+            windows=settings.batch_windows,
+            hidden_fraction=(settings.hidden_fraction_min, settings.hidden_fraction_max),
+            dataset_shares=settings.dataset_shares,
+        ),
+        pool=settings.pool,
+    )

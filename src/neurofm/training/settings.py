@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
 from neurofm.settings import Settings
+from neurofm.windows.schedule import PoolSettings
 
 
 class Shares(Settings):
@@ -76,6 +77,12 @@ class PretrainSettings(Settings):
     dataset_shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """How the steps of a modality are shared out among its datasets, by id, in any unit. A dataset that is not named
     weighs as much as the mean of those that are; where none is, recordings are drawn whatever their dataset."""
+    pool: PoolSettings | None = None
+    """Draw from a rotating part of the recordings; null draws from all of them at every step."""
+    bfloat16: bool = False
+    """Keep standardised samples as bfloat16 rather than as stored: for int16 the same memory, for counts twice."""
+    most_damaged: float = Field(default=0.001, ge=0, lt=1)
+    """Share of all samples that may be damaged: they are skipped and counted, and more ends the training."""
     validate_every_steps: int = Field(gt=0)
     validation_windows: int = Field(gt=0)
     """Most windows per recording and mask that are validated on, spread evenly."""

@@ -23,13 +23,8 @@ class Normaliser:
     usable: npt.NDArray[np.bool_]
     """[channel]; False for channels that are unfit, or silent in the calibration samples (`MIN_SD_FRACTION`)."""
 
-    def z(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """[time, channel] in SDs from the mean; unusable channels are 0."""
-        scaled = (values - self.mean) / self.sd
-        return np.where(self.usable, scaled, 0.0).astype(np.float32)
-
     def rate(self, z: npt.NDArray[np.floating], channels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Undo `z` for the columns `channels` only."""
+        """From SDs back to physical units, for the columns `channels` only."""
         restored: npt.NDArray[np.float64] = z * self.sd[channels] + self.mean[channels]
         return restored
 

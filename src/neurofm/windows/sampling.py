@@ -5,8 +5,8 @@ There is no sampler to save: a run that is killed and started again draws at ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -46,18 +46,48 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """Samples of one episode's targets that are decoded together."""
+
+    number: int
+    """Its own."""
+    source: int
+    """Index into the sources."""
+    episode: int
+    segments: tuple[Segment, ...]
+    """Each holds a window at least."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples it holds."""
+        return sum(segment.stop - segment.start for segment in self.segments)
+
+    def rows(self, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where samples of the recording lie when the segments are laid end to end."""
+        firsts = np.array([segment.start for segment in self.segments])
+        before = np.cumsum([0, *(segment.stop - segment.start for segment in self.segments[:-1])])
+        within = np.searchsorted(firsts, starts, side="right") - 1
+        return np.asarray(before[within] + starts - firsts[within], dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Draw:
     """What one training step learns from."""
 
     source: int
     """Index into the sources."""
-    episode: int
+    block: Block
+    """Holds the windows; its episode tells what the recording is described from."""
     starts: npt.NDArray[np.int64]
     """[window] first sample of each window."""
     hidden: npt.NDArray[np.int64]
     """Sorted channels that are hidden in all windows of the step."""
     visible: npt.NDArray[np.int64]
     """Sorted channels that are shown."""
+
+    def of_rank(self, rank: int, *, world_size: int) -> Draw:
+        """Return the windows of one of several processes; all of them together see what one alone would."""
+        return replace(self, starts=self.starts[rank::world_size])
 
 
 def source_of(
@@ -117,60 +147,116 @@ def source_of(
     )
 
 
-def draw(
-    sources: Sequence[Source],
-    *,
-    seed: int,
-    step: int,
-    shares: Mapping[Modality, float],
-    windows: int,
-    hidden_fraction: tuple[float, float],
-    dataset_shares: Mapping[str, float] = MappingProxyType({}),
-) -> Draw:
-    """Draw what training step `step` learns from.
+def blocks_of(sources: Sequence[Source], *, most_samples: Sequence[int | None]) -> tuple[Block, ...]:
+    """Cut the sources' episodes into blocks of at most `most_samples` [source], or one per episode where it is None.
+
+    Blocks of one segment share a window less one sample, so that every window of the segment lies in one of them.
+    """
+    cuts = (
+        (number, episode, segments)
+        for number, (source, most) in enumerate(zip(sources, most_samples, strict=True))
+        for episode, segments in _cut(source, most)
+    )
+    return tuple(
+        Block(number=at, source=number, episode=episode, segments=segments)
+        for at, (number, episode, segments) in enumerate(cuts)
+    )
+
+
+def _cut(source: Source, most_samples: int | None) -> Iterator[tuple[int, tuple[Segment, ...]]]:
+    """Yield episode and segments of each block of a source."""
+    window = source.window_samples
+    for episode, said in enumerate(source.episodes):
+        long = tuple(piece for piece in said.targets if piece.stop - piece.start >= window)
+        if most_samples is None or sum(piece.stop - piece.start for piece in long) <= most_samples:
+            yield episode, long
+            continue
+        for piece in long:
+            starts = piece.stop - piece.start - window + 1
+            edges = np.linspace(0, starts, -(-starts // max(1, most_samples - window + 1)) + 1).round().astype(int)
+            for low, high in pairwise(edges.tolist()):
+                yield episode, (Segment(start=piece.start + low, stop=piece.start + high + window - 1),)
+
+
+class Choices:
+    """What a step may draw: some blocks, and how often each recording of theirs is to come.
 
     The modality follows `shares`, renormalised over the modalities that have data; the recording is drawn with
     a probability proportional to the square root of its train samples (within its dataset, where `dataset_shares`
-    names one of the modality's); its episodes and window starts evenly.
+    names one of the modality's) and to the part of it that is among the blocks; its blocks and window starts evenly.
     Of the channels that are not hidden a random half to all are shown, so that the model learns to do with fewer.
 
     Parameters
     ----------
     sources
         At least one, always in the same order.
-    seed, step
-        All that the draw depends on, besides the sources.
+    blocks
+        At least one of some modality with a share.
     shares
         Share of steps per modality.
-    windows
-        Windows in a step.
-    hidden_fraction
-        Smallest and largest share of usable channels that is hidden; at least one is hidden and one shown.
     dataset_shares
         Weight of datasets within their modality; one that is not named weighs as much as the mean of those that are.
     """
-    rng = np.random.default_rng([seed, step])
-    present = sorted({source.modality for source in sources if shares.get(source.modality, 0.0) > 0})
-    weights = np.array([shares[modality] for modality in present])
-    modality = present[rng.choice(len(present), p=weights / weights.sum())]
-    among = [index for index, source in enumerate(sources) if source.modality is modality]
-    roots = np.sqrt([sources[index].train_samples for index in among])
-    roots *= _dataset_weights([sources[index].dataset for index in among], roots, shares=dataset_shares)
-    chosen = among[rng.choice(len(among), p=roots / roots.sum())]
-    source = sources[chosen]
-    episode = int(rng.integers(len(source.episodes)))
-    starts = _starts(source.episodes[episode].targets, window_samples=source.window_samples)
-    fraction = rng.uniform(*hidden_fraction)
-    count = int(np.clip(round(fraction * len(source.usable)), 1, len(source.usable) - 1))
-    order = rng.permutation(source.usable)
-    shown = max(1, round(rng.uniform(_SHOWN_AT_LEAST, 1.0) * (len(order) - count)))
-    return Draw(
-        source=chosen,
-        episode=episode,
-        starts=np.sort(rng.choice(starts, size=windows)),
-        hidden=np.sort(order[:count]),
-        visible=np.sort(order[count : count + shown]),
-    )
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        blocks: Sequence[Block],
+        *,
+        shares: Mapping[Modality, float],
+        dataset_shares: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._sources = sources
+        self._blocks: dict[int, list[Block]] = {}
+        for block in blocks:
+            self._blocks.setdefault(block.source, []).append(block)
+        found = {sources[index].modality for index in self._blocks}
+        self._modalities = sorted(modality for modality in found if shares.get(modality, 0.0) > 0)
+        weights = np.array([shares[modality] for modality in self._modalities])
+        self._modality_weights = weights / weights.sum()
+        self._among: dict[Modality, tuple[list[int], npt.NDArray[np.float64]]] = {}
+        for modality in self._modalities:
+            among = [index for index in sorted(self._blocks) if sources[index].modality is modality]
+            roots = np.sqrt([sources[index].train_samples for index in among])
+            roots *= _dataset_weights([sources[index].dataset for index in among], roots, shares=dataset_shares)
+            roots *= [self._part(index) for index in among]
+            self._among[modality] = (among, roots / roots.sum())
+
+    def _part(self, index: int) -> float:
+        """Return the part of a recording's windows that the blocks hold."""
+        window = self._sources[index].window_samples
+        here = sum(_count(block.segments, window) for block in self._blocks[index])
+        return here / sum(_count(episode.targets, window) for episode in self._sources[index].episodes)
+
+    def draw(self, *, seed: int, step: int, windows: int, hidden_fraction: tuple[float, float]) -> Draw:
+        """Draw what training step `step` learns from.
+
+        Parameters
+        ----------
+        seed, step
+            All that the draw depends on, besides the blocks.
+        windows
+            Windows in a step.
+        hidden_fraction
+            Smallest and largest share of usable channels that is hidden; at least one is hidden and one shown.
+        """
+        rng = np.random.default_rng([seed, step])
+        modality = self._modalities[rng.choice(len(self._modalities), p=self._modality_weights)]
+        among, weights = self._among[modality]
+        chosen = among[rng.choice(len(among), p=weights)]
+        source = self._sources[chosen]
+        block = self._blocks[chosen][int(rng.integers(len(self._blocks[chosen])))]
+        fraction = rng.uniform(*hidden_fraction)
+        count = int(np.clip(round(fraction * len(source.usable)), 1, len(source.usable) - 1))
+        order = rng.permutation(source.usable)
+        shown = max(1, round(rng.uniform(_SHOWN_AT_LEAST, 1.0) * (len(order) - count)))
+        return Draw(
+            source=chosen,
+            block=block,
+            starts=np.sort(_starts(block.segments, source.window_samples, rng=rng, count=windows)),
+            hidden=np.sort(order[:count]),
+            visible=np.sort(order[count : count + shown]),
+        )
 
 
 def _dataset_weights(
@@ -187,10 +273,21 @@ def _dataset_weights(
     return np.array([shares.get(dataset, mean) / totals[dataset] for dataset in datasets])
 
 
-def _starts(segments: Sequence[Segment], *, window_samples: int) -> npt.NDArray[np.int64]:
-    """Every start of a window that lies wholly inside a segment."""
-    ranges = [np.arange(segment.start, segment.stop - window_samples + 1) for segment in segments]
-    return np.concatenate(ranges).astype(np.int64)
+def _count(segments: Sequence[Segment], window_samples: int) -> int:
+    """How many windows lie wholly inside a segment."""
+    return sum(max(0, segment.stop - segment.start - window_samples + 1) for segment in segments)
+
+
+def _starts(
+    segments: Sequence[Segment], window_samples: int, *, rng: np.random.Generator, count: int
+) -> npt.NDArray[np.int64]:
+    """Draw starts of windows that lie wholly inside a segment, with replacement."""
+    counts = [max(0, segment.stop - segment.start - window_samples + 1) for segment in segments]
+    ends = np.cumsum(counts)
+    drawn = rng.integers(0, ends[-1], size=count)
+    within = np.searchsorted(ends, drawn, side="right")
+    firsts = np.array([segment.start for segment in segments])
+    return np.asarray(firsts[within] + drawn - (ends - counts)[within], dtype=np.int64)
 
 
 def _chunks(segments: Sequence[Segment], *, count: int) -> list[tuple[Segment, ...]]:

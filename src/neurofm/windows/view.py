@@ -6,14 +6,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurofm.recording import Modality
 from neurofm.shards import Shard, read_shard
+from neurofm.shards.packed import PackedShard
 from neurofm.splits import FoldRecording, Segment, Splits
 from neurofm.windows.normaliser import Normaliser, fit_normaliser
+from neurofm.windows.samples import Samples
+from neurofm.windows.signal import StoredSignal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,8 @@ class RecordingView:
     channel_set: str
     """Recordings with the same channel set (an atlas) have the same channels in the same order, so that
     statistics across channels can be shared between them."""
-    stored: npt.NDArray[np.uint8] | npt.NDArray[np.int16]
-    """[time, channel] as on disk."""
+    stored: Samples | npt.NDArray[np.uint8] | npt.NDArray[np.int16]
+    """[time, channel] as on disk; `Samples` decode what is asked for."""
     scale: npt.NDArray[np.float64]
     """[channel]"""
     offset: npt.NDArray[np.float64]
@@ -67,16 +71,28 @@ class RecordingView:
 
     def z(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """[time, channel] in the normaliser's SDs; unusable channels and invalid samples are 0."""
-        z = self.normaliser.z(self.values(start, stop))
+        signal = self.signal
+        z = signal.standardised(self.stored[start:stop])
         z[~self.valid[start:stop]] = 0.0
         return z
+
+    @property
+    def signal(self) -> StoredSignal:
+        """What is stored, and how it becomes the normaliser's SDs."""
+        usable, normaliser = self.usable, self.normaliser
+        return StoredSignal(
+            samples=self.stored,
+            valid=self.valid,
+            gain=np.where(usable, self.scale / normaliser.sd, 0.0).astype(np.float32),
+            bias=np.where(usable, (self.offset - normaliser.mean) / normaliser.sd, 0.0).astype(np.float32),
+        )
 
     def z_segments(self, segments: Sequence[Segment]) -> list[npt.NDArray[np.float32]]:
         """`z` of each segment."""
         return [self.z(segment.start, segment.stop) for segment in segments]
 
 
-def load_views(splits: Splits, *, fold: int, shards: Path) -> list[RecordingView]:
+def load_views(splits: Splits, *, fold: int, shards: Path, decoded: bool = True) -> list[RecordingView]:
     """Load every recording that takes part in `fold`.
 
     Parameters
@@ -87,18 +103,31 @@ def load_views(splits: Splits, *, fold: int, shards: Path) -> list[RecordingView
         Which fold.
     shards
         ``data/shards``.
+    decoded
+        Whether to hold all samples. Without them they are decoded when they are asked for, and what is damaged of them
+        is skipped.
+
+    Raises
+    ------
+    Unreadable
+        If a shard is not whole; of what is only decoded later, other things than a damaged chunk.
     """
-    return [
-        _view(read_shard(shards / entry.dataset / f"{entry.recording}.zarr.zip"), entry)
-        for entry in splits.folds[fold].recordings
-    ]
+    views = []
+    for entry in splits.folds[fold].recordings:
+        path = shards / entry.dataset / f"{entry.recording}.zarr.zip"
+        shard = read_shard(path, signal=decoded)
+        stored = shard.stored if decoded else Samples(array=PackedShard(path).array("signal"), valid=shard.valid)
+        views.append(_view(shard, entry, stored))
+    return views
 
 
-def _view(shard: Shard, roles: FoldRecording) -> RecordingView:
+def _view(shard: Shard, roles: FoldRecording, stored: Samples | npt.NDArray[Any]) -> RecordingView:
     recording = shard.recording
     calibration = [
-        shard.values(segment.start, segment.stop)[shard.valid[segment.start : segment.stop]]
-        for segment in roles.calibration
+        (stored[part.start : part.stop] * shard.scale + shard.offset).astype(np.float32)[
+            shard.valid[part.start : part.stop]
+        ]
+        for part in roles.calibration
     ]
     identity = f"{recording.channels.space}:{','.join(recording.channels.id)}"
     # Units and ROIs are numbered anew in every session: equal ids are the same channel only in an atlas or a montage.
@@ -116,7 +145,7 @@ def _view(shard: Shard, roles: FoldRecording) -> RecordingView:
         position_unit=recording.channels.position_unit,
         region=recording.channels.region or ("",) * len(recording.channels),
         channel_set=f"{recording.modality}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
-        stored=shard.stored,
+        stored=stored,
         scale=shard.scale,
         offset=shard.offset,
         valid=shard.valid,
