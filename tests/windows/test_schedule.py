@@ -57,7 +57,7 @@ def test_the_pool_is_never_larger_than_asked_for_and_turns_everything_over(home:
     assert sum(rotation.room_bytes for rotation in schedule.rotations) <= 1e6 * POOL.megabytes
     seen: Counter[int] = Counter()
     before: set[int] = set()
-    for step in range(7000):
+    for step in range(9000):
         now, coming = schedule.resident(step)
         held = sum(schedule.block_bytes[number] for number in (*now, *coming))
         assert held <= 1e6 * POOL.megabytes
