@@ -20,7 +20,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from neurofm.files import write_atomic
-from neurofm.recording import Events, Modality, Recording
+from neurofm.recording import Events, Modality, Recording, Stimulus
 from neurofm.shards.quantise import quantise
 
 SCHEMA = "neurofm-recording/1"
@@ -115,6 +115,10 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
             )
     if recording.events is not None:
         _write_events(group, recording.events)
+    if recording.stimulus is not None:
+        if len(recording.stimulus.shown) != samples:
+            raise ValueError(f"the stimulus has {len(recording.stimulus.shown)} samples, the signal {samples}")
+        _write_stimulus(group, recording.stimulus, chunk=chunk)
     write_atomic(path, asyncio.run(_zipped(store)))
 
 
@@ -139,6 +143,15 @@ def _write_events(group: zarr.Group, events: Events) -> None:
     if numbers:
         values = np.column_stack([numbers[name].astype(np.float64) for name in sorted(numbers)])
         _array(stored, "numbers", values, names=("event", "column"))
+
+
+def _write_stimulus(group: zarr.Group, stimulus: Stimulus, *, chunk: int) -> None:
+    """Store frames in chunks of whole frames, and for each sample the one that was seen."""
+    stored = group.create_group("stimulus")
+    frame_bytes = max(1, stimulus.frames[:1].nbytes)
+    frames = -(-CHUNK_BYTES // frame_bytes)
+    _array(stored, "frames", stimulus.frames, chunk=frames, names=("frame", "height", "width"))
+    _array(stored, "shown", stimulus.shown, chunk=chunk, names=("time",))
 
 
 def _attributes(recording: Recording, provenance: Provenance, error_sd: float) -> dict[str, Any]:
