@@ -66,15 +66,7 @@ def write_ecephys(
         start = np.arange(0.0, 100.0, 0.017)
         module.add(TimeSeries(name="running_speed", data=np.sin(start), timestamps=start, unit="cm/s"))
         module.add(TimeSeries(name="running_speed_end_times", data=start, timestamps=start + 0.016, unit="cm/s"))
-    for stimulus, columns in _STIMULI.items():
-        table = TimeIntervals(name=f"{stimulus}_presentations", description="-")
-        for column in columns:
-            table.add_column(column, "-")
-        for row in range(3):
-            extra = {column: values[row] for column, values in columns.items()}
-            begin = 10.0 * row + (5.0 if stimulus == "flashes" else 0.0)
-            table.add_interval(start_time=begin, stop_time=begin + 2.0, tags=["stimulus_time_interval"], **extra)
-        file.add_time_intervals(table)
+    _add_presentations(file)
     if film is not None:
         _add_film(file, film)
     with NWBHDF5IO(path, "w") as io:
@@ -88,6 +80,18 @@ def film_onsets_s(frames: int) -> npt.NDArray[np.float64]:
     """Return when each frame of `write_ecephys`' film came on, both times."""
     once = 100.0 + np.arange(frames) / 30.0
     return np.concatenate([once, once[-1] + 1 / 30.0 + 10.0 + np.arange(frames) / 30.0])
+
+
+def _add_presentations(file: NWBFile) -> None:
+    for stimulus, columns in _STIMULI.items():
+        table = TimeIntervals(name=f"{stimulus}_presentations", description="-")
+        for column in columns:
+            table.add_column(column, "-")
+        for row in range(3):
+            extra = {column: values[row] for column, values in columns.items()}
+            begin = 10.0 * row + (5.0 if stimulus == "flashes" else 0.0)
+            table.add_interval(start_time=begin, stop_time=begin + 2.0, tags=["stimulus_time_interval"], **extra)
+        file.add_time_intervals(table)
 
 
 def _add_film(file: NWBFile, film: npt.NDArray[Any]) -> None:
@@ -133,7 +137,7 @@ def write_brain_observatory(
     """Write an experiment as the Allen Brain Observatory has it in NWB 1.0: cells x time, frames for times.
 
     allensdk's `BrainObservatoryNwbDataSet` is the description of that layout. A film is shown twice, from two-photon
-    frame 1000 on, each frame for one of the scan's and every second for two, of which the second is the next one's, too.
+    frame 1000 on: each of its frames for one of the scan's, every second for two, which shares that with the next.
     """
     with h5py.File(a0662) as real, h5py.File(path, "w") as file:
         traces = real["processing/ophys/Fluorescence/Fluorescence/data"][:cells]

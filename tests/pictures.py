@@ -16,7 +16,8 @@ def film_of(shared_data: Path, *, frames: int = 1452) -> npt.NDArray[np.uint8]:
 
     image = nib.load(shared_data / "fmri" / "pymvpa_haxby2001" / "bold.nii.gz")
     volumes = np.moveaxis(np.asarray(image.dataobj)[:, :, 0, :frames], -1, 0)  # type: ignore[attr-defined]
-    return np.rint(volumes * (255 / volumes.max())).astype(np.uint8)
+    film: npt.NDArray[np.uint8] = np.rint(volumes * (255 / volumes.max())).astype(np.uint8)
+    return film
 
 
 def stimulus_of(film: npt.NDArray[np.uint8], time_s: npt.NDArray[np.float64]) -> Stimulus:

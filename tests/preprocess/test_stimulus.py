@@ -35,7 +35,7 @@ def test_each_sample_has_the_frame_of_its_time(film: npt.NDArray[np.uint8]) -> N
     np.testing.assert_array_equal(seen.time_s, time_s)
     # The middle of a bin that begins at 0.75 s lies after the onset.
     middle = align_stimulus(course, time_s, span_s=(0.0, 4.0), where="rec", centre_offset_s=0.25)
-    assert middle.shown.tolist() == seen.shown.tolist()[1:] + [-1]
+    assert middle.shown.tolist() == [*seen.shown.tolist()[1:], -1]
 
 
 def test_a_film_may_run_on_a_little_but_not_elsewhere(film: npt.NDArray[np.uint8]) -> None:
@@ -43,7 +43,7 @@ def test_a_film_may_run_on_a_little_but_not_elsewhere(film: npt.NDArray[np.uint8
     long = _course(film, [0.0, 50.0, 100.5], [0, 1, -1])
     assert align_stimulus(long, time_s, span_s=(0.0, 100.0), where="rec").shown[-1] == 1
     milliseconds = replace(long, time_s=long.time_s * 1000)
-    words = r"rec: 1e\+05 of the 1e\+05 s for which the stimulus was shown \(0 to 100500 s\) lie outside of the recording"
+    words = r"rec: 1e\+05 of the 1e\+05 s for which the stimulus was shown \(0 to 100500 s\) lie outside"
     with pytest.raises(Unreadable, match=words):
         align_stimulus(milliseconds, time_s, span_s=(0.0, 100.0), where="rec")
     with pytest.raises(Unreadable, match=r"\(-20 to 80.5 s\) lie outside of the recording \(0 to 100 s\)"):

@@ -101,7 +101,7 @@ def test_film_of_an_nwb_1_experiment(experiment: Path, source_of: Source, film: 
 
 @pytest.mark.parametrize("reader", ["nwb", "nwb1"])
 def test_shard_gives_the_frame_that_was_seen_at_each_sample(
-    reader: str, session: Path, experiment: Path, tmp_path: Path, source_of: Source, film: Film
+    session: Path, experiment: Path, tmp_path: Path, source_of: Source, film: Film, *, reader: str
 ) -> None:
     one = _spikes(source_of, session, **TABLE) if reader == "nwb" else _calcium(source_of, experiment, **MOVIE)
     done = _preprocessed(one)
@@ -189,9 +189,9 @@ ROWS = "intervals/natural_movie_one_presentations"
         (_put(f"{ROWS}/frame", 5, -2.0), TABLE, "presentation 5 shows frame -2"),
         (_put("stimulus/presentation/natural_movie_one/data", 9, 500), MOVIE, "presentation 9 shows frame 500 of 120"),
         (_put(f"{ROWS}/stop_time", 5, 101.0), TABLE, r"presentations overlap, from 100.167 to 101 s and from 100.2 s"),
-        (_put(f"{ROWS}/start_time", 5, np.nan), {**TABLE}, "without a start time"),
+        (_put(f"{ROWS}/start_time", 5, np.nan), TABLE, "without a start time"),
         (_as_float(1 / 255), TABLE, r"float32 values from 0 to 1; say which are black and white with `stimulus.grey"),
-        (_as_float(1 / 255), {**TABLE, "grey": [0, 0.5]}, r"values from 0 to 1, outside of `stimulus.grey` \[0.0, 0.5\]"),
+        (_as_float(1 / 255), {**TABLE, "grey": [0, 0.5]}, r"0 to 1, outside of `stimulus.grey` \[0.0, 0.5\]"),
         (_as_float(0.0), TABLE, "holds only 0 and 1"),
         (lambda file: None, {"template": "film_two"}, "no stimulus 'film_two'; templates are: natural_movie_one"),
         (lambda file: None, {**MOVIE, "presentations": "flashes"}, "no table 'flashes'"),
@@ -202,12 +202,13 @@ ROWS = "intervals/natural_movie_one_presentations"
     ],
 )  # fmt: skip
 def test_refused_in_one_line(
-    change: Callable[[h5py.File], None],
-    said: dict[str, Any],
-    words: str,
     session: Path,
     tmp_path: Path,
     source_of: Source,
+    *,
+    change: Callable[[h5py.File], None],
+    said: dict[str, Any],
+    words: str,
 ) -> None:
     path = _nwb2(session, tmp_path, change)
     with pytest.raises(Unreadable, match=rf"^session_1\.nwb.*{words}") as raised:
@@ -240,7 +241,8 @@ def test_a_film_past_the_end_of_the_recording_is_refused(session: Path, tmp_path
 
 
 _STACK = "stimulus/templates/natural_movie_one_image_stack/data"
-_TIMES = "stimulus/presentation/natural_movie_one_stimulus/frame_duration"
+_SHOWN = "stimulus/presentation/natural_movie_one_stimulus"
+_TIMES = f"{_SHOWN}/frame_duration"
 
 
 def _drop(where: str) -> Callable[[h5py.File], None]:
@@ -257,7 +259,10 @@ def _drop(where: str) -> Callable[[h5py.File], None]:
         (_put(_TIMES, 0, [5, 2000]), "outside of the 2000 of the recording"),
         (_put(_TIMES, 0, [1000, 1003]), "presentations overlap, from 36.3333 to .* s and from 36.3667 s"),
         (_put(_TIMES, 0, [1000, 990]), "ends before it begins"),
-        (_put("stimulus/presentation/natural_movie_one_stimulus/data", 3, 120), "presentation 3 shows frame 120 of 120"),
+        (
+            _put("stimulus/presentation/natural_movie_one_stimulus/data", 3, 120),
+            "presentation 3 shows frame 120 of 120",
+        ),
     ],
 )
 def test_damaged_experiment(
@@ -291,9 +296,7 @@ def _read(path: Path, name: str) -> Any:
 
 def test_images_in_their_order(tmp_path: Path, film: Film) -> None:
     images = [GrayscaleImage(name=name, data=film[i]) for i, name in enumerate("cab")]
-    ordered = Images(
-        name="scenes", images=images, order_of_images=ImageReferences(name="order_of_images", data=images)
-    )
+    ordered = Images(name="scenes", images=images, order_of_images=ImageReferences(name="order_of_images", data=images))
     onset_s = [10.0, 10.25, 10.5, 20.0]
     index = IndexSeries(name="shown", data=np.array([2, 0, 1, 0], np.uint32), unit="N/A", indexed_images=ordered,
                         timestamps=onset_s)  # fmt: skip

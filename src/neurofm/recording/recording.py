@@ -165,15 +165,15 @@ class Stimulus:
     shown: npt.NDArray[np.int32]
     """[time] row of `frames` that is seen from this time until the next; -1 where none is."""
     time_s: npt.NDArray[np.float64]
-    """[time] seconds on the recording's clock: of every change as a reader finds it, the last to -1; after preprocessing
-    the signal's own times."""
+    """[time] seconds on the recording's clock: of every change as a reader finds it, the last to none; after
+    preprocessing the signal's own times."""
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 3 or self.frames.dtype != np.uint8:
             msg = f"frames are {self.frames.dtype} {self.frames.shape}, expected uint8 [frame, height, width]"
             raise ValueError(msg)
         if self.shown.dtype != np.int32 or self.shown.shape != self.time_s.shape:
-            msg = f"{len(self.shown)} {self.shown.dtype} frames shown at {len(self.time_s)} times, expected int32 [time]"
+            msg = f"{len(self.shown)} {self.shown.dtype} frames at {len(self.time_s)} times, expected int32 [time]"
             raise ValueError(msg)
         if len(self.shown) and not -1 <= self.shown.min() <= self.shown.max() < len(self.frames):
             msg = f"frames {self.shown.min()} to {self.shown.max()} were shown, of {len(self.frames)} (-1 is none)"

@@ -34,8 +34,7 @@ class Shard:
     """One recording as it lies on disk, decoded."""
 
     recording: Recording
-    """Everything but the samples; its `signal` is None, and `extra_signals` and `stimulus` are there only if they were asked
-    for."""
+    """Everything but the samples; its `signal` is None; `extra_signals` and `stimulus` are there only if asked for."""
     attrs: dict[str, Any]
     stored: npt.NDArray[np.uint8] | npt.NDArray[np.int16]
     """[time, channel] counts, or integers to be scaled."""

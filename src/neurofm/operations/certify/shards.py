@@ -128,18 +128,15 @@ def _tables(old: Shard, new: Shard) -> Iterator[str]:
         yield "channels are in other regions, or in another space"
     if not _all_near(mine.channels.quality, theirs.channels.quality):
         yield "other measures of channels' quality"
-    if not _same_targets(mine.targets, theirs.targets):
-        yield "targets differ"
-    if not _same_targets(mine.noise, theirs.noise):
-        yield "measured noise differs"
-    if not _same_extra(mine.extra_signals, theirs.extra_signals):
-        yield "signals beside the signal differ"
-    if not _same_spikes(mine.spikes, theirs.spikes):
-        yield "spikes differ"
-    if not _same_events(mine.events, theirs.events):
-        yield "events differ"
-    if not _same_stimulus(mine.stimulus, theirs.stimulus):
-        yield "frames shown, or when they were, differ"
+    beside = (
+        (_same_targets(mine.targets, theirs.targets), "targets differ"),
+        (_same_targets(mine.noise, theirs.noise), "measured noise differs"),
+        (_same_extra(mine.extra_signals, theirs.extra_signals), "signals beside the signal differ"),
+        (_same_spikes(mine.spikes, theirs.spikes), "spikes differ"),
+        (_same_events(mine.events, theirs.events), "events differ"),
+        (_same_stimulus(mine.stimulus, theirs.stimulus), "frames shown, or when they were, differ"),
+    )
+    yield from (said for same, said in beside if not same)
 
 
 def _same_targets(mine: Mapping[str, Target], theirs: Mapping[str, Target]) -> bool:

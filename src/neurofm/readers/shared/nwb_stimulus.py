@@ -66,9 +66,7 @@ def read_stimulus(file: NWBFile, name: str, source: NwbStimulus) -> Stimulus | N
     where = f"{name}: stimulus {source.template!r}"
     frames = grey_frames(_stored(template, where), source=source, where=where)
     shown = _by_table(file, source, where) if source.presentations else _by_series(file, template, where)
-    return presented(
-        frames, onset_s=shown.onset_s, stop_s=shown.stop_s, frame=shown.frame, source=source, where=where
-    )
+    return presented(frames, onset_s=shown.onset_s, stop_s=shown.stop_s, frame=shown.frame, source=source, where=where)
 
 
 def _stored(template: Any, where: str) -> Any:

@@ -15,7 +15,7 @@ _WHITE = 255
 _BLOCK_BYTES = 64_000_000
 """Of frames in floating point at a time: a film of 166 MB would be 1.3 GB at once."""
 _SLACK_S = 1e-3
-"""Seconds by which one presentation may end after the next begins, or before it: screens are stamped to a millisecond."""
+"""Seconds by which one presentation may end after or before the next begins: screens are stamped to a millisecond."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,7 +108,8 @@ def _block_means(grey: npt.NDArray[Any], factor: int) -> npt.NDArray[np.uint8]:
     if factor > 1:
         blocks = grey[:, : rows * factor, : columns * factor].reshape(n, rows, factor, columns, factor)
         grey = blocks.mean(axis=(2, 4))
-    return np.rint(grey).astype(np.uint8)
+    frames: npt.NDArray[np.uint8] = np.rint(grey).astype(np.uint8)
+    return frames
 
 
 def presented(
