@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pytest
 
 from neurofm.params import load_params
-from neurofm.preprocess import preprocess_recording
+from neurofm.preprocess import Common, preprocess_recording
+from neurofm.preprocess.calcium import ModalitySettings, preprocess
 from neurofm.preprocess.common import align_stimulus
-from neurofm.recording import Recording, Stimulus, Unreadable
+from neurofm.recording import Modality, Recording, Stimulus, Unreadable
 from tests.pictures import film_of
+from tests.preprocess.conftest import MakeRecording
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,21 @@ def test_real_recordings_carry_it_on_their_samples(
     # Nothing else differs, and nothing is said where nothing was shown.
     assert {name: one for name, one in done.quality.items() if name != "stimulus_fraction"} == dict(blind.quality)
     assert done.steps == blind.steps
+
+
+def test_nothing_is_seen_between_trials(
+    make_recording: MakeRecording, common: Common, film: npt.NDArray[np.uint8]
+) -> None:
+    recording = make_recording(
+        Modality.CALCIUM,
+        np.sin(np.arange(200.0))[:, None] ** 2,
+        rate_hz=10.0,
+        units="dF/F",
+        stretches=np.array([[0.0, 8.0], [12.0, 20.0]]),
+        stimulus=_course(film, [2.0, 19.0, 19.5], [4, 5, -1]),
+    )
+    done = preprocess(recording, settings=ModalitySettings(neuropil_coefficient=0.7, rate_hz=10.0), common=common)
+    assert done.stimulus is not None
+    runs = [-1] * 20 + [4] * 60 + [-1] * 40 + [4] * 70 + [5] * 5 + [-1] * 5
+    assert (done.stimulus.shown != runs).sum() <= 2  # the sample at which a trial ends belongs to either
+    assert done.stimulus.shown[100] == -1
