@@ -73,7 +73,7 @@ def grey_frames(data: Any, *, source: StimulusSource, where: str) -> npt.NDArray
         grey = _grey(stored, source.grey, where=where)
         brightest = max(brightest, float(grey.max()))
         frames[start : start + step] = _block_means(grey, source.downsample)
-    if brightest <= 1 and source.grey is None and np.dtype(data.dtype).kind == "f":
+    if brightest <= 1 and source.grey is None and np.dtype(data.dtype).kind in "fb":
         # Whole numbers, but black and white of a scale from 0 to 1 rather than two shades of black.
         raise Unreadable(f"{where} holds only 0 and 1; say what is white with `stimulus.grey: [0, 1]` or `[0, 255]`")
     return frames
@@ -81,7 +81,7 @@ def grey_frames(data: Any, *, source: StimulusSource, where: str) -> npt.NDArray
 
 def _grey(stored: npt.NDArray[Any], scale: tuple[float, float] | None, *, where: str) -> npt.NDArray[Any]:
     """Return values from 0 to 255."""
-    if stored.dtype.kind not in "uif":
+    if stored.dtype.kind not in "uifb":
         raise Unreadable(f"{where} holds {stored.dtype}, not numbers")
     if stored.dtype == np.uint8 and scale is None:
         return stored
