@@ -1,7 +1,8 @@
 """Files in the layouts of the Allen Institute, made of real recordings of others: its own cannot be had here.
 
 The units are those of A2929 (head-direction and CA1 cells), the fluorescence that of A0662 (219 ROIs, 10 Hz); channel
-ids, metrics, running speed and stimuli are made up, only their layout is the archive's.
+ids, metrics, running speed and stimuli are made up, only their layout is the archive's; the film is a brain's
+(`tests.pictures`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.epoch import TimeIntervals
+from pynwb.image import ImageSeries
 
 UNITS = 15
 PEAK = 850_000_000
@@ -26,8 +28,17 @@ def trains_of(a2929: Path) -> list[npt.NDArray[np.float64]]:
         return np.split(file["units/spike_times"][()], file["units/spike_times_index"][()][:-1])
 
 
-def write_ecephys(path: Path, trains: list[npt.NDArray[np.float64]], *, running: bool = True) -> Path:
-    """Write a session as allensdk's writer lays Visual Coding Neuropixels out (NWB 2, /units with peak_channel_id)."""
+def write_ecephys(
+    path: Path,
+    trains: list[npt.NDArray[np.float64]],
+    *,
+    running: bool = True,
+    film: npt.NDArray[Any] | None = None,
+) -> Path:
+    """Write a session as allensdk's writer lays Visual Coding Neuropixels out (NWB 2, /units with peak_channel_id).
+
+    A film is shown twice from 100 s on, 30 frames a second, with 10 s of grey between.
+    """
     file = NWBFile(session_description="-", identifier="1", session_start_time=datetime(2020, 1, 1, tzinfo=UTC))
     groups = [
         file.create_electrode_group(name, description="-", location="-", device=file.create_device(name))
@@ -55,6 +66,23 @@ def write_ecephys(path: Path, trains: list[npt.NDArray[np.float64]], *, running:
         start = np.arange(0.0, 100.0, 0.017)
         module.add(TimeSeries(name="running_speed", data=np.sin(start), timestamps=start, unit="cm/s"))
         module.add(TimeSeries(name="running_speed_end_times", data=start, timestamps=start + 0.016, unit="cm/s"))
+    _add_presentations(file)
+    if film is not None:
+        _add_film(file, film)
+    with NWBHDF5IO(path, "w") as io:
+        io.write(file)
+    if film is not None:
+        _add_index(path, frames=len(film))
+    return path
+
+
+def film_onsets_s(frames: int) -> npt.NDArray[np.float64]:
+    """Return when each frame of `write_ecephys`' film came on, both times."""
+    once = 100.0 + np.arange(frames) / 30.0
+    return np.concatenate([once, once[-1] + 1 / 30.0 + 10.0 + np.arange(frames) / 30.0])
+
+
+def _add_presentations(file: NWBFile) -> None:
     for stimulus, columns in _STIMULI.items():
         table = TimeIntervals(name=f"{stimulus}_presentations", description="-")
         for column in columns:
@@ -64,9 +92,33 @@ def write_ecephys(path: Path, trains: list[npt.NDArray[np.float64]], *, running:
             begin = 10.0 * row + (5.0 if stimulus == "flashes" else 0.0)
             table.add_interval(start_time=begin, stop_time=begin + 2.0, tags=["stimulus_time_interval"], **extra)
         file.add_time_intervals(table)
-    with NWBHDF5IO(path, "w") as io:
-        io.write(file)
-    return path
+
+
+def _add_film(file: NWBFile, film: npt.NDArray[Any]) -> None:
+    """Add it as allensdk does: a template, and a table of its presentations."""
+    template = ImageSeries(name="natural_movie_one", data=film, unit="NA", format="raw", starting_time=0.0, rate=1.0)
+    file.add_stimulus_template(template)
+    onset_s = film_onsets_s(len(film))
+    frame = np.tile(np.arange(len(film)), 2)
+    table = TimeIntervals(name="natural_movie_one_presentations", description="-")
+    table.add_column("frame", "-")
+    for row, begin in enumerate(onset_s):
+        table.add_interval(start_time=begin, stop_time=begin + 1 / 30.0, frame=float(frame[row]))
+    file.add_time_intervals(table)
+
+
+def _add_index(path: Path, *, frames: int) -> None:
+    """Add the index series that allensdk writes, too; pynwb reads one of a film, but writes none any more."""
+    with h5py.File(path, "r+") as file:
+        index = file["stimulus/presentation"].create_group("natural_movie_one")
+        index.attrs.update(
+            neurodata_type="IndexSeries", namespace="core", object_id="i-1", description="-", comments="-"
+        )
+        index["data"] = np.tile(np.arange(frames, dtype=np.uint32), 2)
+        index["data"].attrs.update(unit="N/A", conversion=1.0, offset=0.0, resolution=-1.0)
+        index["timestamps"] = film_onsets_s(frames)
+        index["timestamps"].attrs.update(unit="seconds", interval=1)
+        index["indexed_timeseries"] = h5py.SoftLink("/stimulus/templates/natural_movie_one")
 
 
 _STIMULI: dict[str, dict[str, list[Any]]] = {
@@ -79,10 +131,13 @@ _STIMULI: dict[str, dict[str, list[Any]]] = {
 }
 
 
-def write_brain_observatory(path: Path, a0662: Path, *, cells: int = 5) -> Path:
+def write_brain_observatory(
+    path: Path, a0662: Path, *, cells: int = 5, film: npt.NDArray[np.uint8] | None = None
+) -> Path:
     """Write an experiment as the Allen Brain Observatory has it in NWB 1.0: cells x time, frames for times.
 
-    allensdk's `BrainObservatoryNwbDataSet` is the description of that layout.
+    allensdk's `BrainObservatoryNwbDataSet` is the description of that layout. A film is shown twice, from two-photon
+    frame 1000 on: each of its frames for one of the scan's, every second for two, which shares that with the next.
     """
     with h5py.File(a0662) as real, h5py.File(path, "w") as file:
         traces = real["processing/ophys/Fluorescence/Fluorescence/data"][:cells]
@@ -111,4 +166,10 @@ def write_brain_observatory(path: Path, a0662: Path, *, cells: int = 5) -> Path:
         shown["natural_scenes_stimulus/frame_duration"] = [[400, 407], [408, 415]]
         shown["spontaneous_stimulus/data"] = [1, -1]
         shown["spontaneous_stimulus/frame_duration"] = [[500, 500], [900, 900]]
+        if film is not None:
+            frame = np.tile(np.arange(len(film)), 2)
+            first = 1000 + np.arange(len(frame))
+            file["stimulus/templates/natural_movie_one_image_stack/data"] = film
+            shown["natural_movie_one_stimulus/data"] = frame
+            shown["natural_movie_one_stimulus/frame_duration"] = np.stack([first, first + frame % 2], axis=1)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from typer.testing import CliRunner, Result
 from neurofm.cli import app
 from neurofm.errors import UserError
 from neurofm.recording import Manifest, ManifestFile, ManifestRecording
-from neurofm.shards import read_shard
+from neurofm.shards import read_shard, write_shard
 from neurofm.shards.packed import PackedShard
 from neurofm.sources import write_manifest
-from tests.shards.film import write_film
+from tests.pictures import film_of, stimulus_of
+from tests.shards.film import PROVENANCE, recording_of, write_film
 
 DATASET = "hcp-rest"
 UNITS = ("sub-1", "sub-2", "sub-3")
@@ -41,9 +43,9 @@ def typed(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["shards", *arguments])
 
 
-def damage(path: Path) -> None:
-    """Flip a bit in the second chunk of the signal."""
-    signal = PackedShard(path).array("signal")
+def damage(path: Path, array: str = "signal") -> None:
+    """Flip a bit in the second chunk of an array."""
+    signal = PackedShard(path).array(array)
     content = bytearray(path.read_bytes())
     content[signal.offset + int(signal.index[1, 0]) + 30] ^= 1
     path.write_bytes(bytes(content))
@@ -74,6 +76,22 @@ def test_damage_is_named_and_only_its_shard_is_set_aside(shards: list[Path]) -> 
     assert [path.exists() for path in shards] == [True, False, True]
     assert (Path(".neurofm") / "damaged" / DATASET / shards[1].name).is_file()
     assert typed("verify").exit_code == 0
+
+
+def test_frames_shown_are_counted_and_their_damage_is_named(shards: list[Path], shared_data: Path) -> None:
+    assert "frames" not in typed("stats").stdout
+    film, recording = film_of(shared_data), recording_of(shared_data)
+    assert recording.signal is not None
+    seen = replace(recording, stimulus=stimulus_of(film, recording.signal.time_s))
+    write_shard(seen, provenance=PROVENANCE, path=shards[0])
+    told = typed("stats").stdout
+    assert "frames" in told
+    assert "1.2 MB" in told  # 1452 of 40 x 20
+    assert typed("verify").exit_code == 0
+    damage(shards[0], "stimulus/frames")
+    assert typed("verify").stderr.strip() == f"error: {shards[0]}: stimulus/frames: chunk 1 has another checksum"
+    typed("repair")
+    assert [path.exists() for path in shards] == [False, True, True]
 
 
 def test_a_cut_shard_is_counted_and_said(shards: list[Path]) -> None:

@@ -25,10 +25,10 @@ def write_film(path: Path, *, shared_data: Path) -> None:
     """Write the shard, 168 volumes in chunks of 15: as small as they are, so that there are twelve."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with patch("neurofm.shards.write.CHUNK_BYTES", 0):
-        write_shard(_recording(shared_data), provenance=PROVENANCE, path=path)
+        write_shard(recording_of(shared_data), provenance=PROVENANCE, path=path)
 
 
-def _recording(shared_data: Path) -> Recording:
+def recording_of(shared_data: Path) -> Recording:
     """A real child's film in 116 parcels, 168 volumes."""
     series = min((shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries").glob("*AAL*"))
     values = np.load(series)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from neurofm.shards import Provenance, Shard, read_shard, write_shard
 from neurofm.slices.cut import cut_shard
 from tests.conftest import PROJECT
 from tests.movers import mover
+from tests.pictures import film_of, stimulus_of
 
 SAMPLES = 15_000
 PROVENANCE = Provenance(
@@ -91,3 +93,20 @@ def test_a_run_with_confounds_keeps_what_lies_beside_its_signal(tmp_path: Path, 
         np.testing.assert_array_equal(noise.values, before.noise[name].values[:50])
     part = before.extra_signals["uncleaned"].values[:50]
     assert np.abs(after.extra_signals["uncleaned"].values - part).max() < 0.01 * part.std()
+
+
+def test_frames_that_were_not_shown_by_then_are_left_out(tmp_path: Path, shared_data: Path) -> None:
+    whole, cut = tmp_path / "whole.zarr.zip", tmp_path / "cut.zarr.zip"
+    moved = mover(shared_data, number=0, motion=1.0)
+    assert moved.signal is not None
+    seen = stimulus_of(film_of(shared_data, frames=60)[::-1], moved.signal.time_s)
+    # The thirtieth frame first, so that frames must be numbered anew.
+    seen = replace(seen, shown=np.where(seen.shown >= 0, (seen.shown + 30) % 60, -1).astype(np.int32))
+    write_shard(replace(moved, stimulus=seen), provenance=PROVENANCE, path=whole)
+    cut_shard(whole, samples=50, path=cut)
+    kept = read_shard(cut, extra=True).recording.stimulus
+    assert kept is not None
+    assert len(kept.frames) == 20  # one for two of the 40 samples after the first ten
+    np.testing.assert_array_equal(kept.shown >= 0, seen.shown[:50] >= 0)
+    shown = kept.shown >= 0
+    np.testing.assert_array_equal(kept.frames[kept.shown[shown]], seen.frames[seen.shown[:50][shown]])

@@ -41,6 +41,8 @@ class Contents:
     """Of all signals as they lie on disk."""
     decoded_bytes: int = 0
     """Of all signals in memory, 1 or 2 bytes per sample."""
+    stimulus_bytes: int = 0
+    """Of all frames shown, in memory, 1 byte per pixel."""
     error_sd: float = 0.0
     """Largest error of quantisation, in SDs of a channel; 0 for counts."""
     channels: set[int] = field(default_factory=set)
@@ -120,6 +122,8 @@ def contents_of(dataset: str, paths: Sequence[Path]) -> Contents:
         found.file_bytes += path.stat().st_size
         found.signal_bytes += signal.stored_bytes
         found.decoded_bytes += signal.decoded_bytes
+        if "stimulus/frames" in shard.names:
+            found.stimulus_bytes += shard.array("stimulus/frames").decoded_bytes
         found.error_sd = max(found.error_sd, float(attrs["quality"].get("quantisation_error_sd", 0.0)))
         found.channels.add(signal.shape[1])
     return found
@@ -127,7 +131,10 @@ def contents_of(dataset: str, paths: Sequence[Path]) -> Contents:
 
 def contents_table(contents: Sequence[Contents], *, width: int) -> Table:
     """Render what each dataset's shards hold."""
-    columns = ("shards", "hours", "channels", "files", "signals", "in memory", "ratio", "error (SD)")
+    columns = ["shards", "hours", "channels", "files", "signals", "in memory", "ratio", "error (SD)"]
+    # Few datasets keep what was shown; where one does, its frames are what fills memory.
+    shown = any(found.stimulus_bytes for found in contents)
+    columns += ["frames"] if shown else []
     made = table("dataset", *((column, "right") for column in columns), width=width)
     for found in contents:
         low, high = min(found.channels, default=0), max(found.channels, default=0)
@@ -141,5 +148,6 @@ def contents_table(contents: Sequence[Contents], *, width: int) -> Table:
             size_text(found.decoded_bytes),
             f"{found.ratio:.1f}",
             f"{found.error_sd:.2g}",
+            *([size_text(found.stimulus_bytes)] if shown else []),
         )
     return made

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from neurofm.recording import Recording, Signal, Step, Target, Unreadable
+from neurofm.recording import Recording, Signal, Step, Stimulus, Target, Unreadable
 from neurofm.recording.recording import JsonScalar
 from neurofm.settings import Settings
 
@@ -24,6 +24,9 @@ _MAX_DENOMINATOR = 1000
 """Resampling is by a ratio of whole numbers up to this: enough to hit any rate within a millionth."""
 _TIME_SLACK = 1e-3
 """Samples by which two times may differ and be the same."""
+_MAX_UNSEEN = 0.01
+"""Largest share of a stimulus that may lie outside of the recording: a film may run on a little, a clock in other units
+or another session's film would run elsewhere."""
 _FILTER_HALF_PERIODS = 10
 """Half length of `scipy.signal.resample_poly`'s filter, in samples of the slower of the two rates."""
 
@@ -238,6 +241,74 @@ def align_target(
     return replace(target, values=values.astype(np.float32), time_s=time_s)
 
 
+def align_stimulus(
+    stimulus: Stimulus,
+    time_s: npt.NDArray[np.float64],
+    *,
+    span_s: tuple[float, float],
+    where: str,
+    centre_offset_s: float = 0.0,
+) -> Stimulus:
+    """Say for each sample of the signal which frame was seen.
+
+    Parameters
+    ----------
+    stimulus
+        On its own times.
+    time_s
+        [time] of the signal's samples; they become the stimulus' `time_s`.
+    span_s
+        When the recording began and ended, before anything was cropped.
+    where
+        The recording, for errors.
+    centre_offset_s
+        How far after `time_s` the frame is taken: half a bin for counts, whose time is the bin's left edge.
+
+    Raises
+    ------
+    Unreadable
+        If more than a hundredth of the time for which frames were shown lies outside of the recording.
+    """
+    begin_s, end_s = stimulus.time_s[:-1], stimulus.time_s[1:]
+    seen = stimulus.shown[:-1] >= 0
+    inside_s = np.clip(np.minimum(end_s, span_s[1]) - np.maximum(begin_s, span_s[0]), 0, None)[seen].sum()
+    shown_s = (end_s - begin_s)[seen].sum()
+    if inside_s < (1 - _MAX_UNSEEN) * shown_s:
+        raise Unreadable(
+            f"{where}: {shown_s - inside_s:.3g} of the {shown_s:.3g} s for which the stimulus was shown "
+            f"({stimulus.time_s[0]:.6g} to {stimulus.time_s[-1]:.6g} s) lie outside of the recording "
+            f"({span_s[0]:.6g} to {span_s[1]:.6g} s)"
+        )
+    row = np.searchsorted(stimulus.time_s, time_s + centre_offset_s, side="right") - 1
+    shown = np.where(row >= 0, stimulus.shown[row], np.int32(-1))
+    return Stimulus(frames=stimulus.frames, shown=shown, time_s=time_s)
+
+
+def _span_s(recording: Recording) -> tuple[float, float]:
+    """Return when a recording as its reader gave it began and ended, seconds on its clock."""
+    if recording.spikes is not None:
+        return recording.spikes.start_s, recording.spikes.stop_s
+    native = native_signal(recording)
+    time_s = native.time_s if recording.sample_time_s is None else recording.sample_time_s
+    return float(time_s[0]), float(time_s[-1]) + 1 / native.sampling_rate_hz
+
+
+def _seen(
+    recording: Recording, signal: Signal, recorded: npt.NDArray[np.bool_], *, centre_offset_s: float
+) -> Stimulus | None:
+    """Return the recording's stimulus on the signal's times, nothing between the trials."""
+    if recording.stimulus is None:
+        return None
+    seen = align_stimulus(
+        recording.stimulus,
+        signal.time_s,
+        span_s=_span_s(recording),
+        where=recording.clock.id,
+        centre_offset_s=centre_offset_s,
+    )
+    return replace(seen, shown=np.where(recorded, seen.shown, np.int32(-1)))
+
+
 def _within(target: Target, recorded: npt.NDArray[np.bool_]) -> Target:
     """Take out what was interpolated from the end of one trial to the beginning of the next."""
     return replace(target, values=np.where(recorded[:, None], target.values, np.float32(np.nan)))
@@ -270,6 +341,9 @@ def finish(
     recorded = recorded_samples(recording, signal, width_s=2 * target_offset_s)
     valid = valid & recorded
     fraction = float(valid[recorded].mean()) if recorded.any() else 0.0
+    stimulus = _seen(recording, signal, recorded, centre_offset_s=target_offset_s)
+    # Nothing is said of a stimulus where there is none: most shards have none.
+    seen: dict[str, JsonScalar] = {} if stimulus is None else {"stimulus_fraction": float((stimulus.shown >= 0).mean())}
     if not usable.any():
         reason["excluded_reason"] = "no usable channel: all are constant, missing or marked bad"
     elif fraction < common.min_valid_fraction:
@@ -295,12 +369,14 @@ def finish(
             )
             for name, target in recording.targets.items()
         },
+        stimulus=stimulus,
         quality={
             **recording.quality,
             "n_channels": len(usable),
             "n_usable": int(usable.sum()),
             "duration_s": int(recorded.sum()) / signal.sampling_rate_hz,
             "valid_fraction": fraction,
+            **seen,
             **quality,
             **reason,
         },

@@ -12,6 +12,7 @@ from neurofm.readers.shared.common import build, opening
 from neurofm.readers.shared.nwb_intervals import read_events
 from neurofm.readers.shared.nwb_ophys import read_fluorescence
 from neurofm.readers.shared.nwb_series import has_series, read_target
+from neurofm.readers.shared.nwb_stimulus import NwbStimulus, read_stimulus
 from neurofm.readers.shared.nwb_units import read_units
 from neurofm.readers.shared.participants import participant_scalars
 from neurofm.recording import Modality, Recording, Target, Unreadable
@@ -82,6 +83,8 @@ class Options(Settings):
     """Its neuropil; may be left out where a series of the same shape is called so."""
     deconvolved: str = ""
     """Deconvolved activity (``processing/ophys/event_detection``), kept beside the signal as ``deconvolved``."""
+    stimulus: NwbStimulus | None = None
+    """Images or a film that were shown, kept frame by frame; none by default, since they are large."""
 
 
 def read(source: ReaderInput, options: Options) -> Recording:
@@ -92,7 +95,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
     source
         ``main`` is the NWB file; a ``participants.tsv`` among the side files gives the scalars.
     options
-        Which series and interval tables.
+        Which series, interval tables and images.
 
     Returns
     -------
@@ -112,10 +115,17 @@ def read(source: ReaderInput, options: Options) -> Recording:
         targets = _targets(file, path.name, options)
         events = read_events(file, path.name, options.events)
         scalars = participant_scalars(source)
+        stimulus = None if options.stimulus is None else read_stimulus(file, path.name, options.stimulus)
         if source.modality is Modality.SPIKES:
             units = read_units(file, path.name, targets)
             return build(
-                source, channels=units.channels, spikes=units.spikes, events=events, targets=targets, scalars=scalars
+                source,
+                channels=units.channels,
+                spikes=units.spikes,
+                events=events,
+                targets=targets,
+                stimulus=stimulus,
+                scalars=scalars,
             )
         if source.modality in {Modality.CALCIUM, Modality.MINISCOPE}:
             roi = read_fluorescence(
@@ -133,6 +143,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
                 extra_signals=roi.extra_signals,
                 events=events,
                 targets=targets,
+                stimulus=stimulus,
                 scalars=scalars,
             )
     raise Unreadable(f"{path.name}: reader 'nwb' knows spikes, calcium and miniscope, not {source.modality}")

@@ -13,7 +13,8 @@ from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import build, opening, unknown_positions
 from neurofm.readers.shared.nwb_ophys import nominal_rate_hz
 from neurofm.readers.shared.participants import participant_scalars
-from neurofm.recording import Channels, Events, Modality, Recording, Signal, Target, Unreadable
+from neurofm.readers.shared.stimulus import StimulusSource, grey_frames, presented
+from neurofm.recording import Channels, Events, Modality, Recording, Signal, Stimulus, Target, Unreadable
 from neurofm.settings import Settings
 
 VERSION = "1"
@@ -44,6 +45,8 @@ class Options(Settings):
 
     events: bool = True
     """The stimulus presentations."""
+    stimulus: StimulusSource | None = None
+    """Images or a film that were shown, kept frame by frame; none by default, since they are large."""
 
 
 def read(source: ReaderInput, options: Options) -> Recording:
@@ -54,7 +57,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
     source
         ``main`` is the NWB 1.0 file.
     options
-        Whether presentations become events.
+        Whether presentations become events, and which images are wanted.
 
     Returns
     -------
@@ -87,6 +90,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
             sample_time_s=times,
             events=_events(file, times, path.name) if options.events else None,
             targets=_targets(file, path),
+            stimulus=_stimulus(file, times, options.stimulus, path.name) if options.stimulus is not None else None,
             scalars=scalars,
         )
 
@@ -161,8 +165,7 @@ def _events(file: h5py.File, times: Floats, name: str) -> Events | None:
         if "frame_duration" in group and len(group["frame_duration"]) > 0:
             label = stimulus.removesuffix("_stimulus")
             frames, columns = _presentations(group, label)
-            if frames.shape != (len(frames), 2) or frames.min() < 0 or frames.max() >= len(times):
-                raise Unreadable(f"{name}: frames of {stimulus!r} are outside of the {len(times)} of the recording")
+            _check_inside(frames, stimulus, n_times=len(times), name=name)
             tables.append((label, frames, columns))
     if not tables:
         return None
@@ -181,6 +184,41 @@ def _events(file: h5py.File, times: Floats, name: str) -> Events | None:
         label=tuple(label[row] for row in order),
         columns={column: together(column) for column in names},
     )
+
+
+def _stimulus(file: h5py.File, times: Floats, source: StimulusSource, name: str) -> Stimulus | None:
+    """Return a template's frames and when each was seen, from its first two-photon frame to the end of its last."""
+    stack, shown = f"stimulus/templates/{source.template}_image_stack", f"{_PRESENTED}/{source.template}_stimulus"
+    missing = [path for path in (f"{stack}/data", f"{shown}/frame_duration", f"{shown}/data") if path not in file]
+    if missing:
+        if source.optional:
+            return None
+        raise Unreadable(f"{name}: no {missing[0]}")
+    where = f"{name}: stimulus {source.template!r}"
+    span, columns = _presentations(file[shown], source.template)
+    _check_inside(span, source.template, n_times=len(times), name=name)
+    if list(columns) != ["frame"] or len(columns["frame"]) != len(span):
+        raise Unreadable(f"{where}: its presentations have no frame numbers, or not one each")
+    order = np.argsort(span[:, 0], kind="stable")
+    first, last = span[order].T
+    edges = np.append(times, 2 * times[-1] - times[-2])
+    onset_s, stop_s = edges[first], edges[last + 1]
+    # Films run at the rate of the scan, so that one's last two-photon frame is often the next one's first.
+    shared = np.flatnonzero(first[1:] == last[:-1])
+    stop_s[shared] = onset_s[shared + 1]
+    return presented(
+        grey_frames(file[f"{stack}/data"], source=source, where=where),
+        onset_s=onset_s,
+        stop_s=stop_s,
+        frame=columns["frame"][order],
+        source=source,
+        where=where,
+    )
+
+
+def _check_inside(frames: npt.NDArray[np.int64], stimulus: str, *, n_times: int, name: str) -> None:
+    if len(frames) == 0 or frames.shape != (len(frames), 2) or frames.min() < 0 or frames.max() >= n_times:
+        raise Unreadable(f"{name}: frames of {stimulus!r} are none, or outside of the {n_times} of the recording")
 
 
 def _presentations(group: h5py.Group, label: str) -> tuple[npt.NDArray[np.int64], dict[str, Floats]]:

@@ -14,6 +14,7 @@ from neurofm.recording.recording import (
     Signal,
     Spikes,
     Step,
+    Stimulus,
     Target,
 )
 from neurofm.recording.status import UnitStatus, Unreadable
@@ -34,6 +35,7 @@ __all__ = [
     "Signal",
     "Spikes",
     "Step",
+    "Stimulus",
     "Target",
     "UnitStatus",
     "Unreadable",

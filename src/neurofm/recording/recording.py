@@ -157,6 +157,30 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stimulus:
+    """Images or a film that were shown, and which of them when."""
+
+    frames: npt.NDArray[np.uint8]
+    """[frame, height, width] grey levels, each different frame once however often it was shown."""
+    shown: npt.NDArray[np.int32]
+    """[time] row of `frames` that is seen from this time until the next; -1 where none is."""
+    time_s: npt.NDArray[np.float64]
+    """[time] seconds on the recording's clock: of every change as a reader finds it, the last to none; after
+    preprocessing the signal's own times."""
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 3 or self.frames.dtype != np.uint8:
+            msg = f"frames are {self.frames.dtype} {self.frames.shape}, expected uint8 [frame, height, width]"
+            raise ValueError(msg)
+        if self.shown.dtype != np.int32 or self.shown.shape != self.time_s.shape:
+            msg = f"{len(self.shown)} {self.shown.dtype} frames at {len(self.time_s)} times, expected int32 [time]"
+            raise ValueError(msg)
+        if len(self.shown) and not -1 <= self.shown.min() <= self.shown.max() < len(self.frames):
+            msg = f"frames {self.shown.min()} to {self.shown.max()} were shown, of {len(self.frames)} (-1 is none)"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confounds:
     """What is known of a run's noise, volume by volume: fMRIPrep's table and the file that describes its columns."""
 
@@ -228,6 +252,8 @@ class Recording:
     noise: Mapping[str, Target] = field(default_factory=dict)
     """Measured noise along the run (``framewise_displacement`` in mm, ``std_dvars``), on the signal's own times. Kept
     for quality control; no target to be decoded."""
+    stimulus: Stimulus | None = None
+    """What was seen, where the reader was asked for it."""
     spikes: Spikes | None = None
     events: Events | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)

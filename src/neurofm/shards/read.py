@@ -22,6 +22,7 @@ from neurofm.recording import (
     Signal,
     Spikes,
     Step,
+    Stimulus,
     Target,
     Unreadable,
 )
@@ -33,7 +34,7 @@ class Shard:
     """One recording as it lies on disk, decoded."""
 
     recording: Recording
-    """Everything but the samples; its `signal` is None, and `extra_signals` are there only if they were asked for."""
+    """Everything but the samples; its `signal` is None; `extra_signals` and `stimulus` are there only if asked for."""
     attrs: dict[str, Any]
     stored: npt.NDArray[np.uint8] | npt.NDArray[np.int16]
     """[time, channel] counts, or integers to be scaled."""
@@ -78,8 +79,8 @@ def read_shard(path: Path, *, extra: bool = False, signal: bool = True) -> Shard
     path
         ``<recording>.zarr.zip``.
     extra
-        Whether to read the signals that lie beside the one to be modelled (``uncleaned``), too. They take three times
-        as long as all the rest, and training needs none of them.
+        Whether to read the signals that lie beside the one to be modelled (``uncleaned``) and the frames that were
+        shown, too. They take longer than all the rest, and training needs none of them.
     signal
         Whether to decode `stored`; without, it has no samples and all else is there (`neurofm.shards.packed` reads
         what is wanted of them).
@@ -124,6 +125,7 @@ def _decode(group: zarr.Group, *, extra: bool, signal: bool) -> Shard:
             targets=_series(group, "targets", like.time_s),
             noise=_series(group, "noise", like.time_s),
             extra_signals=_extra_signals(group, like) if extra else {},
+            stimulus=_stimulus(group, like.time_s) if extra and "stimulus" in group else None,
             scalars=attrs["scalars"],
             quality=attrs["quality"],
             steps=tuple(Step(**step) for step in attrs["pipeline"]["steps"]),
@@ -202,6 +204,11 @@ def _series(group: zarr.Group, kind: str, time_s: npt.NDArray[np.float64]) -> di
             values=np.asarray(array[...]), unit=attrs["unit"], columns=tuple(attrs["columns"]), time_s=time_s
         )
     return found
+
+
+def _stimulus(group: zarr.Group, time_s: npt.NDArray[np.float64]) -> Stimulus:
+    stimulus = _group(group, "stimulus")
+    return Stimulus(frames=_values(stimulus, "frames"), shown=_values(stimulus, "shown"), time_s=time_s)
 
 
 def _extra_signals(group: zarr.Group, like: Signal) -> dict[str, Signal]:

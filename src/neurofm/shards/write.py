@@ -20,7 +20,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from neurofm.files import write_atomic
-from neurofm.recording import Events, Modality, Recording
+from neurofm.recording import Events, Modality, Recording, Stimulus, Target
 from neurofm.shards.quantise import quantise
 
 SCHEMA = "neurofm-recording/1"
@@ -101,20 +101,11 @@ def write_shard(recording: Recording, *, provenance: Provenance, path: Path) -> 
         _array(spikes, "time_s", recording.spikes.time_s.astype(np.float64), names=("spike",))
         _array(spikes, "channel", recording.spikes.channel.astype(np.uint32), names=("spike",))
     for kind, series in (("targets", recording.targets), ("noise", recording.noise)):
-        for name in sorted(series):
-            target = series[name]
-            if len(target.values) != samples:
-                raise ValueError(f"{kind}/{name} has {len(target.values)} samples, the signal {samples}")
-            _array(
-                group,
-                f"{kind}/{name}",
-                target.values.astype(np.float32),
-                chunk=chunk,
-                names=("time", "k"),
-                attributes={"unit": target.unit, "columns": list(target.columns)},
-            )
+        _write_series(group, kind, series, samples=samples, chunk=chunk)
     if recording.events is not None:
         _write_events(group, recording.events)
+    if recording.stimulus is not None:
+        _write_stimulus(group, recording.stimulus, samples=samples, chunk=chunk)
     write_atomic(path, asyncio.run(_zipped(store)))
 
 
@@ -139,6 +130,33 @@ def _write_events(group: zarr.Group, events: Events) -> None:
     if numbers:
         values = np.column_stack([numbers[name].astype(np.float64) for name in sorted(numbers)])
         _array(stored, "numbers", values, names=("event", "column"))
+
+
+def _write_series(group: zarr.Group, kind: str, series: Mapping[str, Target], *, samples: int, chunk: int) -> None:
+    """Store what was measured along with the signal, one array each."""
+    for name in sorted(series):
+        target = series[name]
+        if len(target.values) != samples:
+            raise ValueError(f"{kind}/{name} has {len(target.values)} samples, the signal {samples}")
+        _array(
+            group,
+            f"{kind}/{name}",
+            target.values.astype(np.float32),
+            chunk=chunk,
+            names=("time", "k"),
+            attributes={"unit": target.unit, "columns": list(target.columns)},
+        )
+
+
+def _write_stimulus(group: zarr.Group, stimulus: Stimulus, *, samples: int, chunk: int) -> None:
+    """Store frames in chunks of whole frames, and for each sample the one that was seen."""
+    if len(stimulus.shown) != samples:
+        raise ValueError(f"the stimulus has {len(stimulus.shown)} samples, the signal {samples}")
+    stored = group.create_group("stimulus")
+    frame_bytes = max(1, stimulus.frames[:1].nbytes)
+    frames = -(-CHUNK_BYTES // frame_bytes)
+    _array(stored, "frames", stimulus.frames, chunk=frames, names=("frame", "height", "width"))
+    _array(stored, "shown", stimulus.shown, chunk=chunk, names=("time",))
 
 
 def _attributes(recording: Recording, provenance: Provenance, error_sd: float) -> dict[str, Any]:

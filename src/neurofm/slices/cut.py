@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from neurofm.recording import Recording, Signal, Spikes, Target
+import numpy as np
+
+from neurofm.recording import Recording, Signal, Spikes, Stimulus, Target
 from neurofm.shards import Provenance, Shard, read_shard, write_shard
 
 
@@ -39,6 +41,7 @@ def _first(shard: Shard, *, samples: int) -> Recording:
         events=None if whole.events is None else whole.events.where(whole.events.onset_s < stop_s),
         targets=begun(whole.targets),
         noise=begun(whole.noise),
+        stimulus=None if whole.stimulus is None else _stimulus(whole.stimulus, samples=len(values)),
         extra_signals={
             name: replace(one, values=one.values[: len(values)]) for name, one in whole.extra_signals.items()
         },
@@ -53,6 +56,14 @@ def _spikes(spikes: Spikes, *, stop_s: float) -> Spikes:
         start_s=spikes.start_s,
         stop_s=min(spikes.stop_s, stop_s),
     )
+
+
+def _stimulus(stimulus: Stimulus, *, samples: int) -> Stimulus:
+    """Keep the frames that were shown until then, and no others."""
+    shown = stimulus.shown[:samples]
+    kept = np.unique(shown[shown >= 0])
+    renumbered = np.where(shown >= 0, np.searchsorted(kept, shown), -1).astype(np.int32)
+    return Stimulus(frames=stimulus.frames[kept], shown=renumbered, time_s=stimulus.time_s[:samples])
 
 
 def _provenance(shard: Shard) -> Provenance:

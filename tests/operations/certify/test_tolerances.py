@@ -22,6 +22,7 @@ from neurofm.shards import Provenance, write_shard
 from neurofm.slices.machine import Machine
 from neurofm.slices.result import SliceRecording, SliceResult
 from neurofm.units import Receipt, write_receipts
+from tests.pictures import film_of, stimulus_of
 
 PROVENANCE = Provenance(
     archive="registry", source_id="mne", version="1", files=(), licence="BSD", citation="-", libraries={"mne": "1.13"}
@@ -66,7 +67,7 @@ def test_a_channel_may_move_a_little_on_another_kind_of_machine(
         assert float(measured[1]) == pytest.approx(by_sd, rel=0.3)
 
 
-def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_path: Path) -> None:
+def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_path: Path, shared_data: Path) -> None:
     kept, made = tmp_path / "kept.zarr.zip", tmp_path / "made.zarr.zip"
     valid = np.ones(len(recording.signal.values), dtype=np.bool_) if recording.signal is not None else np.ones(0)
     n = len(recording.channels)
@@ -75,6 +76,8 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
     target = Target(values=np.ones((len(valid), 1)), unit="cm", columns=("x",), time_s=samples)
     columns: dict[str, EventColumn] = {"code": np.append(np.arange(19.0), np.nan), "answer": ("yes",) * 20}
     events = Events(onset_s=time_s, duration_s=np.ones(20), label=("a",) * 20, columns=columns)
+    seen = stimulus_of(film_of(shared_data, frames=20), samples)
+    inverted = replace(seen, frames=255 - seen.frames)
     assert recording.signal is not None
     moved = changed(recording, by_sd=0.1).signal
     assert moved is not None
@@ -85,6 +88,7 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
         noise={"fd": target},
         extra_signals={"uncleaned": recording.signal},
         events=events,
+        stimulus=seen,
     )
     write_shard(recording, provenance=PROVENANCE, path=kept)
     for other, said in (
@@ -103,6 +107,9 @@ def test_what_is_not_rounded_may_not_differ_anywhere(recording: Recording, tmp_p
         (replace(recording, events=replace(events, columns=columns | {"code": np.arange(20.0)})), "events differ"),
         (replace(recording, events=replace(events, columns=columns | {"answer": ("no",) * 20})), "events differ"),
         (replace(recording, events=replace(events, columns=columns | {"code": ("yes",) * 20})), "events differ"),
+        (replace(recording, stimulus=None), "frames shown"),
+        (replace(recording, stimulus=inverted), "frames shown"),
+        (replace(recording, stimulus=replace(seen, shown=np.roll(seen.shown, 1))), "frames shown"),
         (replace(recording, subject="mne-sample:somebody-else"), "attribute subject differs"),
         (replace(recording, valid=np.arange(len(valid)) % 10 > 0), "of samples marked otherwise"),
     ):

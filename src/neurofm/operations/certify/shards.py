@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status
-from neurofm.recording import EventColumn, Events, Signal, Spikes, Target, UnitStatus, Unreadable
+from neurofm.recording import EventColumn, Events, Signal, Spikes, Stimulus, Target, UnitStatus, Unreadable
 from neurofm.shards import Shard, read_shard
 from neurofm.shards.quantise import LEVELS, STEP_SD
 from neurofm.units import read_receipts
@@ -128,16 +128,15 @@ def _tables(old: Shard, new: Shard) -> Iterator[str]:
         yield "channels are in other regions, or in another space"
     if not _all_near(mine.channels.quality, theirs.channels.quality):
         yield "other measures of channels' quality"
-    if not _same_targets(mine.targets, theirs.targets):
-        yield "targets differ"
-    if not _same_targets(mine.noise, theirs.noise):
-        yield "measured noise differs"
-    if not _same_extra(mine.extra_signals, theirs.extra_signals):
-        yield "signals beside the signal differ"
-    if not _same_spikes(mine.spikes, theirs.spikes):
-        yield "spikes differ"
-    if not _same_events(mine.events, theirs.events):
-        yield "events differ"
+    beside = (
+        (_same_targets(mine.targets, theirs.targets), "targets differ"),
+        (_same_targets(mine.noise, theirs.noise), "measured noise differs"),
+        (_same_extra(mine.extra_signals, theirs.extra_signals), "signals beside the signal differ"),
+        (_same_spikes(mine.spikes, theirs.spikes), "spikes differ"),
+        (_same_events(mine.events, theirs.events), "events differ"),
+        (_same_stimulus(mine.stimulus, theirs.stimulus), "frames shown, or when they were, differ"),
+    )
+    yield from (said for same, said in beside if not same)
 
 
 def _same_targets(mine: Mapping[str, Target], theirs: Mapping[str, Target]) -> bool:
@@ -183,6 +182,13 @@ def _same_events(mine: Events | None, theirs: Events | None) -> bool:
         and mine.columns.keys() == theirs.columns.keys()
         and all(_same_column(column, theirs.columns[name]) for name, column in mine.columns.items())
     )
+
+
+def _same_stimulus(mine: Stimulus | None, theirs: Stimulus | None) -> bool:
+    if mine is None or theirs is None:
+        return mine is theirs
+    # Frames are copied or rounded to whole numbers, never filtered: nothing in them depends on the machine.
+    return np.array_equal(mine.frames, theirs.frames) and np.array_equal(mine.shown, theirs.shown)
 
 
 def _same_column(one: EventColumn, other: EventColumn) -> bool:
