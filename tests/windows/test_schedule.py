@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurofm.recording import Modality
@@ -115,6 +115,7 @@ def test_a_small_modality_stays_whole(home: Home) -> None:
     assert all(film <= set(schedule.resident(step)[0]) for step in range(0, 3000, 100))
 
 
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(5, 300), min_size=1, max_size=4),
     window=st.integers(1, 60),

@@ -128,6 +128,14 @@ class PackedArray:
         except (RuntimeError, ValueError) as error:
             raise DamagedChunk(f"{self.file.name}: {self.name}: chunk {number} does not decode ({error})") from error
 
+    def fingerprint(self) -> bytes:
+        """Return the checksums of all chunks, one after the other: arrays of equal content and chunks have equal ones."""
+        present = self.index[self.index[:, 0] != _MISSING].astype(np.int64)
+        return b"".join(
+            self.file.read(self.offset + int(offset) + int(length) - _CRC_BYTES, _CRC_BYTES)
+            for offset, length in present
+        )
+
     def damaged(self) -> Iterator[str]:
         """Yield a sentence for each chunk that is missing, has another checksum or does not decode."""
         whole = np.empty((self.chunk_rows, *self.shape[1:]), dtype=self.dtype)

@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +19,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from neurofm.errors import UserError
 from neurofm.recording import Modality
 from neurofm.shards.packed import PackedArray, PackedShard
 from neurofm.splits import Segment
+from neurofm.windows.films import Films
 from neurofm.windows.policy import StoreSite
 from neurofm.windows.samples import Samples, refuse_damage
-from neurofm.windows.sampling import Episode, Source
+from neurofm.windows.sampling import Draw, Episode, Source
 from neurofm.windows.schedule import Drawing, PoolSettings, Schedule
 from neurofm.windows.signal import StoredSignal
 from neurofm.windows.store import Store
 
 Span = tuple[int, int]
+_SHOWN = "stimulus/shown"
+_SERIES_KEPT = 256
+"""Recordings whose targets stay decoded: they have a few columns where the samples have hundreds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,9 @@ class _Opened:
     source: Source
     signal: StoredSignal
     targets: Mapping[str, PackedArray]
+    shown: PackedArray | None
+    """``stimulus/shown``, [time] int32."""
+    film: PackedArray | None
     onset_s: npt.NDArray[np.float64]
     labels: tuple[str, ...]
     rate_hz: float
@@ -55,6 +64,8 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
     - ``valid`` [window, time] bool
     - ``targets`` {name: [window, time, k] float32}, NaN where not measured
     - ``events`` per window a list of (seconds from the window's start, label)
+    - with `stimulus` ``frames`` [window, time, height, width] uint8 and ``shown`` [window, time] int32, -1 and 0 where
+      nothing was shown; not there for a recording without frames
     - ``visible``, ``hidden`` int64 channels to show and to hide
     - ``recording``, ``dataset``, ``modality``, ``step``, ``starts`` [window] first samples, ``sampling_rate_hz``
 
@@ -86,6 +97,8 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
         Where decoded samples lie.
     bfloat16
         Keep samples as bfloat16, scaled.
+    stimulus
+        Whether batches hold the frames that were shown.
     device
         Where windows are wanted.
     rank, world_size
@@ -121,6 +134,7 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
         pool: PoolSettings | None = None,
         store: StoreSite | None = None,
         bfloat16: bool = False,
+        stimulus: bool = False,
         device: str = "cpu",
         rank: int | None = None,
         world_size: int | None = None,
@@ -151,6 +165,7 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
             dataset_shares=dataset_shares or {},
         )
         self._pool, self._site, self._bfloat16, self._device = pool, store or StoreSite(), bfloat16, device
+        self._stimulus = stimulus
         self._rank, self._world_size = rank, world_size
         self.first_step, self.steps = first_step, steps
         self._most_damaged = most_damaged
@@ -169,27 +184,26 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
             drawing=self._drawing,
             pool=self._pool,
         )
-        with Store(
-            signals,
-            schedule,
-            site=self._site,
-            bfloat16=self._bfloat16,
-            device=self._device,
-            side_by_side=every,
-            who="windows",
-        ) as store:
+        with ExitStack() as stack:
+            kept: dict[str, Any] = {"site": self._site, "device": self._device, "side_by_side": every}
+            store = stack.enter_context(Store(signals, schedule, bfloat16=self._bfloat16, who="windows", **kept))
+            beside = _Beside(self._opened)
+            films = Films(
+                [one.film if self._stimulus else None for one in self._opened], **kept, free=store.free_beside
+            )
+            stack.callback(films.close)
             step, damaged = self.first_step + first, 0
             stop = None if self.steps is None else self.first_step + self.steps
             while stop is None or step < stop:
                 drawn, values, valid = store.at(step, rank=rank, world_size=world_size)
                 samples = [signal.samples for signal in signals if isinstance(signal.samples, Samples)]
                 if (count := sum(len(one.damage) for one in samples)) > damaged:
-                    refuse_damage(samples, most=self._most_damaged, who="windows")
+                    sys.stderr.write(f"{refuse_damage(samples, most=self._most_damaged, who='windows')}\n")
                     damaged = count
-                yield self._batch(self._opened[drawn.source], step, drawn.starts, values, valid) | {
-                    "visible": torch.from_numpy(drawn.visible),
-                    "hidden": torch.from_numpy(drawn.hidden),
-                }
+                batch = beside.of(drawn, values.shape[1]) | {"step": step, "values": values, "valid": valid}
+                if "shown" in batch and (frames := films.frames(drawn.source, batch["shown"].numpy())) is not None:
+                    batch["frames"] = frames
+                yield batch
                 step += every
 
     def _place(self) -> tuple[int, int]:
@@ -202,26 +216,42 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
             world_size if self._world_size is None else self._world_size,
         )
 
-    @staticmethod
-    def _batch(
-        opened: _Opened, step: int, starts: npt.NDArray[np.int64], values: Tensor, valid: Tensor
-    ) -> dict[str, Any]:
-        length = values.shape[1]
-        return {
-            "step": step,
+
+class _Beside:
+    """What lies beside the samples of a window: targets, events, what was shown."""
+
+    def __init__(self, opened: Sequence[_Opened]) -> None:
+        self._opened = opened
+        self._decoded: OrderedDict[int, dict[str, npt.NDArray[Any]]] = OrderedDict()
+
+    def of(self, drawn: Draw, length: int) -> dict[str, Any]:
+        """Cut it along the windows of a draw."""
+        opened = self._opened[drawn.source]
+        series = self._series(drawn.source)
+        within = drawn.starts[:, None] + np.arange(length)
+        cut = {name: torch.from_numpy(values[within]) for name, values in series.items()}
+        shown = {"shown": cut.pop(_SHOWN)} if _SHOWN in cut else {}
+        return shown | {
             "recording": opened.source.name,
             "dataset": opened.source.dataset,
             "modality": str(opened.source.modality),
             "sampling_rate_hz": opened.rate_hz,
-            "starts": torch.from_numpy(starts),
-            "values": values,
-            "valid": valid,
-            "targets": {
-                name: torch.from_numpy(np.stack([array.read(int(start), int(start) + length) for start in starts]))
-                for name, array in opened.targets.items()
-            },
-            "events": [_events(opened, int(start), length) for start in starts],
+            "starts": torch.from_numpy(drawn.starts),
+            "visible": torch.from_numpy(drawn.visible),
+            "hidden": torch.from_numpy(drawn.hidden),
+            "targets": cut,
+            "events": [_events(opened, int(start), length) for start in drawn.starts],
         }
+
+    def _series(self, source: int) -> dict[str, npt.NDArray[Any]]:
+        """All series of a recording, decoded; those of the recordings drawn last are kept."""
+        if source not in self._decoded:
+            opened = self._opened[source]
+            arrays = dict(opened.targets) | ({_SHOWN: opened.shown} if opened.shown is not None else {})
+            self._decoded[source] = {name: array.read(0, array.shape[0]) for name, array in arrays.items()}
+            if len(self._decoded) > _SERIES_KEPT:
+                self._decoded.popitem(last=False)
+        return self._decoded[source]
 
 
 def refuse_absent(dataset_shares: Mapping[str, float], present: set[str]) -> None:
@@ -286,6 +316,8 @@ def _open(
             bias=shard.array("channels/offset").read(0, channels).astype(np.float32),
         ),
         targets={name.removeprefix("targets/"): shard.array(name) for name in names if name.startswith("targets/")},
+        shown=shard.array("stimulus/shown") if "stimulus/shown" in names else None,
+        film=shard.array("stimulus/frames") if "stimulus/frames" in names else None,
         onset_s=onset_s[order],
         labels=tuple(labels[at] for at in order),
         rate_hz=rate_hz,

@@ -168,6 +168,8 @@ def _cut(source: Source, most_samples: int | None) -> Iterator[tuple[int, tuple[
     window = source.window_samples
     for episode, said in enumerate(source.episodes):
         long = tuple(piece for piece in said.targets if piece.stop - piece.start >= window)
+        if not long:
+            continue
         if most_samples is None or sum(piece.stop - piece.start for piece in long) <= most_samples:
             yield episode, long
             continue

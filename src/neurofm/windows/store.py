@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ from neurofm.windows.decoders import Decoders
 from neurofm.windows.policy import Free, Needs, Plan, Policy, StoreSite, choose
 from neurofm.windows.ring import Memory, Ring, aligned
 from neurofm.windows.samples import Damage, Samples
-from neurofm.windows.sampling import Draw
+from neurofm.windows.sampling import Block, Draw
 from neurofm.windows.schedule import Rotation, Schedule
 from neurofm.windows.signal import StoredSignal
 
@@ -160,6 +160,22 @@ class Store:
                 total += bytes_of[number]
         return {number for number, block in enumerate(self._schedule.blocks) if block.source in kept}
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """What is drawn from."""
+        return self._schedule.blocks
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that decoded samples take at most."""
+        return sum(room.ring.size for room in self._rooms)
+
+    def free_beside(self, folder: Path) -> Free:
+        """Measure what is free beside what this store will have taken."""
+        free = self._free(folder)
+        where = {Policy.MMAP: "disk", Policy.DEVICE_POOL: "device"}.get(self.plan.policy, "memory")
+        return replace(free, **{where: getattr(free, where) - self.held_bytes})
+
     def at(self, step: int, *, rank: int = 0, world_size: int = 1) -> tuple[Draw, Tensor, Tensor]:
         """Return what a step draws, of one of several processes, and its windows as `windows` does."""
         self._watch()
@@ -273,7 +289,7 @@ class Store:
 
     def step_down(self, left: float) -> None:
         """Keep half of what was kept; `left` bytes of memory are."""
-        held = sum(room.ring.size for room in self._rooms)
+        held = self.held_bytes
         smallest = max(self._sizes)
         if self.plan.resident:
             resident = self.plan.resident // 2 if self.plan.resident > 2 * smallest else 0
@@ -287,7 +303,7 @@ class Store:
         self._close_rooms()
         self.plan = plan
         self._take_rooms()
-        now = sum(room.ring.size for room in self._rooms)
+        now = self.held_bytes
         sys.stderr.write(
             f"{self._who}: {left / 1e9:.2g} GB of memory are left; {policy} from here on, with {now / 1e9:.2g} GB of "
             f"decoded samples instead of {held / 1e9:.2g} GB. Samples stay the same, steps take longer.\n"
