@@ -13,7 +13,7 @@ from neurofm.recording import ManifestRecording, Modality
 SourceOf = Callable[..., ReaderInput]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def source_of() -> SourceOf:
     """Return a function from a file to what a reader is given for it."""
 
