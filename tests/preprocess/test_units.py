@@ -88,21 +88,37 @@ def test_the_settings_of_the_project_keep_every_unit_of_the_sample(native: Recor
 
 
 def test_units_beyond_the_archives_limits_are_set_aside_and_listed(native: Recording, common: Common) -> None:
-    violations = np.zeros(15)
+    violations, cutoff = np.zeros(15), np.zeros(15)
     violations[[1, 4]] = 0.8, 3.0
-    label = np.ones(15)
-    label[4], label[7], label[9] = 2 / 3, 1 / 3, np.nan
-    done = preprocess(_with(native, isi_violations=violations, label=label), settings=DEFAULTS, common=common)
+    cutoff[[4, 7, 9]] = 0.2, 0.5, np.nan
+    allen = _with(native, isi_violations=violations, amplitude_cutoff=cutoff)
+    done = preprocess(allen, settings=DEFAULTS, common=common)
     assert done.signal is not None
     assert np.flatnonzero(done.channels.quality["excluded"]).tolist() == [1, 4, 7]
     assert np.flatnonzero(done.channels.quality["usable"] == 0).tolist() == [1, 4, 7]
     assert not done.signal.values[:, [1, 4, 7]].any()
     assert done.quality["unit_exclusions"] == (
-        "2 by isi_violations more than 0.5 (0.8 to 3); 2 by label less than 1 (0.3333 to 0.6667)"
+        "2 by isi_violations more than 0.5 (0.8 to 3); 2 by amplitude_cutoff more than 0.1 (0.2 to 0.5)"
     )
     # Exact times stay, so that other limits need no reading of the archive again.
     assert done.spikes is not None
     assert np.isin([1, 4, 7], done.spikes.channel).all()
+
+
+@pytest.mark.parametrize("known_by", ["label", "noise_cutoff", "slidingRP_viol"])
+def test_ibl_is_judged_by_its_label_and_not_by_allens_limits(native: Recording, common: Common, known_by: str) -> None:
+    presence = np.full(15, 0.6)
+    columns = {known_by: np.ones(15), "presence_ratio": presence}
+    if known_by == "label":
+        columns["label"][[4, 7, 9]] = 2 / 3, 1 / 3, np.nan
+    done = preprocess(_with(native, **columns), settings=DEFAULTS, common=common)
+    label = known_by == "label"
+    assert np.flatnonzero(done.channels.quality["excluded"]).tolist() == ([4, 7] if label else [])
+    assert done.quality["unit_exclusions"] == ("2 by label less than 1 (0.3333 to 0.6667)" if label else "")
+    assert str(done.quality["unit_limits_not_measured"]).startswith("presence_ratio (IBL's is another measure), isi_")
+    # The same column of any other archive is held to the limit.
+    other = preprocess(_with(native, presence_ratio=presence), settings=DEFAULTS, common=common)
+    assert other.quality["units_excluded"] == 15
 
 
 def test_the_archives_column_goes_before_our_own(native: Recording, common: Common) -> None:

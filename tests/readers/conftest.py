@@ -9,11 +9,12 @@ import pytest
 
 from neurofm.readers import ReaderInput
 from neurofm.recording import ManifestRecording, Modality
+from tests.readers.ophys_layouts import Miniscope, real_miniscope
 
 SourceOf = Callable[..., ReaderInput]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def source_of() -> SourceOf:
     """Return a function from a file to what a reader is given for it."""
 
@@ -32,3 +33,9 @@ def source_of() -> SourceOf:
         return ReaderInput(dataset="made", modality=modality, species="Homo sapiens", root=folder, entry=entry)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def miniscope(sample_raw: Callable[[str], Path]) -> Miniscope:
+    """Return the traces and footprints of ten cells of A0634."""
+    return real_miniscope(sample_raw("cnmfe-miniscope") / "A0634-210127.nwb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -12,9 +13,9 @@ from neurofm.params import Params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import ManifestRecording
-from neurofm.report.animals import COLUMNS, _row, animal_datasets, event_responses
+from neurofm.report.animals import COLUMNS, _known_columns, _row, animal_datasets, event_responses
 from neurofm.report.inputs import read_inputs
-from neurofm.report.motion import Moved
+from neurofm.report.recordings import ReportRecording, recordings_of
 from neurofm.report.settings import ReportSettings
 from neurofm.report.words import MISSING
 from neurofm.shards import Provenance, Shard, read_shard, write_shard
@@ -34,7 +35,9 @@ def test_a2929_with_behaviour_and_tuning(finished: Path, entries: list[CatalogEn
     assert row["ISI violations"] == "0.21 %"
     assert (row["presence"], row["drifting"], row["valid"]) == ("100.0 %", "1", "100.0 %")
     assert (row["targets"], row["behaviour"]) == ("head_direction, position", "yes")
-    assert row["noise (%/√Hz)"] == row["signal to noise"] == row["drops"] == MISSING
+    # What no recording of the dataset has is no column; nor does the page have it.
+    assert set(COLUMNS) - set(one.columns) == {"noise (%/√Hz)", "signal to noise", "drops"}
+    assert [len(row) for row in one.rows] == [11]
     captions = [panel.caption for panel in one.panels]
     assert captions[0].startswith("Over 15 units")
     assert "with the measured head direction beneath" in captions[1]
@@ -44,6 +47,17 @@ def test_a2929_with_behaviour_and_tuning(finished: Path, entries: list[CatalogEn
     assert [p.drawing for p in animal_datasets(inputs, shards=shards, settings=settings)[0].panels] == [
         p.drawing for p in one.panels
     ]
+
+
+def test_a_column_that_one_recording_has_stays(
+    finished: Path, entries: list[CatalogEntry], settings: ReportSettings
+) -> None:
+    (known,) = recordings_of("a2929-hd", read_inputs(root=finished, datasets=entries))
+    empty = replace(known, quality=known.quality.model_copy(update={"quality": {}}))
+    columns, rows = _known_columns((_row(empty), _row(known)))
+    first, second = (dict(zip(columns, row, strict=True)) for row in rows)
+    assert "drops" not in columns
+    assert (first["median rate (Hz)"], second["median rate (Hz)"]) == (MISSING, "3.92")
 
 
 def _shard(dataset: str, main: Path, *, params: Params, folder: Path) -> Shard:
@@ -115,7 +129,7 @@ def test_cells_that_are_left_out_are_said(
     for quality in (cells, cells | limits, {}):
         (recording,) = inputs.recordings("a2929-hd").items()
         changed = recording[1].model_copy(update={"quality": quality, "channels": 219, "usable_channels": 172})
-        shown.append(_row(Moved(recording=recording[0], quality=changed, reason="")))
+        shown.append(_row(ReportRecording(recording=recording[0], quality=changed, reason="")))
     first, second, third = (dict(zip(COLUMNS, row, strict=True)) for row in shown)
     assert first["excluded"] == "47 constant"
     assert (first["targets"], first["behaviour"], first["signal to noise"]) == (MISSING, "no", "4.85")

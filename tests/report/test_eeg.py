@@ -23,7 +23,7 @@ from neurofm.recording import Channels, Clock, Events, Modality, Recording, Sign
 from neurofm.report.build import build_report
 from neurofm.report.eeg_quality import measure_rows, most_suspicious
 from neurofm.report.inputs import read_inputs
-from neurofm.report.motion import Moved, moved_of
+from neurofm.report.recordings import ReportRecording, recordings_of
 from neurofm.report.settings import ReportSettings
 from neurofm.report.spectra import seen, spectrum
 from neurofm.report.words import MISSING
@@ -169,7 +169,7 @@ def test_numbers_of_a_recording_are_those_of_its_quality(group: Path, text: str)
 def test_limits_say_how_many_are_beyond_them(group: Path, entries: list[CatalogEntry], text: str) -> None:
     rows = {
         row[0]: row
-        for row in measure_rows(moved_of("cleaned", read_inputs(root=group, datasets=entries)), limits=LIMITS)
+        for row in measure_rows(recordings_of("cleaned", read_inputs(root=group, datasets=entries)), limits=LIMITS)
     }
     assert rows["share of bad channels"][1:] == (
         "at most 5 % (max_bad_channel_fraction)",
@@ -205,16 +205,16 @@ def test_spectra_are_of_valid_samples_and_usable_channels(group: Path) -> None:
 
 
 def test_shards_that_are_read_are_bounded_and_spread(group: Path, entries: list[CatalogEntry]) -> None:
-    recordings = moved_of("cleaned", read_inputs(root=group, datasets=entries))
+    recordings = recordings_of("cleaned", read_inputs(root=group, datasets=entries))
     found = seen(recordings, shards=group / "data" / "shards" / "cleaned", most=2)
     assert [one.recording for one in found] == ["sub-10", "sub-07"]
     assert [one.used for one in found] == [False, True]
 
 
 def test_the_most_suspicious_come_first() -> None:
-    def one(name: str, *, blinks: float | None, muscle: float, reason: str = "") -> Moved:
+    def one(name: str, *, blinks: float | None, muscle: float, reason: str = "") -> ReportRecording:
         quality = RecordingQuality(status="succeeded", quality={"blink_fraction": blinks, "muscle_fraction": muscle})
-        return Moved(recording=name, quality=quality, reason=reason)
+        return ReportRecording(recording=name, quality=quality, reason=reason)
 
     recordings = [
         one("calm", blinks=0.0, muscle=0.0),

@@ -21,7 +21,8 @@ from neurofm.report.build import build_report
 from neurofm.report.carpets import chosen, limits_mm
 from neurofm.report.fmri import makers_of
 from neurofm.report.inputs import read_inputs
-from neurofm.report.motion import Moved, moved_of, recording_rows
+from neurofm.report.motion import recording_rows
+from neurofm.report.recordings import ReportRecording, recordings_of
 from neurofm.report.settings import ReportSettings
 from neurofm.report.written import DatasetConnectivity, MadeBy, RecordingQuality
 from neurofm.shards import read_shard
@@ -125,7 +126,7 @@ def test_every_exclusion_stands_first_with_its_reason(text: str) -> None:
 
 
 def test_tables_never_cut_exclusions(group: Path, entries: list[CatalogEntry]) -> None:
-    moved = moved_of("moved", read_inputs(root=group, datasets=entries))
+    moved = recordings_of("moved", read_inputs(root=group, datasets=entries))
     rows, hidden = recording_rows(moved, most=1)
     assert [row[0] for row in rows] == ["sub-90", "sub-91"]
     assert hidden == RUNS
@@ -184,7 +185,7 @@ def test_lowest_median_and_highest_are_chosen(tmp_path: Path) -> None:
     moved = []
     for name, fd in (("a", 0.3), ("b", 0.1), ("c", None), ("d", 0.2), ("e", 0.5), ("f", 0.4), ("gone", 9.0)):
         quality = RecordingQuality(status="succeeded", quality={"fd_mean_mm": fd})
-        moved.append(Moved(recording=name, quality=quality, reason=""))
+        moved.append(ReportRecording(recording=name, quality=quality, reason=""))
         if name != "gone":
             (tmp_path / f"{name}.zarr.zip").touch()
     assert [one.recording for _, one in chosen(moved, shards=tmp_path)] == ["b", "a", "e"]

@@ -53,6 +53,19 @@ class Exclude(Settings):
     noisy one."""
 
 
+class ImagingSettings(Settings):
+    """What the sections ``preprocess.calcium`` and ``preprocess.miniscope`` of params.yaml share."""
+
+    rate_hz: float = Field(gt=0)
+    """Recordings that are faster are resampled to this rate."""
+    signal: Wanted = "fluorescence"
+    """``events`` takes the deconvolved events of recordings that have them, as they are."""
+    max_motion_px: float | None = Field(default=10.0, gt=0)
+    """Frames that lay farther from the reference image are not valid, where the motion was measured."""
+    exclude: Exclude = Exclude()
+    """Which recordings are kept out."""
+
+
 LIMITS = (
     ("min_cells", "n_usable", "usable cells", ""),
     ("max_dropped_fraction", "dropped_fraction", "share of lost frames", ""),
@@ -75,9 +88,7 @@ class Frames:
     steps: tuple[Step, ...]
 
 
-def read_frames(
-    recording: Recording, *, wanted: Wanted, max_motion_px: float | None, common: Common, version: str
-) -> Frames:
+def read_frames(recording: Recording, *, settings: ImagingSettings, common: Common, version: str) -> Frames:
     """Put the signal that is wanted on a regular grid, and mark frames that were lost or moved.
 
     Lost frames are filled by linear interpolation and not valid; frames with motion keep their values and are not
@@ -90,7 +101,7 @@ def read_frames(
     """
     name = recording.clock.id
     native = native_signal(recording)
-    if wanted == "events":
+    if settings.signal == "events":
         if EVENTS not in recording.extra_signals:
             raise Unreadable(f"{name}: `signal: events` is set, but the recording has no deconvolved events")
         native = recording.extra_signals[EVENTS]
@@ -99,16 +110,16 @@ def read_frames(
     cells, dropped = _placed(native, place, between, common=common)
     period_s = 1 / native.sampling_rate_hz
     time_s = native.start_s + np.arange(len(cells.values), dtype=np.float64) * period_s
-    moved = moved_places(recording, time_s, period_s=period_s, max_motion_px=max_motion_px)
+    moved = moved_places(recording, time_s, period_s=period_s, max_motion_px=settings.max_motion_px)
     cells = replace(cells, valid=cells.valid & ~moved)
-    around = recording.extra_signals.get("neuropil") if wanted == "fluorescence" else None
+    around = recording.extra_signals.get("neuropil") if settings.signal == "fluorescence" else None
     return Frames(
         native=native,
         cells=cells,
         neuropil=None if around is None else _placed(around, place, between, common=common)[0],
         quality={
             **_share("dropped", dropped, measured=place is not None),
-            **_share("moved", moved, measured=MOTION in recording.noise and max_motion_px is not None),
+            **_share("moved", moved, measured=MOTION in recording.noise and settings.max_motion_px is not None),
             "nan_channels": int((np.isnan(native.values).mean(axis=0) > common.max_nan_fraction).sum()),
         },
         steps=() if place is None else (Step(name="regular_grid", version=version, params={}),),
@@ -121,14 +132,13 @@ def finish_fluorescence(
     checked: Checked,
     native: Signal,
     units: str,
-    rate_hz: float,
     steps: tuple[Step, ...],
     version: str,
+    settings: ImagingSettings,
     common: Common,
     quality: Mapping[str, JsonScalar],
-    exclude: Exclude,
 ) -> Recording:
-    """Measure noise, resample to `rate_hz`, add the robust columns, and say why a recording is kept out.
+    """Measure noise, resample to the rate wanted, add the robust columns, and say why a recording is kept out.
 
     ``robust_centre`` and ``robust_scale`` are over the whole recording and serve display only: models fit their
     own on the training part.
@@ -136,11 +146,11 @@ def finish_fluorescence(
     noise = noise_columns(checked, rate_hz=native.sampling_rate_hz, percent=percent_per_unit(units))
     recorded = None if recording.stretches is None else recorded_samples(recording, native)
     values, valid, rate = resample(
-        checked.values, checked.valid, from_hz=native.sampling_rate_hz, to_hz=rate_hz, recorded=recorded
+        checked.values, checked.valid, from_hz=native.sampling_rate_hz, to_hz=settings.rate_hz, recorded=recorded
     )
     centre, scale = robust_centre_scale(values, valid)
     support_s = resampling_support_s(from_hz=native.sampling_rate_hz, to_hz=rate)
-    resampling = Step(name="resample", version=version, params={"rate_hz": rate_hz}, support_s=support_s)
+    resampling = Step(name="resample", version=version, params={"rate_hz": settings.rate_hz}, support_s=support_s)
     signal = Signal(values=values.astype(np.float32), sampling_rate_hz=rate, units=units, start_s=native.start_s)
     measured: dict[str, JsonScalar] = {
         "native_rate_hz": native.sampling_rate_hz,
@@ -159,7 +169,7 @@ def finish_fluorescence(
         quality=measured,
         noise=motion_series(recording, signal, max_gap_s=common.max_target_gap_s),
         excluded_reason=exclusion_reason(
-            {**measured, "n_usable": int(checked.usable.sum())}, exclude=exclude, limits=LIMITS
+            {**measured, "n_usable": int(checked.usable.sum())}, exclude=settings.exclude, limits=LIMITS
         ),
     )
     return with_behaviour(done)

@@ -19,6 +19,12 @@ _NS_PER_MS = 1_000_000
 _FEWEST_BLOCKS = 5
 """With four, a rank correlation of 1 or -1 comes by chance once in twelve times."""
 
+_IBL_COLUMNS = frozenset({"label", "noise_cutoff", "slidingRP_viol"})
+"""By any of these a table of metrics is the International Brain Laboratory's (``brainbox.metrics.single_units``)."""
+_ALLEN_LIMITS = frozenset({"presence_ratio", "isi_violations", "amplitude_cutoff"})
+"""Limits of the Allen Institute's measures. IBL's presence ratio is of blocks of ten seconds, and no criterion of its
+own, which are those of ``label``."""
+
 _Floats = npt.NDArray[np.float64]
 
 
@@ -132,20 +138,26 @@ def filter_units(channels: Channels, measured: Mapping[str, _Floats], limits: Ma
     """Find the units that break a limit.
 
     A limit is applied to the archive's column of its name, or else to the one measured here; where there is neither,
-    or a unit has no number in it (NaN), it excludes nobody.
+    or a unit has no number in it (NaN), it excludes nobody. Each archive's units are judged by its own limits: the
+    Allen Institute's do not hold for a table of IBL's.
 
     Returns
     -------
     Filtered
         Its quality has ``units_excluded``; ``unit_exclusions``, for each limit that excludes somebody how many and
-        with which values; and ``unit_limits_not_measured``, the limits that the recording has no column for.
+        with which values; and ``unit_limits_not_measured``, the limits that the recording has no column for, or only
+        another archive's of the same name.
     """
     columns = {**measured, **channels.quality}
+    foreign = frozenset() if _IBL_COLUMNS.isdisjoint(channels.quality) else _ALLEN_LIMITS
     excluded = np.zeros(len(channels), dtype=np.bool_)
     accounts, missing = [], []
     for name, limit in limits.items():
         if name not in columns:
             missing.append(name)
+            continue
+        if name in foreign:
+            missing.append(f"{name} (IBL's is another measure)")
             continue
         column = np.asarray(columns[name], dtype=np.float64)
         for words, beyond in _beyond(column, limit):

@@ -8,30 +8,21 @@ import numpy as np
 from pydantic import Field
 
 from neurofm.preprocess._delta_f import Baseline, delta_f_over_f
-from neurofm.preprocess._fluorescence import Exclude, Wanted, finish_fluorescence, read_frames
+from neurofm.preprocess._fluorescence import ImagingSettings, finish_fluorescence, read_frames
 from neurofm.preprocess.common import Checked, Common
 from neurofm.recording import Recording, Step
-from neurofm.settings import Settings
 
 VERSION = "2"
 LIBRARIES = ("numpy", "scipy")
 
 
-class ModalitySettings(Settings):
+class ModalitySettings(ImagingSettings):
     """The section ``preprocess.calcium`` of params.yaml."""
 
     neuropil_coefficient: float = Field(ge=0, le=1)
     """How much of the surrounding neuropil's fluorescence is taken off a cell's."""
-    rate_hz: float = Field(gt=0)
-    """Recordings that are faster are resampled to this rate."""
-    signal: Wanted = "fluorescence"
-    """``events`` takes the deconvolved events of recordings that have them, as they are."""
     delta_f: Baseline | None = Baseline()
     """How raw fluorescence becomes dF/F; None leaves it raw."""
-    max_motion_px: float | None = Field(default=10.0, gt=0)
-    """Frames that lay farther from the reference image are not valid, where the motion was measured."""
-    exclude: Exclude = Exclude()
-    """Which recordings are kept out."""
 
 
 def preprocess(recording: Recording, *, settings: ModalitySettings, common: Common) -> Recording:
@@ -57,13 +48,7 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
     Unreadable
         If there is no signal, or timestamps are impossible.
     """
-    frames = read_frames(
-        recording,
-        wanted=settings.signal,
-        max_motion_px=settings.max_motion_px,
-        common=common,
-        version=VERSION,
-    )
+    frames = read_frames(recording, settings=settings, common=common, version=VERSION)
     checked, steps = frames.cells, frames.steps
     if frames.neuropil is not None:
         # Dead ROIs were looked for before the subtraction, which would lend them the neuropil's changes.
@@ -82,9 +67,9 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
         checked=relative.checked,
         native=frames.native,
         units=relative.units,
-        rate_hz=settings.rate_hz,
         steps=(*steps, *relative.steps),
         version=VERSION,
+        settings=settings,
         common=common,
         quality={
             "signal": settings.signal,
@@ -92,7 +77,6 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
             **relative.quality,
             **frames.quality,
         },
-        exclude=settings.exclude,
     )
 
 

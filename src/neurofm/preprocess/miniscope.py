@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from neurofm.preprocess._fluorescence import Exclude, Wanted, finish_fluorescence, read_frames
+from neurofm.preprocess._fluorescence import ImagingSettings, finish_fluorescence, read_frames
 from neurofm.preprocess.common import Common
 from neurofm.recording import Recording
-from neurofm.settings import Settings
 
 VERSION = "2"
 LIBRARIES = ("numpy", "scipy")
 
 
-class ModalitySettings(Settings):
+class ModalitySettings(ImagingSettings):
     """The section ``preprocess.miniscope`` of params.yaml."""
-
-    rate_hz: float = Field(gt=0)
-    """Recordings that are faster are resampled to this rate."""
-    signal: Wanted = "fluorescence"
-    """``events`` takes the deconvolved events of recordings that have them, as they are."""
-    max_motion_px: float | None = Field(default=10.0, gt=0)
-    """Frames that lay farther from the reference image are not valid, where the motion was measured."""
-    exclude: Exclude = Exclude()
-    """Which recordings are kept out."""
 
 
 def preprocess(recording: Recording, *, settings: ModalitySettings, common: Common) -> Recording:
@@ -52,22 +40,15 @@ def preprocess(recording: Recording, *, settings: ModalitySettings, common: Comm
     Unreadable
         If there is no signal, or timestamps are impossible.
     """
-    frames = read_frames(
-        recording,
-        wanted=settings.signal,
-        max_motion_px=settings.max_motion_px,
-        common=common,
-        version=VERSION,
-    )
+    frames = read_frames(recording, settings=settings, common=common, version=VERSION)
     return finish_fluorescence(
         recording,
         checked=frames.cells,
         native=frames.native,
         units=frames.native.units,
-        rate_hz=settings.rate_hz,
         steps=frames.steps,
         version=VERSION,
+        settings=settings,
         common=common,
         quality={"signal": settings.signal, **frames.quality},
-        exclude=settings.exclude,
     )

@@ -67,6 +67,9 @@ _LAYOUTS = {
 }
 """Where the Allen Institute's writers (allensdk 2.16) put behaviour."""
 
+_LACKING_INTEGER = {"allen-visual-behavior": -99}
+"""What a layout's writer puts where an integer is lacking, as the change frame of an aborted trial (``INT_NULL``)."""
+
 
 class Options(Settings):
     """What of an NWB file is wanted."""
@@ -113,7 +116,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
     with opening(path), NWBHDF5IO(path, "r") as io:
         file = io.read()
         targets = _targets(file, path.name, options)
-        events = read_events(file, path.name, options.events)
+        events = read_events(file, path.name, options.events, lacking_integer=_LACKING_INTEGER.get(options.layout))
         scalars = participant_scalars(source)
         stimulus = None if options.stimulus is None else read_stimulus(file, path.name, options.stimulus)
         if source.modality is Modality.SPIKES:

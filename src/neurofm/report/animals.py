@@ -15,7 +15,7 @@ from neurofm.report.figures.style import drawing, short, svg
 from neurofm.report.figures.tuning import draw_curves, draw_distributions, draw_levels, draw_maps
 from neurofm.report.incoming import Panel, in_time
 from neurofm.report.inputs import ReportInputs
-from neurofm.report.motion import Moved, moved_of
+from neurofm.report.recordings import ReportRecording, recordings_of
 from neurofm.report.settings import ReportSettings
 from neurofm.report.tuning import (
     Levels,
@@ -81,13 +81,13 @@ class AnimalDataset:
 
     dataset: str
     title: str
+    columns: tuple[str, ...]
+    """Those of `COLUMNS` in which some row has a value."""
     rows: tuple[tuple[str, ...], ...]
     hidden: int
     recording: str
     """Which one is drawn; empty where none is."""
     panels: tuple[Panel, ...]
-
-    columns: tuple[str, ...] = COLUMNS
 
 
 def animal_datasets(inputs: ReportInputs, *, shards: Path, settings: ReportSettings) -> list[AnimalDataset]:
@@ -103,8 +103,9 @@ def animal_datasets(inputs: ReportInputs, *, shards: Path, settings: ReportSetti
 
 
 def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, shards: Path, settings: ReportSettings) -> AnimalDataset:
-    moved = moved_of(entry.id, inputs)
-    shown = moved[: max(settings.table_rows, sum(bool(one.reason) for one in moved))]
+    recordings = recordings_of(entry.id, inputs)
+    shown = recordings[: max(settings.table_rows, sum(bool(one.reason) for one in recordings))]
+    columns, rows = _known_columns(tuple(map(_row, shown)))
     excerpt = choose_excerpt(
         shards / entry.id,
         preferred=inputs.taking_part(entry.id),
@@ -119,14 +120,21 @@ def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, shards: Path, setting
     return AnimalDataset(
         dataset=entry.id,
         title=entry.title,
-        rows=tuple(map(_row, shown)),
-        hidden=len(moved) - len(shown),
+        columns=columns,
+        rows=rows,
+        hidden=len(recordings) - len(shown),
         recording="" if excerpt is None else excerpt.recording,
         panels=tuple(panels),
     )
 
 
-def _row(one: Moved) -> tuple[str, ...]:
+def _known_columns(rows: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return columns and rows without the columns that no row has a value in: cells have no rate, units no noise."""
+    known = [place for place in range(len(COLUMNS)) if any(row[place] != MISSING for row in rows)]
+    return tuple(COLUMNS[place] for place in known), tuple(tuple(row[place] for place in known) for row in rows)
+
+
+def _row(one: ReportRecording) -> tuple[str, ...]:
     quality, said = one.quality, one.quality.quality
     return (
         one.recording,
@@ -150,7 +158,7 @@ def _percent(fraction: float, *, digits: int) -> str:
     return f"{100 * fraction:.{digits}f} %" if np.isfinite(fraction) else MISSING
 
 
-def _excluded(one: Moved) -> str:
+def _excluded(one: ReportRecording) -> str:
     """Say how many units or cells each limit or fault took out; a dash where the recording does not tell."""
     limits = one.quality.quality.get("unit_exclusions")
     words = [str(limits)] if limits else []

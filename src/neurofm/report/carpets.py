@@ -14,14 +14,15 @@ from neurofm.recording import Step
 from neurofm.report.figures.motion import Carpet, draw_carpets
 from neurofm.report.figures.style import drawing, svg
 from neurofm.report.incoming import Panel
-from neurofm.report.motion import Moved
+from neurofm.report.motion import fd_mm
+from neurofm.report.recordings import ReportRecording
 from neurofm.report.words import number
 from neurofm.shards import Shard, read_shard
 
 _SHOWN = 3
 
 
-def carpet_panels(dataset: str, moved: Sequence[Moved], *, shards: Path) -> tuple[Panel, ...]:
+def carpet_panels(dataset: str, moved: Sequence[ReportRecording], *, shards: Path) -> tuple[Panel, ...]:
     """Draw the recordings with the lowest, the median and the highest mean displacement; without it the first ones."""
     panels = []
     for why, one in chosen(moved, shards=shards):
@@ -40,10 +41,10 @@ def shard_of(recording: str, *, shards: Path) -> Path:
     return shards / f"{recording}.zarr.zip"
 
 
-def chosen(moved: Sequence[Moved], *, shards: Path) -> list[tuple[str, Moved]]:
+def chosen(moved: Sequence[ReportRecording], *, shards: Path) -> list[tuple[str, ReportRecording]]:
     """Choose at most three recordings that have a shard, each with what makes it the one."""
     here = [one for one in moved if shard_of(one.recording, shards=shards).is_file()]
-    ordered = sorted((one for one in here if np.isfinite(one.fd_mm)), key=lambda one: (one.fd_mm, one.recording))
+    ordered = sorted((one for one in here if np.isfinite(fd_mm(one))), key=lambda one: (fd_mm(one), one.recording))
     if not ordered:
         first = sorted(here, key=lambda one: (bool(one.reason), one.recording))
         return [("One of the first recordings", one) for one in first[:_SHOWN]]
@@ -84,10 +85,10 @@ def _carpet(shard: Shard) -> Carpet:
     )
 
 
-def _caption(why: str, one: Moved, shard: Shard) -> str:
+def _caption(why: str, one: ReportRecording, shard: Shard) -> str:
     recording = shard.recording
     out, volumes = int((~shard.valid).sum()), len(shard.valid)
-    moved = f", mean FD {number(one.fd_mm)} mm" if np.isfinite(one.fd_mm) else ""
+    moved = f", mean FD {number(fd_mm(one))} mm" if np.isfinite(fd_mm(one)) else ""
     marked = f"{out} of {volumes} volumes left out (marked)" if out else f"{volumes} volumes, none left out"
     rows = f"{int(shard.usable.sum())} usable parcels"
     carpet = (

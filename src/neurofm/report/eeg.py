@@ -27,7 +27,7 @@ from neurofm.report.figures.style import drawing, new_figure, svg
 from neurofm.report.incoming import Panel
 from neurofm.report.inputs import ReportInputs
 from neurofm.report.mne_pages import recording_page
-from neurofm.report.motion import Moved, moved_of
+from neurofm.report.recordings import ReportRecording, recordings_of
 from neurofm.report.settings import ReportSettings
 from neurofm.report.spectra import Seen, seen
 from neurofm.report.words import counted, number, quality_value
@@ -96,7 +96,7 @@ def _dataset(
     entry: CatalogEntry, inputs: ReportInputs, *, root: Path, settings: ReportSettings, limits: Exclude, pages: Path
 ) -> EegDataset:
     shards = root / "data" / "shards" / entry.id
-    recordings = moved_of(entry.id, inputs)
+    recordings = recordings_of(entry.id, inputs)
     suspicious = most_suspicious(recordings)
     written = _write_pages(entry.id, suspicious, shards=shards, most=settings.eeg_pages, pages=pages)
     # Whatever takes no part is shown, and whatever has a report of its own.
@@ -119,7 +119,7 @@ def _dataset(
 
 
 def _write_pages(
-    dataset: str, suspicious: Sequence[Moved], *, shards: Path, most: int, pages: Path
+    dataset: str, suspicious: Sequence[ReportRecording], *, shards: Path, most: int, pages: Path
 ) -> Mapping[str, str]:
     """Write MNE's report of the first `most` recordings that have a shard; returns its address by recording."""
     here = [one for one in suspicious if shard_of(one.recording, shards=shards).is_file()][:most]
@@ -135,7 +135,7 @@ def _write_pages(
     return written
 
 
-def _summary(recordings: Sequence[Moved], written: Mapping[str, str]) -> str:
+def _summary(recordings: Sequence[ReportRecording], written: Mapping[str, str]) -> str:
     out = sum(bool(one.reason) for one in recordings)
     seconds = np.array([one.measure("usable_s") for one in recordings if not one.reason])
     minutes = float(np.nansum(seconds)) / 60
@@ -192,7 +192,7 @@ def _badness(dataset: str, found: Sequence[Seen], *, of: str) -> tuple[Panel, ..
         return (Panel(drawing=svg(figure, alt=f"{dataset}. {caption}"), caption=caption),)
 
 
-def _alpha(dataset: str, recordings: Sequence[Moved]) -> tuple[Panel, ...]:
+def _alpha(dataset: str, recordings: Sequence[ReportRecording]) -> tuple[Panel, ...]:
     known = [
         one for one in recordings if np.isfinite((one.measure("alpha_peak_hz"), one.measure("alpha_peak_db"))).all()
     ]

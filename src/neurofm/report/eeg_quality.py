@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from neurofm.eeg.quality import LIMITS, Exclude
 from neurofm.recording import UnitStatus
-from neurofm.report.motion import Moved
+from neurofm.report.recordings import ReportRecording
 from neurofm.report.words import MISSING, number
 
 RECORDING_COLUMNS = (
@@ -67,7 +67,7 @@ _MEASURES = (
 )
 
 
-def measured(one: Moved, name: str) -> float:
+def measured(one: ReportRecording, name: str) -> float:
     """Return a measure of a recording; NaN where it is not known.
 
     Where no step looks for bad channels (the tiers ``filter`` and ``challenge``), their share is that of channels that
@@ -80,7 +80,7 @@ def measured(one: Moved, name: str) -> float:
     return value
 
 
-def recording_row(one: Moved) -> tuple[str, ...]:
+def recording_row(one: ReportRecording) -> tuple[str, ...]:
     """Return the cells of `RECORDING_COLUMNS`."""
     written = {measure.name: measure.write(measured(one, measure.name)) for measure in _MEASURES}
     return (
@@ -98,7 +98,7 @@ def recording_row(one: Moved) -> tuple[str, ...]:
     )
 
 
-def _bad_channels(one: Moved) -> str:
+def _bad_channels(one: ReportRecording) -> str:
     quality = one.quality
     if not quality.channels:
         return MISSING
@@ -107,13 +107,13 @@ def _bad_channels(one: Moved) -> str:
     return f"{count} of {quality.channels}"
 
 
-def named_bad(one: Moved) -> list[str] | None:
+def named_bad(one: ReportRecording) -> list[str] | None:
     """Name the channels that cleaning found bad; None where no step looked for them."""
     names = one.quality.quality.get("bad_channels")
     return [name for name in names.split(", ") if name] if isinstance(names, str) else None
 
 
-def measure_rows(recordings: Sequence[Moved], *, limits: Exclude) -> tuple[tuple[str, ...], ...]:
+def measure_rows(recordings: Sequence[ReportRecording], *, limits: Exclude) -> tuple[tuple[str, ...], ...]:
     """Return, of each measure, its limit and how it is spread over the recordings that could be preprocessed."""
     read = [one for one in recordings if one.quality.status == UnitStatus.SUCCEEDED]
     bounds: Mapping[str, float | None] = limits.model_dump()
@@ -138,7 +138,7 @@ def measure_rows(recordings: Sequence[Moved], *, limits: Exclude) -> tuple[tuple
     return tuple(rows)
 
 
-def most_suspicious(recordings: Sequence[Moved]) -> list[Moved]:
+def most_suspicious(recordings: Sequence[ReportRecording]) -> list[ReportRecording]:
     """Order recordings for a person to look at: those left out first, then by mean rank over all measures.
 
     A measure's rank goes from 0 for the best recording to 1 for the worst, with equal ones sharing theirs; what was
@@ -166,5 +166,5 @@ def most_suspicious(recordings: Sequence[Moved]) -> list[Moved]:
     return [recordings[i] for i in order]
 
 
-def _values(recordings: Sequence[Moved], name: str) -> npt.NDArray[np.float64]:
+def _values(recordings: Sequence[ReportRecording], name: str) -> npt.NDArray[np.float64]:
     return np.array([measured(one, name) for one in recordings], dtype=np.float64)

@@ -18,7 +18,8 @@ from neurofm.report.figures.motion import draw_connectomes, draw_qcfc, draw_stri
 from neurofm.report.figures.style import drawing, new_figure, svg
 from neurofm.report.incoming import Panel
 from neurofm.report.inputs import ReportInputs
-from neurofm.report.motion import RECORDING_COLUMNS, Moved, moved_of, recording_rows
+from neurofm.report.motion import RECORDING_COLUMNS, fd_mm, recording_rows
+from neurofm.report.recordings import ReportRecording, recordings_of
 from neurofm.report.settings import ReportSettings
 from neurofm.report.words import MISSING, counted, number
 from neurofm.report.written import DatasetConnectivity, Measure
@@ -97,7 +98,7 @@ def fmri_datasets(inputs: ReportInputs, *, root: Path, settings: ReportSettings)
 def _dataset(entry: CatalogEntry, inputs: ReportInputs, *, root: Path, settings: ReportSettings) -> FmriDataset:
     found = inputs.connectivity.get(entry.id, DatasetConnectivity())
     shards = root / "data" / "shards" / entry.id
-    moved = moved_of(entry.id, inputs)
+    moved = recordings_of(entry.id, inputs)
     file = root / "data" / "connectivity" / f"{entry.id}.npz"
     arrays = read_group(file) if file.is_file() else None
     rows, hidden = recording_rows(moved, most=settings.table_rows)
@@ -134,20 +135,20 @@ def _alarm(names: Sequence[str]) -> str:
     return " ".join(_ALARMS.get(name, f"Derivatives of {name}, another pipeline.") for name in others)
 
 
-def _summary(moved: Sequence[Moved]) -> str:
+def _summary(moved: Sequence[ReportRecording]) -> str:
     out = sum(bool(one.reason) for one in moved)
     minutes = sum(one.measure("usable_minutes") for one in moved if not one.reason)
     usable = f", {number(minutes)} usable minutes" if np.isfinite(minutes) else ""
     return f"{counted(len(moved), 'recording')}: {len(moved) - out} included{usable}, {out} left out."
 
 
-def _strip(dataset: str, moved: Sequence[Moved], *, shards: Path) -> tuple[Panel, ...]:
-    known = [one for one in moved if np.isfinite(one.fd_mm)]
+def _strip(dataset: str, moved: Sequence[ReportRecording], *, shards: Path) -> tuple[Panel, ...]:
+    known = [one for one in moved if np.isfinite(fd_mm(one))]
     if not known:
         return ()
     here = [path for one in known if (path := shard_of(one.recording, shards=shards)).is_file()]
     limits = limits_mm(read_shard(here[0]).recording.steps) if here else {}
-    fd = np.array([one.fd_mm for one in known])
+    fd = np.array([fd_mm(one) for one in known])
     used = np.array([not one.reason for one in known])
     caption = (
         f"Mean framewise displacement of {counted(len(known), 'recording')}, one dot each, median "

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from neurofm.report.carpets import shard_of
 from neurofm.report.eeg_quality import named_bad
-from neurofm.report.motion import Moved
+from neurofm.report.recordings import ReportRecording
 from neurofm.shards import Shard, read_shard
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ class Seen:
     """[3] of each electrode that has one, in the head's frame (x to the right ear, y to the nose)."""
 
 
-def seen(recordings: Sequence[Moved], *, shards: Path, most: int) -> list[Seen]:
+def seen(recordings: Sequence[ReportRecording], *, shards: Path, most: int) -> list[Seen]:
     """Read at most `most` of the recordings that have a shard, evenly through the list.
 
     Raises
@@ -51,7 +51,7 @@ def seen(recordings: Sequence[Moved], *, shards: Path, most: int) -> list[Seen]:
     return [_seen(one, read_shard(shard_of(one.recording, shards=shards))) for one in here]
 
 
-def _seen(one: Moved, shard: Shard) -> Seen:
+def _seen(one: ReportRecording, shard: Shard) -> Seen:
     channels = shard.recording.channels
     found = named_bad(one)
     # A reference electrode is silent, not bad; without a list there is no telling it from a flat one.

@@ -27,7 +27,9 @@ class _Table:
     columns: dict[str, EventColumn]
 
 
-def read_events(file: NWBFile, name: str, tables: Sequence[str]) -> Events | None:
+def read_events(
+    file: NWBFile, name: str, tables: Sequence[str], *, lacking_integer: int | None = None
+) -> Events | None:
     """Return the rows of the interval tables named, in time order.
 
     An epoch's label is its tags; a row of another table is labelled with the table's name, because tags
@@ -40,6 +42,8 @@ def read_events(file: NWBFile, name: str, tables: Sequence[str]) -> Events | Non
         The open file, and its name for errors.
     tables
         Names, or patterns such as ``*_presentations``. Tables that the file lacks are passed over.
+    lacking_integer
+        What the file's writer puts where an integer is lacking; it becomes NaN.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def read_events(file: NWBFile, name: str, tables: Sequence[str]) -> Events | Non
     there = file.intervals or {}
     # `epochs` and `trials` have places of their own in the file, but pynwb lists them among the intervals too.
     wanted = [key for key in sorted(there) if any(fnmatchcase(key, pattern) for pattern in tables)]
-    found = [_table(there[key], key, name) for key in wanted if len(there[key]) > 0]
+    found = [_table(there[key], key, name, lacking_integer) for key in wanted if len(there[key]) > 0]
     if not found:
         return None
     onset = np.concatenate([table.onset_s for table in found])
@@ -65,7 +69,7 @@ def read_events(file: NWBFile, name: str, tables: Sequence[str]) -> Events | Non
     )
 
 
-def _table(table: Any, key: str, name: str) -> _Table:
+def _table(table: Any, key: str, name: str, lacking_integer: int | None) -> _Table:
     onset, stop = (np.asarray(table[column][:], dtype=np.float64) for column in _TIMES)
     # An interval without an end is an instant; one without a start has no place in the recording.
     stop = np.where(np.isnan(stop), onset, stop)
@@ -77,13 +81,13 @@ def _table(table: Any, key: str, name: str) -> _Table:
     label = (key,) * len(onset)
     if key == "epochs" and "tags" in table.colnames:
         label = tuple(" ".join(str(tag) for tag in table["tags"][row]) for row in range(len(onset)))
-    columns = {column: _values(table[column]) for column in table.colnames if column not in _TIMES}
+    columns = {column: _values(table[column], lacking_integer) for column in table.colnames if column not in _TIMES}
     return _Table(
         onset_s=onset, stop_s=stop, label=label, columns={key: one for key, one in columns.items() if one is not None}
     )
 
 
-def _values(column: Any) -> EventColumn | None:
+def _values(column: Any, lacking_integer: int | None) -> EventColumn | None:
     """Return a column's numbers, or its texts; None for lists, references and arrays per row."""
     if isinstance(column, VectorIndex | DynamicTableRegion):
         return None
@@ -91,7 +95,10 @@ def _values(column: Any) -> EventColumn | None:
     if values.ndim != 1:
         return None
     if values.dtype.kind in "biuf":
-        return values.astype(np.float64)
+        numbers = values.astype(np.float64)
+        if lacking_integer is not None and values.dtype.kind == "i":
+            numbers[values == lacking_integer] = np.nan
+        return numbers
     if values.dtype.kind not in "OSU" or not all(isinstance(one, str | bytes) for one in values):
         return None
     texts = [one.decode() if isinstance(one, bytes) else str(one) for one in values]
