@@ -89,8 +89,7 @@ def make_view() -> MakeView:
     return view_of
 
 
-@pytest.fixture
-def views() -> list[RecordingView]:
+def two_kinds() -> list[RecordingView]:
     """One recording split in time, and an atlas of four subjects split by subject."""
     spikes = view_of(
         simulate(Modality.SPIKES, samples=1200, channels=8, seed=0),
@@ -117,14 +116,13 @@ def views() -> list[RecordingView]:
     return [spikes, *subjects]
 
 
-@pytest.fixture
-def windows() -> WindowsSettings:
+def short_windows() -> WindowsSettings:
+    """Four patches a window."""
     section = {"window_samples": 20, "patch_samples": 5}
     return WindowsSettings.parse(dict.fromkeys([str(m) for m in Modality], section), where="windows", mend="")
 
 
-@pytest.fixture
-def settings() -> PretrainSettings:
+def small_settings() -> PretrainSettings:
     """Small enough that a fold trains in a second."""
     return PretrainSettings.parse(
         {
@@ -155,3 +153,21 @@ def settings() -> PretrainSettings:
         where="pretrain",
         mend="",
     )
+
+
+@pytest.fixture
+def views() -> list[RecordingView]:
+    """One recording split in time, and an atlas of four subjects split by subject."""
+    return two_kinds()
+
+
+@pytest.fixture
+def windows() -> WindowsSettings:
+    """Four patches a window."""
+    return short_windows()
+
+
+@pytest.fixture
+def settings() -> PretrainSettings:
+    """Small enough that a fold trains in a second."""
+    return small_settings()

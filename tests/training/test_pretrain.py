@@ -13,12 +13,14 @@ import torch
 from neurofm.errors import UserError
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal
 from neurofm.shards import Provenance, write_shard
+from neurofm.shards.packed import PackedShard
 from neurofm.splits import Fold, Splits
 from neurofm.training.live import log_curves
 from neurofm.training.pretrain import FoldResult, pretrain, pretrain_all_folds
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings
-from neurofm.windows.schedule import Schedule
+from neurofm.windows.policy import Policy, StoreSite
+from neurofm.windows.schedule import PoolSettings, Schedule
 from tests.training.conftest import simulate, view_of
 
 FILES = ("config.json", "model.safetensors", "statistics.safetensors")
@@ -238,3 +240,79 @@ def test_results_do_not_depend_on_the_number_of_processes(trainer: _Trainer, tmp
     assert "stopped_by" not in results[0]["folds"][0]
     assert [result["fold"] for result in results[0]["folds"]] == [0, 1]
     assert _bytes(tmp_path / "out1" / "fold-1") == _bytes(tmp_path / "out2" / "fold-1")
+
+
+def _train_from_shards(
+    trainer: _Trainer, shards: Path, settings: PretrainSettings, out: Path, site: StoreSite | None = None
+) -> dict[str, Any]:
+    """Return the curves, and the weights after the last step."""
+    fold = Fold(recordings=tuple(view.roles for view in trainer.views))
+    result = pretrain_all_folds(
+        Splits(seed=0, folds=(fold,), left_out=()),
+        shards=shards,
+        settings=settings,
+        windows=trainer.windows,
+        runs=out / "runs",
+        out=out,
+        workers=1,
+        site=site,
+    )
+    (state,) = (out / "runs").glob("*/fold-0/last.pt")
+    weights = torch.load(state, weights_only=True)["weights"]
+    return result | {name: value.numpy().tobytes() for name, value in weights.items()}
+
+
+def test_where_samples_lie_changes_no_bit_of_a_model_and_what_is_in_params_does(
+    trainer: _Trainer, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    _write_shards(shards, trainer.views)
+
+    def train(name: str, policy: Policy, **changed: object) -> dict[str, Any]:
+        settings = trainer.settings.model_copy(update=changed)
+        return _train_from_shards(trainer, shards, settings, tmp_path / name, StoreSite(policy=policy, decoders=0))
+
+    pool = PoolSettings(megabytes=0.006, uses=4.0)
+    whole, rotated = train("ram", Policy.ALL_IN_RAM), train("pool", Policy.HOST_POOL, pool=pool)
+    assert train("mmap", Policy.MMAP) == whole
+    assert train("hybrid", Policy.HYBRID, pool=pool) == rotated
+    rounded = train("bfloat16", Policy.ALL_IN_RAM, bfloat16=True)
+    assert whole != rotated
+    assert whole != rounded
+
+
+def test_a_damaged_chunk_is_skipped_and_counted_and_more_ends_the_training(
+    trainer: _Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurofm.shards.write.CHUNK_BYTES", 256)
+    shards = tmp_path / "shards"
+    _write_shards(shards, trainer.views)
+    path = shards / f"{trainer.views[0].name}.zarr.zip"
+    array = PackedShard(path).array("signal")
+    content = bytearray(path.read_bytes())
+    content[array.offset + int(array.index[0, 0]) + 20] ^= 1
+    path.write_bytes(bytes(content))
+    allowed = trainer.settings.model_copy(update={"most_damaged": 0.5})
+    _train_from_shards(trainer, shards, allowed, tmp_path / "allowed")
+    said = capsys.readouterr().err
+    assert "signal: chunk 0 has another checksum" in said
+    assert "pretrain fold 0: 1 damaged chunks" in said
+    refused = trainer.settings.model_copy(update={"most_damaged": 0.0})
+    with pytest.raises(UserError, match="chunk 0 has another checksum"):
+        _train_from_shards(trainer, shards, refused, tmp_path / "refused")
+    assert not (tmp_path / "refused" / "fold-0").exists()
+
+
+def test_what_cannot_be_learned_from_is_named(trainer: _Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    short = view_of(
+        simulate(Modality.EEG, samples=40, channels=4, seed=9), modality=Modality.EEG, train=[(0, 4)], test=[(10, 40)]
+    )
+    trainer.views.append(short)
+    trainer.settings = trainer.settings.model_copy(update={"dataset_shares": {"eeg": 2.0}})
+    trainer("short")
+    said = capsys.readouterr().err
+    assert "1 recordings have too few channels, or too little signal for two patches, to learn from: eeg/r" in said
+    assert "eeg has no recording to learn from in this fold; its share goes to the others" in said
+    trainer.settings = trainer.settings.model_copy(update={"dataset_shares": {"hcp": 2.0}})
+    with pytest.raises(UserError, match="'hcp' has no recording to learn from; there are eeg, fmri, spikes"):
+        trainer("absent")

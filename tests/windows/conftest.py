@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurofm.recording import Channels, Clock, Modality, Recording, Signal
+from neurofm.recording import Channels, Clock, Events, Modality, Recording, Signal, Target
 from neurofm.shards import Provenance, write_shard
 from neurofm.shards.packed import PackedShard
 from neurofm.splits import Segment
@@ -18,6 +18,7 @@ from neurofm.windows.sampling import Episode, Source
 from neurofm.windows.schedule import Drawing, PoolSettings, Schedule
 from neurofm.windows.signal import StoredSignal
 from neurofm.windows.store import Store
+from tests.pictures import film_of, stimulus_of
 
 PROVENANCE = Provenance(
     archive="local", source_id="x", version="1", files=(), licence="CC0-1.0", citation="x", libraries={}
@@ -78,13 +79,14 @@ def home(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Counts of a head-direction session in six spans, and eight children's films."""
     folder = tmp_path_factory.mktemp("pool")
     counts = _counts(shared_data / "ephys" / "neurosuite_A2929-200711")
-    films = sorted((shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries").glob("*AAL*"))[:_CHILDREN]
+    children = sorted((shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries").glob("*AAL*"))[:_CHILDREN]
+    film = film_of(shared_data, frames=90)
     parts = [(Modality.SPIKES, part, _RATE_HZ) for part in np.array_split(counts, _SPANS)]
-    parts += [(Modality.FMRI, np.load(film), 0.5) for film in films]
+    parts += [(Modality.FMRI, np.load(child), 0.5) for child in children]
     shards, sources = [], []
     for number, (modality, values, rate_hz) in enumerate(parts):
         path = folder / f"r{number}.zarr.zip"
-        _write(path, values, modality=modality, rate_hz=rate_hz)
+        _write(path, values, modality=modality, rate_hz=rate_hz, film=film if number >= _SPANS else None)
         shards.append(path)
         # Two stretches each, as training has around what it is scored on.
         half, third = len(values) // 2, len(values) // 3
@@ -121,8 +123,11 @@ def _counts(session: Path) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.uint8)
 
 
-def _write(path: Path, values: np.ndarray, *, modality: Modality, rate_hz: float) -> None:
+def _write(path: Path, values: np.ndarray, *, modality: Modality, rate_hz: float, film: np.ndarray | None) -> None:
+    """Write a shard with a target that is the number of the sample, and an event at every hundredth sample."""
     count = values.shape[1]
+    signal = Signal(values=values, sampling_rate_hz=rate_hz, units="count")
+    number = np.arange(len(values))
     recording = Recording(
         dataset=str(modality),
         subject=f"lab:{path.stem}",
@@ -137,8 +142,19 @@ def _write(path: Path, values: np.ndarray, *, modality: Modality, rate_hz: float
             position_unit="",
         ),
         clock=Clock(id=path.stem),
-        signal=Signal(values=values, sampling_rate_hz=rate_hz, units="count"),
-        valid=np.arange(len(values)) > 3,
+        signal=signal,
+        valid=number > 3,
+        targets={
+            "sample": Target(
+                values=number[:, None].astype(np.float32), unit="sample", columns=("number",), time_s=signal.time_s
+            )
+        },
+        events=Events(
+            onset_s=signal.time_s[::100],
+            duration_s=np.zeros(len(number[::100])),
+            label=tuple(f"at {at}" for at in number[::100]),
+        ),
+        stimulus=None if film is None else stimulus_of(film, signal.time_s),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neurofm.shards.write.CHUNK_BYTES", 1024)

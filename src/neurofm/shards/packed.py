@@ -129,7 +129,7 @@ class PackedArray:
             raise DamagedChunk(f"{self.file.name}: {self.name}: chunk {number} does not decode ({error})") from error
 
     def fingerprint(self) -> bytes:
-        """Return the checksums of all chunks, one after the other: arrays of equal content and chunks have equal ones."""
+        """Return the checksums of all chunks: arrays of equal content, cut alike, have equal ones."""
         present = self.index[self.index[:, 0] != _MISSING].astype(np.int64)
         return b"".join(
             self.file.read(self.offset + int(offset) + int(length) - _CRC_BYTES, _CRC_BYTES)

@@ -28,7 +28,7 @@ from neurofm.recording import Modality
 from neurofm.splits import Splits
 from neurofm.training.batches import loss_of, make_batch
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
-from neurofm.training.recordings import TrainingRecording, schedule_of, training_recordings
+from neurofm.training.recordings import TrainingRecording, left_out, schedule_of, training_recordings
 from neurofm.training.scoring import ValidationItem, choose_gains, losses, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.state import RunState, Weights, copy_of, load_state, save_state
@@ -36,6 +36,7 @@ from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings, load_views
 from neurofm.windows.policy import StoreSite
 from neurofm.windows.samples import Samples, refuse_damage
+from neurofm.windows.sampling import refuse_absent
 from neurofm.windows.store import Store
 
 
@@ -93,6 +94,8 @@ def pretrain(
         If nothing can be learned from, there is no room for samples, more of them is damaged than
         `settings.most_damaged`, or the loss becomes NaN; step and modality are named.
     """
+    who = f"pretrain fold {fold}"
+    refuse_absent(settings.dataset_shares, {view.dataset for view in views})
     with _reproducible():
         choices = choose_cores(views, settings=settings, windows=windows)
         recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
@@ -101,14 +104,14 @@ def pretrain(
                 f"pretrain: fold {fold} has no recording with train segments long enough for two patches.",
                 mend="add recordings, or shorten the patches under `windows` in params.yaml",
             )
+        for note in left_out(views, recordings, settings=settings):
+            sys.stderr.write(f"{who}: {note}\n")
         items = validation_items(views, choices=choices, settings=settings, windows=windows)
         torch.manual_seed(settings.seed)
         network = NeuroFM(settings.model, patch_samples=patch_samples(windows))
         key = f"{fold} {settings.key()} {windows.model_dump_json()}"
-        who = f"pretrain fold {fold}"
         samples = [view.stored for view in views if isinstance(view.stored, Samples)]
-        if said := refuse_damage(samples, most=settings.most_damaged, who=who):
-            sys.stderr.write(f"{said}\n")
+        sys.stderr.write(refuse_damage(samples, most=settings.most_damaged, who=who))
         with Store(
             [recording.view.signal for recording in recordings],
             schedule_of(recordings, settings=settings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,21 @@ def training_recordings(
         null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
         made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null))
     return made
+
+
+def left_out(
+    views: Sequence[RecordingView], recordings: Sequence[TrainingRecording], *, settings: PretrainSettings
+) -> Iterator[str]:
+    """Say which recordings and datasets were to be learned from and cannot be."""
+    learned = {recording.source.name for recording in recordings}
+    if short := [view.name for view in views if view.roles.train and view.name not in learned]:
+        yield (
+            f"{len(short)} recordings have too few channels, or too little signal for two patches, to learn from: "
+            f"{', '.join(short[:3])}{', ...' if len(short) > 3 else ''}"
+        )
+    there = {recording.source.dataset for recording in recordings}
+    for dataset in sorted(set(settings.dataset_shares) - there):
+        yield f"{dataset} has no recording to learn from in this fold; its share goes to the others"
 
 
 def schedule_of(recordings: Sequence[TrainingRecording], *, settings: PretrainSettings) -> Schedule:

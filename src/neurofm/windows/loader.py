@@ -28,7 +28,7 @@ from neurofm.splits import Segment
 from neurofm.windows.films import Films
 from neurofm.windows.policy import StoreSite
 from neurofm.windows.samples import Samples, refuse_damage
-from neurofm.windows.sampling import Draw, Episode, Source
+from neurofm.windows.sampling import Draw, Episode, Source, refuse_absent
 from neurofm.windows.schedule import Drawing, PoolSettings, Schedule
 from neurofm.windows.signal import StoredSignal
 from neurofm.windows.store import Store
@@ -185,7 +185,9 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
             pool=self._pool,
         )
         with ExitStack() as stack:
-            kept: dict[str, Any] = {"site": self._site, "device": self._device, "side_by_side": every}
+            # A loader's worker is beside the training already, and may have no processes of its own.
+            site = self._site.model_copy(update={"decoders": 0}) if worker else self._site
+            kept: dict[str, Any] = {"site": site, "device": self._device, "side_by_side": every}
             store = stack.enter_context(Store(signals, schedule, bfloat16=self._bfloat16, who="windows", **kept))
             beside = _Beside(self._opened)
             films = Films(
@@ -198,7 +200,7 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
                 drawn, values, valid = store.at(step, rank=rank, world_size=world_size)
                 samples = [signal.samples for signal in signals if isinstance(signal.samples, Samples)]
                 if (count := sum(len(one.damage) for one in samples)) > damaged:
-                    sys.stderr.write(f"{refuse_damage(samples, most=self._most_damaged, who='windows')}\n")
+                    sys.stderr.write(refuse_damage(samples, most=self._most_damaged, who="windows"))
                     damaged = count
                 batch = beside.of(drawn, values.shape[1]) | {"step": step, "values": values, "valid": valid}
                 if "shown" in batch and (frames := films.frames(drawn.source, batch["shown"].numpy())) is not None:
@@ -252,21 +254,6 @@ class _Beside:
             if len(self._decoded) > _SERIES_KEPT:
                 self._decoded.popitem(last=False)
         return self._decoded[source]
-
-
-def refuse_absent(dataset_shares: Mapping[str, float], present: set[str]) -> None:
-    """Refuse shares of datasets of which there is no recording.
-
-    Raises
-    ------
-    UserError
-        Naming the first.
-    """
-    if absent := sorted(set(dataset_shares) - present):
-        raise UserError(
-            f"dataset_shares: {absent[0]!r} has no recording to learn from; there are {', '.join(sorted(present))}.",
-            mend=f"take {absent[0]!r} out of dataset_shares, or give it recordings long enough in the train split",
-        )
 
 
 def _events(opened: _Opened, start: int, length: int) -> list[tuple[float, str]]:

@@ -81,7 +81,7 @@ class Samples:
 
 
 def refuse_damage(samples: Sequence[Samples], *, most: float, who: str) -> str:
-    """Say what is skipped of some recordings; nothing where all is whole.
+    """Return a line that says what is skipped of some recordings; nothing where all is whole.
 
     Raises
     ------
@@ -95,4 +95,4 @@ def refuse_damage(samples: Sequence[Samples], *, most: float, who: str) -> str:
     said = f"{who}: {len(found)} damaged chunks, {lost / total:.3%} of all samples; the first: {found[0].text}"
     if lost > most * total:
         raise UserError(f"{said}; more than {most:.3%} are not skipped.", mend="neurofm shards repair")
-    return f"{said}; skipped"
+    return f"{said}; skipped\n"

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.errors import UserError
 from neurofm.recording import Modality
 from neurofm.splits import FoldRecording, Segment
 from neurofm.windows.settings import WindowSettings
@@ -258,6 +259,21 @@ class Choices:
             starts=np.sort(_starts(block.segments, source.window_samples, rng=rng, count=windows)),
             hidden=np.sort(order[:count]),
             visible=np.sort(order[count : count + shown]),
+        )
+
+
+def refuse_absent(dataset_shares: Mapping[str, float], present: set[str]) -> None:
+    """Refuse shares of datasets of which there is no recording.
+
+    Raises
+    ------
+    UserError
+        Naming the first.
+    """
+    if absent := sorted(set(dataset_shares) - present):
+        raise UserError(
+            f"dataset_shares: {absent[0]!r} has no recording to learn from; there are {', '.join(sorted(present))}.",
+            mend=f"take {absent[0]!r} out of dataset_shares, or give it recordings long enough in the train split",
         )
 
 
