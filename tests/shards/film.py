@@ -24,7 +24,7 @@ PROVENANCE = Provenance(
 def write_film(path: Path, *, shared_data: Path) -> None:
     """Write the shard, 168 volumes in chunks of 15: as small as they are, so that there are twelve."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with patch("neurofm.shards.write.CHUNK_BYTES", 0):
+    with patch("neurofm.shards.write.CHUNK_BYTES", 15 * 116 * 2):
         write_shard(recording_of(shared_data), provenance=PROVENANCE, path=path)
 
 

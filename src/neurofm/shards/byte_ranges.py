@@ -21,6 +21,10 @@ class ByteRanges(Protocol):
         """Return `count` bytes from `offset` on; raises `Unreadable` where the file ends before."""
         ...
 
+    def read_into(self, offset: int, into: memoryview) -> None:
+        """Fill memory with the bytes from `offset` on; raises as `read` does."""
+        ...
+
 
 class LocalBytes:
     """A file on this machine. It is open only while it is read: ten thousand shards need no ten thousand handles."""
@@ -44,6 +48,12 @@ class LocalBytes:
             If the file is gone, ends before, or is another one than the one that was opened: offsets of the old one
             say nothing of it.
         """
+        into = bytearray(count)
+        self.read_into(offset, memoryview(into))
+        return bytes(into)
+
+    def read_into(self, offset: int, into: memoryview) -> None:
+        """Fill memory with the bytes from `offset` on; raises as `read` does."""
         try:
             handle = os.open(self._path, os.O_RDONLY)
         except OSError as error:
@@ -52,12 +62,11 @@ class LocalBytes:
             found = os.fstat(handle)
             if (found.st_ino, found.st_size, found.st_mtime_ns) != self._identity:
                 raise Unreadable(f"{self.name}: was replaced while it was in use")
-            data = os.pread(handle, count, offset)
+            count = os.preadv(handle, [into], offset)
         finally:
             os.close(handle)
-        if len(data) != count:
-            raise Unreadable(f"{self.name}: ends {count - len(data)} bytes too early")
-        return data
+        if count != len(into):
+            raise Unreadable(f"{self.name}: ends {len(into) - count} bytes too early")
 
 
 class RemoteBytes:
@@ -83,3 +92,7 @@ class RemoteBytes:
         if len(data) != count:
             raise Unreadable(f"{self.name}: ends {count - len(data)} bytes too early")
         return data
+
+    def read_into(self, offset: int, into: memoryview) -> None:
+        """Fill memory with the bytes from `offset` on; raises as `read` does."""
+        into[:] = self.read(offset, len(into))

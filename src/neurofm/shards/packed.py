@@ -8,6 +8,7 @@ rest: one Zarr v3 shard per array, chunks of whole rows, ``blosc`` or nothing, c
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,19 @@ _CRC_BYTES = 4
 _INDEX_ROW_BYTES = 16
 """An inner chunk's offset and length, two unsigned integers of 8 bytes (Zarr v3, sharding_indexed)."""
 _MISSING = 2**64 - 1
+_TOGETHER = 2
+_MOST_AT_ONCE = 1 << 26
+"""Bytes; a long recording is not to be read whole before it is decoded."""
+
+
+_MEMORY = threading.local()
+
+
+def _scratch(size: int) -> memoryview:
+    """Return memory of this thread that is used again: new memory costs as much as decoding it."""
+    if len(getattr(_MEMORY, "bytes", b"")) < size:
+        _MEMORY.bytes = bytearray(size)
+    return memoryview(_MEMORY.bytes)[:size]
 
 
 class DamagedChunk(Unreadable):
@@ -89,22 +103,46 @@ class PackedArray:
             raise IndexError(f"{self.file.name}: {self.name}: rows {start} to {stop} of {self.shape[0]}")
         if out is None:
             out = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        contents = self._contents(start // self.chunk_rows, -(-stop // self.chunk_rows))
         row = start
         while row < stop:
             number, within = divmod(row, self.chunk_rows)
             rows = min(stop - row, self.chunk_rows - within)
             into = out[row - start : row - start + rows]
             if rows == self.chunk_rows:
-                self.decode(number, into)
+                self.decode(number, into, content=contents.get(number))
             else:
                 whole = np.empty((self.chunk_rows, *self.shape[1:]), dtype=self.dtype)
-                self.decode(number, whole)
+                self.decode(number, whole, content=contents.get(number))
                 into[...] = whole[within : within + rows]
             row += rows
         return out
 
-    def decode(self, number: int, out: npt.NDArray[Any]) -> None:
+    def _contents(self, first: int, stop: int) -> Mapping[int, memoryview]:
+        """Read neighbouring chunks at once, where they lie side by side as neurofm writes them; else none."""
+        index = self.index[first:stop]
+        if len(index) < _TOGETHER or (index[:, 0] == _MISSING).any():
+            return {}
+        ends = index.sum(axis=1)
+        begin, end = int(index[0, 0]), int(ends[-1])
+        if (ends[:-1] != index[1:, 0]).any() or end - begin > _MOST_AT_ONCE:
+            return {}
+        content = _scratch(end - begin)
+        self.file.read_into(self.offset + begin, content)
+        places = (index - np.array([begin, 0], dtype=np.uint64)).tolist()
+        return {first + at: content[place : place + length] for at, (place, length) in enumerate(places)}
+
+    def decode(self, number: int, out: npt.NDArray[Any], *, content: bytes | memoryview | None = None) -> None:
         """Fill `out` [chunk_rows, ...] with chunk `number`; what lies beyond the array's end is 0.
+
+        Parameters
+        ----------
+        number
+            Of the chunk.
+        out
+            C-contiguous, of the array's dtype.
+        content
+            The chunk as it lies in the file, where it has been read already.
 
         Raises
         ------
@@ -114,10 +152,11 @@ class PackedArray:
         offset, length = (int(value) for value in self.index[number])
         if offset == _MISSING:
             raise DamagedChunk(f"{self.file.name}: {self.name}: chunk {number} is missing")
-        content = self.file.read(self.offset + offset, length)
+        if content is None:
+            content = self.file.read(self.offset + offset, length)
         body = content[:-_CRC_BYTES]
         if not self.checked[number]:
-            if google_crc32c.value(body) != int.from_bytes(content[-_CRC_BYTES:], "little"):
+            if google_crc32c.value(bytes(body)) != int.from_bytes(content[-_CRC_BYTES:], "little"):
                 raise DamagedChunk(f"{self.file.name}: {self.name}: chunk {number} has another checksum")
             self.checked[number] = True
         try:

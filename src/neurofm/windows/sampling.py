@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -58,17 +59,46 @@ class Block:
     segments: tuple[Segment, ...]
     """Each holds a window at least."""
 
-    @property
+    window_samples: int
+
+    @cached_property
     def samples(self) -> int:
         """How many samples it holds."""
         return sum(segment.stop - segment.start for segment in self.segments)
 
+    @cached_property
+    def _firsts(self) -> npt.NDArray[np.int64]:
+        return np.array([segment.start for segment in self.segments])
+
+    @cached_property
+    def _before(self) -> npt.NDArray[np.int64]:
+        """[segment] samples that lie before it."""
+        return np.cumsum([0, *(segment.stop - segment.start for segment in self.segments[:-1])])
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """[segment] windows up to and with it."""
+        return np.cumsum([segment.stop - segment.start - self.window_samples + 1 for segment in self.segments])
+
+    @property
+    def windows(self) -> int:
+        """How many windows lie in it."""
+        return int(self._ends[-1])
+
+    def starts(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the first samples of windows, which are numbered from 0 on."""
+        if len(self.segments) == 1:
+            return np.asarray(numbers + self._firsts[0], dtype=np.int64)
+        within = self._ends.searchsorted(numbers, side="right")
+        passed = np.concatenate([[0], self._ends[:-1]])
+        return np.asarray(self._firsts[within] + numbers - passed[within], dtype=np.int64)
+
     def rows(self, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return where samples of the recording lie when the segments are laid end to end."""
-        firsts = np.array([segment.start for segment in self.segments])
-        before = np.cumsum([0, *(segment.stop - segment.start for segment in self.segments[:-1])])
-        within = np.searchsorted(firsts, starts, side="right") - 1
-        return np.asarray(before[within] + starts - firsts[within], dtype=np.int64)
+        if len(self.segments) == 1:
+            return np.asarray(starts - self._firsts[0], dtype=np.int64)
+        within = self._firsts.searchsorted(starts, side="right") - 1
+        return np.asarray(self._before[within] + starts - self._firsts[within], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +189,13 @@ def blocks_of(sources: Sequence[Source], *, most_samples: Sequence[int | None]) 
         for episode, segments in _cut(source, most)
     )
     return tuple(
-        Block(number=at, source=number, episode=episode, segments=segments)
+        Block(
+            number=at,
+            source=number,
+            episode=episode,
+            segments=segments,
+            window_samples=sources[number].window_samples,
+        )
         for at, (number, episode, segments) in enumerate(cuts)
     )
 
@@ -215,21 +251,21 @@ class Choices:
             self._blocks.setdefault(block.source, []).append(block)
         found = {sources[index].modality for index in self._blocks}
         self._modalities = sorted(modality for modality in found if shares.get(modality, 0.0) > 0)
-        weights = np.array([shares[modality] for modality in self._modalities])
-        self._modality_weights = weights / weights.sum()
+        self._below = _below([shares[modality] for modality in self._modalities])
         self._among: dict[Modality, tuple[list[int], npt.NDArray[np.float64]]] = {}
         for modality in self._modalities:
             among = [index for index in sorted(self._blocks) if sources[index].modality is modality]
             roots = np.sqrt([sources[index].train_samples for index in among])
             roots *= _dataset_weights([sources[index].dataset for index in among], roots, shares=dataset_shares)
             roots *= [self._part(index) for index in among]
-            self._among[modality] = (among, roots / roots.sum())
+            self._among[modality] = (among, _below(roots))
 
     def _part(self, index: int) -> float:
         """Return the part of a recording's windows that the blocks hold."""
-        window = self._sources[index].window_samples
-        here = sum(_count(block.segments, window) for block in self._blocks[index])
-        return here / sum(_count(episode.targets, window) for episode in self._sources[index].episodes)
+        source = self._sources[index]
+        pieces = [piece for episode in source.episodes for piece in episode.targets]
+        every = sum(max(0, piece.stop - piece.start - source.window_samples + 1) for piece in pieces)
+        return sum(block.windows for block in self._blocks[index]) / every
 
     def draw(self, *, seed: int, step: int, windows: int, hidden_fraction: tuple[float, float]) -> Draw:
         """Draw what training step `step` learns from.
@@ -244,19 +280,22 @@ class Choices:
             Smallest and largest share of usable channels that is hidden; at least one is hidden and one shown.
         """
         rng = np.random.default_rng([seed, step])
-        modality = self._modalities[rng.choice(len(self._modalities), p=self._modality_weights)]
-        among, weights = self._among[modality]
-        chosen = among[rng.choice(len(among), p=weights)]
+        chances = rng.random(4).tolist()
+        modality = self._modalities[int(self._below.searchsorted(chances[0], side="right"))]
+        among, below = self._among[modality]
+        chosen = among[int(below.searchsorted(chances[1], side="right"))]
         source = self._sources[chosen]
         block = self._blocks[chosen][int(rng.integers(len(self._blocks[chosen])))]
-        fraction = rng.uniform(*hidden_fraction)
-        count = int(np.clip(round(fraction * len(source.usable)), 1, len(source.usable) - 1))
+        low, high = hidden_fraction
+        wanted = round((low + chances[2] * (high - low)) * len(source.usable))
+        count = min(max(wanted, 1), len(source.usable) - 1)
         order = rng.permutation(source.usable)
-        shown = max(1, round(rng.uniform(_SHOWN_AT_LEAST, 1.0) * (len(order) - count)))
+        part = _SHOWN_AT_LEAST + chances[3] * (1 - _SHOWN_AT_LEAST)
+        shown = max(1, round(part * (len(order) - count)))
         return Draw(
             source=chosen,
             block=block,
-            starts=np.sort(_starts(block.segments, source.window_samples, rng=rng, count=windows)),
+            starts=block.starts(np.sort(rng.integers(0, block.windows, size=windows))),
             hidden=np.sort(order[:count]),
             visible=np.sort(order[count : count + shown]),
         )
@@ -291,21 +330,11 @@ def _dataset_weights(
     return np.array([shares.get(dataset, mean) / totals[dataset] for dataset in datasets])
 
 
-def _count(segments: Sequence[Segment], window_samples: int) -> int:
-    """How many windows lie wholly inside a segment."""
-    return sum(max(0, segment.stop - segment.start - window_samples + 1) for segment in segments)
-
-
-def _starts(
-    segments: Sequence[Segment], window_samples: int, *, rng: np.random.Generator, count: int
-) -> npt.NDArray[np.int64]:
-    """Draw starts of windows that lie wholly inside a segment, with replacement."""
-    counts = [max(0, segment.stop - segment.start - window_samples + 1) for segment in segments]
-    ends = np.cumsum(counts)
-    drawn = rng.integers(0, ends[-1], size=count)
-    within = np.searchsorted(ends, drawn, side="right")
-    firsts = np.array([segment.start for segment in segments])
-    return np.asarray(firsts[within] + drawn - (ends - counts)[within], dtype=np.int64)
+def _below(weights: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Share of the weights up to and with each; where an even number in [0, 1) falls says which is drawn."""
+    sums = np.cumsum(weights)
+    below: npt.NDArray[np.float64] = sums / sums[-1]
+    return below
 
 
 def _chunks(segments: Sequence[Segment], *, count: int) -> list[tuple[Segment, ...]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -27,6 +28,8 @@ _WINDOWS = 4
 """And holds as many windows, one after the other, however small the pool."""
 _SPARE = 3
 """So many of the largest blocks are not drawn from: two come next, one may not fit at the pool's end."""
+_AHEAD = 16
+"""Steps that are drawn at once."""
 _ORDER = 0x506F6F6C
 """Sets the order of blocks apart from the draws of the same seed."""
 
@@ -76,19 +79,32 @@ class Rotation:
         """What its part of the pool takes, however small the pool: a few blocks to draw from, and those to come."""
         return int(max(self.most_bytes, 2 * _SPARE * self.size.max()))
 
-    def at(self, step: int) -> tuple[list[int], list[int]]:
-        """Return the numbers of the blocks to draw from at a step, oldest first, and of those that come next."""
-        total, largest = int(self.size.sum()), int(self.size.max())
-        if total <= self.most_bytes:
+    @cached_property
+    def _total(self) -> int:
+        return int(self.size.sum())
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        """[block] bytes up to and with each, twice round."""
+        return np.cumsum(np.tile(self.size, 2))
+
+    def turn(self, step: int) -> int:
+        """Return which block is the oldest to be drawn from at a step, by its place in the order."""
+        if self._total <= self.most_bytes:
+            return 0
+        return int(self._ends.searchsorted((step * self.speed) % self._total, side="right")) % len(self.size)
+
+    def blocks_at(self, turn: int) -> tuple[list[int], list[int]]:
+        """Return the numbers of the blocks to draw from, oldest first, and of those that come next."""
+        if self._total <= self.most_bytes:
             return self.blocks.tolist(), []
-        passed = (step * self.speed) % total
-        first = min(int(np.searchsorted(np.cumsum(self.size), passed, side="right")), len(self.size) - 1)
-        ends = np.cumsum(np.roll(self.size, -first))
+        largest = int(self.size.max())
+        ends = self._ends[turn : turn + len(self.size)] - (self._ends[turn] - self.size[turn])
         # Where the pool ends, room as large as the largest block may stay empty; and what comes next is decoded while
         # others are drawn from: two of the largest, so that each is there for a while before it is wanted.
-        now = max(1, int(np.searchsorted(ends, self.room_bytes - _SPARE * largest, side="right")))
-        there = max(now, int(np.searchsorted(ends, self.room_bytes - largest, side="right")))
-        numbers: list[int] = np.roll(self.blocks, -first)[:there].tolist()
+        now = max(1, int(ends.searchsorted(self.room_bytes - _SPARE * largest, side="right")))
+        there = max(now, int(ends.searchsorted(self.room_bytes - largest, side="right")))
+        numbers: list[int] = np.roll(self.blocks, -turn)[:there].tolist()
         return numbers[:now], numbers[now:]
 
 
@@ -119,6 +135,7 @@ class Schedule:
         if pool is not None and sum(self.block_bytes) > 1e6 * pool.megabytes:
             self._rotate(row_bytes, pool)
         self._now: tuple[tuple[int, ...], Choices] | None = None
+        self._drawn: dict[int, Draw] = {}
 
     def _sizes(self, row_bytes: Sequence[int]) -> tuple[int, ...]:
         return tuple(row_bytes[block.source] * block.samples for block in self.blocks)
@@ -157,22 +174,31 @@ class Schedule:
             )
         self.rotations = tuple(rotations)
 
+    def turns(self, step: int) -> tuple[int, ...]:
+        """Return how far each modality's part of the pool has turned at a step."""
+        return tuple(rotation.turn(step) for rotation in self.rotations)
+
     def resident(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the numbers of the blocks that a step may draw from, oldest first, and of those that come next."""
         if not self.rotations:
             return tuple(range(len(self.blocks))), ()
-        found = [rotation.at(step) for rotation in self.rotations]
+        found = [rotation.blocks_at(rotation.turn(step)) for rotation in self.rotations]
         return tuple(n for now, _ in found for n in now), tuple(n for _, coming in found for n in coming)
 
     def at(self, step: int) -> Draw:
         """Draw what a step learns from."""
-        drawing = self.drawing
-        if self._now is None or self.rotations:
-            numbers, _ = self.resident(step)
-            if self._now is None or numbers != self._now[0]:
-                blocks = [self.blocks[number] for number in numbers]
-                choices = Choices(self.sources, blocks, shares=drawing.shares, dataset_shares=drawing.dataset_shares)
-                self._now = numbers, choices
+        if step not in self._drawn:
+            # Several at once: between two batches, whose copying has emptied the processor's caches, each alone would
+            # take four times as long.
+            self._drawn = {ahead: self._draw(ahead) for ahead in range(step, step + _AHEAD)}
+        return self._drawn[step]
+
+    def _draw(self, step: int) -> Draw:
+        drawing, turns = self.drawing, self.turns(step)
+        if self._now is None or turns != self._now[0]:
+            blocks = [self.blocks[number] for number in self.resident(step)[0]]
+            choices = Choices(self.sources, blocks, shares=drawing.shares, dataset_shares=drawing.dataset_shares)
+            self._now = turns, choices
         return self._now[1].draw(
             seed=drawing.seed, step=step, windows=drawing.windows, hidden_fraction=drawing.hidden_fraction
         )

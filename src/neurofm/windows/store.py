@@ -7,6 +7,7 @@ has lost, or never had, is decoded when it is wanted: a policy changes how long 
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -112,12 +114,21 @@ class Store:
         self._least_free = _LEAST_FREE * at_first.memory
         needs = Needs(everything=sum(self._sizes), pool=self._pool_bytes(), smallest=max(self._sizes))
         self.plan: Plan = choose(site.policy, needs, at_first, side_by_side=side_by_side, who=who)
+        self._scratch = np.empty(self._most_bytes(), dtype=np.uint8)
         self._rooms: list[_Room] = []
         self._room_of: list[int] = []
         self._pending: dict[int, Future[list[Damage]]] = {}
         self._decoders: Decoders | None = None
         self._watched = time.monotonic()
+        self._turns: tuple[int, ...] = ()
+        """Up to where other processes have been told to decode."""
         self._take_rooms()
+
+    def _most_bytes(self) -> int:
+        """Return what the windows of one step take at most."""
+        windows, sources = self._schedule.drawing.windows, self._schedule.sources
+        shapes = ((sources[n].window_samples, *signal.samples.shape[1:]) for n, signal in enumerate(self._signals))
+        return windows * max((math.prod(shape) * 2 for shape in shapes), default=0)
 
     def _pool_bytes(self) -> int:
         """Return what the pool takes, or would if everything rotated."""
@@ -178,13 +189,28 @@ class Store:
 
     def at(self, step: int, *, rank: int = 0, world_size: int = 1) -> tuple[Draw, Tensor, Tensor]:
         """Return what a step draws, of one of several processes, and its windows as `windows` does."""
-        self._watch()
-        drawn = self._schedule.at(step)
-        now, coming = self._schedule.resident(step)
-        if self._schedule.rotations and self._site.decoders:
-            self._look_ahead((*now, *coming))
-        drawn = drawn.of_rank(rank, world_size=world_size)
+        drawn = self._draw(step, rank=rank, world_size=world_size)
         return drawn, *self.windows(drawn)
+
+    def stored_at(
+        self, step: int, *, rank: int = 0, world_size: int = 1, out: npt.NDArray[np.uint8] | None = None
+    ) -> tuple[Draw, Tensor]:
+        """Return what a step draws, and its windows as `stored_windows` does."""
+        drawn = self._draw(step, rank=rank, world_size=world_size)
+        return drawn, self.stored_windows(drawn, out=out)
+
+    def _draw(self, step: int, *, rank: int, world_size: int) -> Draw:
+        """Draw a step, and see to it that its blocks are there, or soon are."""
+        self._watch()
+        if (turns := self._schedule.turns(step)) != self._turns:
+            self._turns = turns
+            now, coming = self._schedule.resident(step)
+            if self._site.decoders:
+                self._look_ahead((*now, *coming))
+            else:  # In the order in which they make place, too.
+                for number in now:
+                    self._there(number)
+        return self._schedule.at(step).of_rank(rank, world_size=world_size)
 
     def windows(self, drawn: Draw) -> tuple[Tensor, Tensor]:
         """Cut the windows of a draw.
@@ -195,7 +221,8 @@ class Store:
         [window, time] bool, valid.
         """
         signal = self._signals[drawn.source]
-        raw = self.stored_windows(drawn)
+        # What is not float32 yet is seen by nobody else: its memory serves for the next windows too.
+        raw = self.stored_windows(drawn, out=self._scratch)
         length = raw.shape[1]
         # After the samples: what is damaged is known by then.
         within = drawn.starts[:, None] + np.arange(length)
@@ -210,8 +237,20 @@ class Store:
             z[~valid.to(self._device)] = 0.0
         return z, valid
 
-    def stored_windows(self, drawn: Draw) -> Tensor:
-        """[window, time, channel] as they lie in memory: uint8, int16, or int16 holding the bits of bfloat16."""
+    def stored_windows(self, drawn: Draw, *, out: npt.NDArray[np.uint8] | None = None) -> Tensor:
+        """Cut the windows of a draw, as they lie in memory.
+
+        Parameters
+        ----------
+        drawn
+            Its block and starts say which.
+        out
+            Bytes that they may be put into; made where it is not given, or too small.
+
+        Returns
+        -------
+        [window, time, channel] uint8, int16, or int16 holding the bits of bfloat16.
+        """
         signal, length = self._signals[drawn.source], self._schedule.sources[drawn.source].window_samples
         number = drawn.block.number
         room = self._rooms[self._room_of[number]]
@@ -226,10 +265,14 @@ class Store:
             return base.view(-1, channels)[index]
         assert room.host is not None
         stored = room.host.bytes[place : place + count].view(dtype).reshape(-1, channels)
-        out = np.empty((len(rows), length, channels), dtype=dtype)
+        shape = (len(rows), length, channels)
+        size = math.prod(shape) * dtype.itemsize
+        if out is None or len(out) < size:
+            out = np.empty(size, dtype=np.uint8)
+        windows = out[:size].view(dtype).reshape(shape)
         for window, row in enumerate(rows.tolist()):
-            out[window] = stored[row : row + length]
-        return torch.from_numpy(out)
+            windows[window] = stored[row : row + length]
+        return torch.from_numpy(windows)
 
     def _there(self, number: int) -> int:
         """Return where a block lies, decoded now if it is not yet."""
@@ -317,6 +360,7 @@ class Store:
             if not future.cancelled():
                 self._note(number, future.result())
         self._pending.clear()
+        self._turns = ()
         for room in self._rooms:
             room.close()
         self._rooms = []
