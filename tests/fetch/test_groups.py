@@ -15,10 +15,16 @@ from neurofm.errors import UserError
 from neurofm.fetch import FetchSummary, fetch_dataset, open_ledger
 from neurofm.fetch.hosts import Hosts
 from neurofm.fetch.ledger import FileState, LedgerRow
+from neurofm.ingest.dataset import ingest_dataset
 from neurofm.ingest.recording import reader_input
+from neurofm.operations.status import fetch_status, status_facts, status_lines
+from neurofm.params import load_params
 from neurofm.readers import read_recording
-from neurofm.recording import Recording
+from neurofm.recording import Modality, Recording
+from neurofm.shards import read_shard
 from neurofm.sources import build_manifest, read_manifest, write_manifest
+from neurofm.stream import StreamSummary, stream_dataset
+from neurofm.units import UnitSummary
 from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by their names
     PATIENCE,
     Fetching,
@@ -28,6 +34,7 @@ from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by thei
     wanted,
 )
 from tests.servers.http_files import Fault, FileServer, Page
+from tests.streamed import PREPROCESS, PROJECT, Threads
 
 GROUPS = ["units", "intervals", "processing/running", "general"]
 PATH = "/data/session.nwb"
@@ -95,6 +102,31 @@ class Lab:
         with open_ledger(self.root / ".neurofm") as ledger:
             (row,) = ledger.rows("lab")
         return row
+
+    def ingest(self) -> UnitSummary:
+        """Run the stage `preprocess`."""
+        return ingest_dataset(self.entry, build_manifest(self.entry, root=self.root), raw=self.raw, **self._stage)
+
+    def stream(self) -> StreamSummary:
+        """Run the stage `stream`."""
+        self.server.forget()
+        manifest = build_manifest(self.entry, root=self.root)
+        return stream_dataset(self.entry, manifest, budget_bytes=10**9, site=PATIENCE, **self._stage)
+
+    @property
+    def shard(self) -> Path:
+        return self.root / "shards" / "sub-A2929.zarr.zip"
+
+    @property
+    def _stage(self) -> dict[str, Any]:
+        return {
+            "shards": self.root / "shards",
+            "receipts": self.root / "receipts.jsonl",
+            "work": self.root / ".neurofm",
+            "settings": PREPROCESS.of(Modality.SPIKES),
+            "common": PREPROCESS.common,
+            "executor": Threads(),
+        }
 
     def read(self, raw: Path | None = None) -> Recording:
         entry = self.entry
@@ -211,7 +243,6 @@ def test_what_cannot_be_had_is_one_line_and_nothing_is_left(
     assert list(summary.quarantined) == ["sub-A2929/session.nwb"]
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line
-    assert lab.server.sent[PATH] < 1 << 20
     assert not any(path.is_file() for path in lab.raw.rglob("*"))
     assert lab.row.state is FileState.QUARANTINED
 
@@ -300,3 +331,47 @@ def test_a_redirect_is_followed_once_without_credentials(
         assert len(store.asked) > 1
         assert "secret" not in "".join(request.everything for request in store.asked)
     assert fetching.states() == {"a.nwb": FileState.VERIFIED}
+
+
+def test_a_recording_is_made_anew_when_other_groups_are_wanted_and_not_else(lab: Lab) -> None:
+    lab.fetch()
+    first = lab.ingest()
+    assert (first.ran, first.failed) == (1, ())
+    (file,) = read_shard(lab.shard).attrs["source"]["files"]
+    assert file["digest"] == lab.row.digest
+    lab.groups = GROUPS[::-1]
+    lab.fetch()
+    assert lab.ingest().ran == 0
+    lab.groups = [*GROUPS, "acquisition"]
+    lab.fetch()
+    assert lab.ingest().ran == 1
+
+
+def test_a_damaged_part_is_not_read(lab: Lab) -> None:
+    lab.fetch()
+    with lab.local.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    summary = lab.ingest()
+    assert "is not the file of the manifest (its digest differs)" in str(dict(summary.reasons))
+    assert not lab.shard.exists()
+
+
+def test_a_streamed_dataset_comes_in_groups_and_is_not_fetched_again(lab: Lab) -> None:
+    first = lab.stream()
+    assert (first.fetched_files, first.units.failed) == (1, ())
+    assert first.fetched_bytes == lab.server.sent[PATH] < 0.2 * len(lab.content)
+    assert lab.row.state is FileState.CONSUMED
+    again = lab.stream()
+    assert (again.fetched_files, again.units.ran, lab.server.asked) == (0, 0, [])
+    lab.groups = ["units", "general"]
+    assert lab.stream().fetched_files == 1
+
+
+def test_the_status_says_what_was_not_checked(lab: Lab) -> None:
+    lab.fetch()
+    (status,) = fetch_status(load_params(PROJECT), root=lab.root, dataset="lab")
+    (line,) = status_lines(status)
+    assert line.startswith("lab: 1 file with chosen groups only")
+    assert "were not checked" in line
+    assert status_facts(status)["in_groups"] == 1

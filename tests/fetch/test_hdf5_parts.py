@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pytest
-from pynwb import NWBHDF5IO
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
 from neurofm.fetch.hdf5_parts import fetch_groups
 from neurofm.recording import Unreadable
@@ -71,6 +73,23 @@ def test_a_group_that_the_file_lacks_is_told_and_none_at_all_is_refused(large_nw
     with pytest.raises(Unreadable, match=r"has none of the groups that are wanted \(unitz\)"):
         fetch_groups(Spans(large_nwb), tmp_path / "none.nwb", groups=["unitz"])
     assert [path.name for path in tmp_path.iterdir()] == ["part.nwb"]
+
+
+def test_a_table_may_refer_to_what_did_not_come(few_spikes: list[npt.NDArray[np.float64]], tmp_path: Path) -> None:
+    """As the stimulus tables of the Allen Institute refer to the times of frames."""
+    file = NWBFile(session_description="-", identifier="1", session_start_time=datetime(2020, 1, 1, tzinfo=UTC))
+    frames = TimeSeries(name="frames", data=np.arange(20_000.0), timestamps=np.arange(20_000.0), unit="s")
+    file.create_processing_module("stimulus", "-").add(frames)
+    file.add_trial(start_time=0.0, stop_time=1.0, timeseries=[frames])
+    file.add_unit(spike_times=few_spikes[0])
+    with NWBHDF5IO(tmp_path / "whole.nwb", "w") as io:
+        io.write(file)
+    done = fetch_groups(Spans(tmp_path / "whole.nwb"), tmp_path / "part.nwb", groups=["units", "intervals"])
+    assert done.left_out == ("processing/stimulus/frames",)
+    with NWBHDF5IO(tmp_path / "part.nwb", "r") as io:
+        read = io.read()
+        assert read.trials["stop_time"][0] == 1.0
+        np.testing.assert_array_equal(read.units["spike_times"][0], few_spikes[0])
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

@@ -1,7 +1,8 @@
 """The ledger: what is known of every file that was ever wanted here (`.neurofm/ledger.sqlite`).
 
 It only remembers. What lies on disk is believed by its digest, never by the ledger; so a ledger that is lost or damaged
-is made anew (from manifests, files and receipts), and nothing is fetched again for that.
+is made anew (from manifests, files and receipts), and nothing is fetched again for that. The exception are files of
+which chosen groups came: only the ledger has the SHA-256 that tells whole from damaged, so without it they come again.
 """
 
 from __future__ import annotations
