@@ -212,5 +212,5 @@ def large_nwb(few_spikes: list[npt.NDArray[np.float64]], tmp_path_factory: pytes
 
 @pytest.fixture(scope="session")
 def small_nwb(few_spikes: list[npt.NDArray[np.float64]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same beside 10 MB, for tests in which the share does not matter."""
-    return write_large(tmp_path_factory.mktemp("small") / "session.nwb", few_spikes, lfp_bytes=LFP_BYTES // 10)
+    """The same beside 6 MB, for tests in which the share does not matter."""
+    return write_large(tmp_path_factory.mktemp("small") / "session.nwb", few_spikes, lfp_bytes=6_000_000)

@@ -31,6 +31,7 @@ from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by thei
     fetching_fixture,
     files_fixture,
     sha256,
+    uncollected_fixture,
     wanted,
 )
 from tests.servers.http_files import Fault, FileServer, Page
@@ -38,6 +39,7 @@ from tests.streamed import PREPROCESS, PROJECT, Threads
 
 GROUPS = ["units", "intervals", "processing/running", "general"]
 PATH = "/data/session.nwb"
+pytestmark = pytest.mark.usefixtures("uncollected")
 
 
 class Lab:
@@ -214,6 +216,15 @@ def test_without_groups_the_whole_file_comes_and_is_checked(lab: Lab) -> None:
     assert lab.fetch().fetched_files == 1
     assert lab.local.read_bytes() == lab.content
     assert lab.row.digest == sha256(lab.content)
+
+
+def test_a_manifest_without_the_groups_does_not_bring_whole_files(lab: Lab) -> None:
+    lab.groups = []
+    manifest = build_manifest(lab.entry, root=lab.root)
+    lab.groups = GROUPS
+    with pytest.raises(UserError, match="neurofm run manifest --dataset lab"):
+        fetch_dataset(lab.entry, manifest, raw=lab.raw, work=lab.root / ".neurofm", site=PATIENCE)
+    assert lab.server.asked == []
 
 
 def test_a_ledger_that_is_lost_costs_the_groups_once_more(lab: Lab) -> None:

@@ -16,6 +16,7 @@ from neurofm.fetch.hosts import Hosts, S3Place
 from neurofm.recording.manifest import groups_of
 from neurofm.sources import build_manifest
 from tests.servers.dandi import BUCKET, Asset, Dandiset, dandi_server
+from tests.servers.fixtures import uncollected_fixture  # noqa: F401  # fixtures are found by their names
 
 DIGEST = "sha256:" + "1" * 64
 VERSION = "0.240827.1809"
@@ -96,6 +97,7 @@ def test_groups_in_a_digest_are_no_digest_of_a_file() -> None:
         entry_of(http("sub-1/a.nwb", digest=f"groups:units@{DIGEST}"))
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_a_dandiset_is_fetched_by_the_groups_that_are_wanted(shared_data: Path, tmp_path: Path) -> None:
     session = shared_data / "ephys" / "neurosuite_A2929-200711" / "A2929-200711.nwb"
     assets = [Asset(path=NWB, source=session)]
