@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.behavior import BehavioralTimeSeries
 
 from neurofm.fetch.hdf5_parts import fetch_groups
 from neurofm.recording import Unreadable
@@ -90,6 +92,37 @@ def test_a_table_may_refer_to_what_did_not_come(few_spikes: list[npt.NDArray[np.
         read = io.read()
         assert read.trials["stop_time"][0] == 1.0
         np.testing.assert_array_equal(read.units["spike_times"][0], few_spikes[0])
+
+
+def test_a_table_forgets_columns_that_did_not_come_and_others_are_missed_whole(
+    few_spikes: list[npt.NDArray[np.float64]], tmp_path: Path
+) -> None:
+    """As waveforms beside spike times, and tables of stimuli that nobody asked for; containers may be empty then."""
+    file = NWBFile(session_description="-", identifier="1", session_start_time=datetime(2020, 1, 1, tzinfo=UTC))
+    file.add_unit_column("spike_amplitudes", "-", index=True)
+    for train in few_spikes:
+        file.add_unit(spike_times=train, spike_amplitudes=train, waveform_mean=np.zeros((100, 30)))
+    table = DynamicTable(name="flashes", description="-", id=list(range(9000)))
+    table.add_column("contrast", "-", data=np.zeros(9000))
+    file.add_scratch(table)
+    speed = TimeSeries(name="speed", data=np.zeros(20_000), rate=1.0, unit="m/s")
+    file.create_processing_module("behavior", "-").add(BehavioralTimeSeries(time_series=speed))
+    with NWBHDF5IO(tmp_path / "whole.nwb", "w") as io:
+        io.write(file)
+    wanted = ["units/spike_times", "units/spike_times_index"]
+    done = fetch_groups(Spans(tmp_path / "whole.nwb"), tmp_path / "part.nwb", groups=wanted)
+    assert done.left_out == (
+        "processing/behavior/BehavioralTimeSeries/speed",
+        "scratch/flashes",
+        "scratch/flashes/contrast",
+        "units/spike_amplitudes",
+        "units/waveform_mean",
+    )
+    with NWBHDF5IO(tmp_path / "part.nwb", "r") as io:
+        read = io.read()
+        assert read.units.colnames == ("spike_times",)
+        for row, train in enumerate(few_spikes):
+            np.testing.assert_array_equal(read.units["spike_times"][row], train)
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import h5py
+import numpy as np
 
 from neurofm.recording import Unreadable
 
@@ -21,6 +22,13 @@ _SMALL_BYTES = 1 << 16
 _SLAB_BYTES = 1 << 26
 """A dataset is walked through in pieces of about this, so that memory does not grow with it."""
 
+_COLUMNS = "colnames"
+"""Attribute of an NWB table: its columns, in order."""
+_OF_TABLE = frozenset({"id", "start_time", "stop_time"})
+_OF_SERIES = frozenset({"data", "timestamps"})
+"""Without these a table, or a series, is none, and is missed as a whole."""
+_TAILS = ("", "_index", "_index_index")
+"""A ragged column has an index beside it, or two."""
 _OF_HDF5 = (OSError, TypeError, KeyError, RuntimeError, ValueError)
 """What h5py raises for files that are damaged or none."""
 
@@ -109,15 +117,34 @@ def _take(file: h5py.File, blocks: _Blocks, wanted: Sequence[str]) -> tuple[str,
             blocks.have(_spans(node))
             _walk(node)
         else:
-            # A series without its data is no series; a table's column can be missed alone.
-            is_series = name.endswith(("/data", "/timestamps"))
-            left_out.add(name.rpartition("/")[0] if is_series else name)
+            left_out.add(_whole_of(node, name))
 
     file.visititems(visit)
     for name in sorted(left_out):
         if name in file:
             del file[name]
+    for table in sorted({name.rpartition("/")[0] for name in left_out}):
+        if table in file and _COLUMNS in file[table].attrs:
+            _forget_columns(file[table], {name.rpartition("/")[2] for name in left_out if name.startswith(f"{table}/")})
     return tuple(sorted(left_out))
+
+
+def _whole_of(node: h5py.Dataset, name: str) -> str:
+    """Return what is nothing without this dataset: itself, its series, or its table."""
+    parent, _, leaf = name.rpartition("/")
+    needed = _OF_TABLE if _COLUMNS in node.parent.attrs else _OF_SERIES
+    return parent if leaf in needed else name
+
+
+def _forget_columns(table: h5py.Group, gone: Collection[str]) -> None:
+    """Let a table name only columns that are whole: pynwb reads none that names others, or an index of nothing."""
+    named = [name.decode() if isinstance(name, bytes) else str(name) for name in table.attrs[_COLUMNS]]
+    lost = [name for name in named if not {f"{name}{tail}" for tail in _TAILS}.isdisjoint(gone)]
+    for name in lost:
+        for tail in _TAILS:
+            if f"{name}{tail}" in table:
+                del table[f"{name}{tail}"]
+    table.attrs[_COLUMNS] = np.array([name for name in named if name not in lost], dtype=h5py.string_dtype())
 
 
 def _spans(node: h5py.Dataset) -> list[tuple[int, int]]:
