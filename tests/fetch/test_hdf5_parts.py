@@ -125,6 +125,24 @@ def test_a_table_forgets_columns_that_did_not_come_and_others_are_missed_whole(
             np.testing.assert_array_equal(read.units["spike_times"][row], train)
 
 
+def test_what_a_link_in_a_wanted_group_leads_to_comes_too(tmp_path: Path) -> None:
+    """Two series may share their timestamps, which lie with one of them."""
+    file = NWBFile(session_description="-", identifier="1", session_start_time=datetime(2020, 1, 1, tzinfo=UTC))
+    time_s = np.arange(20_000.0)
+    first = TimeSeries(name="first", data=time_s, timestamps=time_s, unit="m")
+    file.create_processing_module("eye", "-").add(first)
+    second = TimeSeries(name="second", data=time_s * 2, timestamps=first, unit="m")
+    file.create_processing_module("running", "-").add(second)
+    with NWBHDF5IO(tmp_path / "whole.nwb", "w") as io:
+        io.write(file)
+    done = fetch_groups(Spans(tmp_path / "whole.nwb"), tmp_path / "part.nwb", groups=["processing/running"])
+    assert done.left_out == ("processing/eye/first",)
+    with NWBHDF5IO(tmp_path / "part.nwb", "r") as io:
+        read = io.read().processing["running"]["second"]
+        np.testing.assert_array_equal(read.timestamps[:], time_s)
+        np.testing.assert_array_equal(read.data[:], time_s * 2)
+
+
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interruption_is_not_swallowed_and_leaves_nothing(large_nwb: Path, tmp_path: Path, after: int) -> None:
     with pytest.raises(KeyboardInterrupt):

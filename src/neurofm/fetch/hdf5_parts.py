@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,18 +109,26 @@ def _fetch(blocks: _Blocks, groups: Sequence[str]) -> PartialFile:
 def _take(file: h5py.File, blocks: _Blocks, wanted: Sequence[str]) -> tuple[str, ...]:
     """Read all names and attributes, and the data wanted; unlink what stays without its data."""
     left_out: set[str] = set()
+    links = _links(file)
+    wanted = _with_targets(links, wanted)
 
     def visit(name: str, node: Any) -> None:
         dict(node.attrs)
         if not isinstance(node, h5py.Dataset):
             return
-        if node.nbytes <= _SMALL_BYTES or any(name == one or name.startswith(f"{one}/") for one in wanted):
+        if node.nbytes <= _SMALL_BYTES or _is_in(name, wanted):
             blocks.have(_spans(node))
             _walk(node)
         else:
             left_out.add(_whole_of(node, name))
 
     file.visititems(visit)
+    for name, target in links.items():
+        if _is_in(name, wanted) and _is_in(target, left_out) and target in file:
+            # What a wanted series shares with one that goes stays where it is wanted.
+            shared = file[target]
+            del file[name]
+            file[name] = shared
     for name in sorted(left_out):
         if name in file:
             del file[name]
@@ -127,6 +136,30 @@ def _take(file: h5py.File, blocks: _Blocks, wanted: Sequence[str]) -> tuple[str,
         if table in file and _COLUMNS in file[table].attrs:
             _forget_columns(file[table], {name.rpartition("/")[2] for name in left_out if name.startswith(f"{table}/")})
     return tuple(sorted(left_out))
+
+
+def _links(file: h5py.File) -> dict[str, str]:
+    """Return what each soft link of the file leads to: pynwb writes timestamps that two series share once."""
+    links: dict[str, str] = {}
+
+    def note(name: str, link: Any) -> None:
+        if isinstance(link, h5py.SoftLink):
+            links[name] = posixpath.normpath(posixpath.join("/", posixpath.dirname(name), link.path)).strip("/")
+
+    file.visititems_links(note)
+    return links
+
+
+def _with_targets(links: Mapping[str, str], wanted: Iterable[str]) -> frozenset[str]:
+    """Add to what is wanted what links in it lead to."""
+    found = frozenset(wanted)
+    while more := {target for name, target in links.items() if _is_in(name, found)} - found:
+        found |= more
+    return found
+
+
+def _is_in(name: str, groups: Iterable[str]) -> bool:
+    return any(name == group or name.startswith(f"{group}/") for group in groups)
 
 
 def _whole_of(node: h5py.Dataset, name: str) -> str:
