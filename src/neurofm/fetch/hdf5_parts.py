@@ -106,11 +106,11 @@ def _fetch(blocks: _Blocks, groups: Sequence[str]) -> PartialFile:
     return PartialFile(left_out=left_out, lacking=lacking)
 
 
-def _take(file: h5py.File, blocks: _Blocks, wanted: Sequence[str]) -> tuple[str, ...]:
+def _take(file: h5py.File, blocks: _Blocks, groups: Sequence[str]) -> tuple[str, ...]:
     """Read all names and attributes, and the data wanted; unlink what stays without its data."""
     left_out: set[str] = set()
     links = _links(file)
-    wanted = _with_targets(links, wanted)
+    wanted = _with_targets(links, groups)
 
     def visit(name: str, node: Any) -> None:
         dict(node.attrs)
