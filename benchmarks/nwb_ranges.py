@@ -16,9 +16,15 @@ from threading import Thread
 from typing import Any
 
 import h5py
+import httpx2
 import numpy as np
 
+from neurofm.fetch import FetchSite
 from neurofm.fetch.hdf5_parts import fetch_groups
+from neurofm.fetch.origins import Origins
+from neurofm.fetch.ranges import Ranges
+from neurofm.fetch.transfer import Tally
+from neurofm.recording import FIRST_USE, ManifestFile
 from tests.allen_nwb import trains_of, write_ecephys
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -64,12 +70,16 @@ def rows() -> list[dict[str, Any]]:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             url = f"http://127.0.0.1:{server.server_port}/session.nwb"
-            done = fetch_groups(url, folder / "part.nwb", groups=GROUPS)
+            file = ManifestFile(path="session.nwb", size=path.stat().st_size, digest=FIRST_USE, origin=url)
+            site, tally = FetchSite(), Tally()
+            with httpx2.Client() as client:
+                remote = Ranges(file, origins=Origins(site), site=site, client=client, tally=tally)
+                fetch_groups(remote, folder / "part.nwb", groups=GROUPS)
         finally:
             server.shutdown()
         with h5py.File(path) as whole, h5py.File(folder / "part.nwb") as part:
             np.testing.assert_array_equal(part["units/spike_times"][()], whole["units/spike_times"][()])
-    share = 100 * done.fetched_bytes / done.size
+    share = 100 * tally.bytes / file.size
     return [
         {"case": CASE, "who": "neurofm", "value": share, "unit": "%"},
         {"case": CASE, "who": "whole download", "value": 100.0, "unit": "%"},

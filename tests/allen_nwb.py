@@ -121,6 +121,23 @@ def _add_index(path: Path, *, frames: int) -> None:
         index["indexed_timeseries"] = h5py.SoftLink("/stimulus/templates/natural_movie_one")
 
 
+def write_large(path: Path, trains: list[npt.NDArray[np.float64]], *, lfp_bytes: int) -> Path:
+    """Write a session as `write_ecephys` does, with so many bytes in the place of LFP, in chunks as writers have it."""
+    write_ecephys(path, trains)
+    with NWBHDF5IO(path, "a") as io:
+        file = io.read()
+        file.add_acquisition(TimeSeries(name="lfp", data=np.zeros((2, 4), np.int16), unit="V", rate=1250.0))
+        io.write(file)
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file["acquisition/lfp/data"].attrs)
+        del file["acquisition/lfp/data"]
+        shape, chunks = (lfp_bytes // 200, 100), (5000, 100)
+        data = file.create_dataset("acquisition/lfp/data", shape=shape, dtype=np.int16, chunks=chunks, fillvalue=7)
+        data.attrs.update(attributes)
+        data[::5000] = 1
+    return path
+
+
 _STIMULI: dict[str, dict[str, list[Any]]] = {
     "drifting_gratings": {
         "stimulus_name": ["drifting_gratings"] * 3,

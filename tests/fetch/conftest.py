@@ -12,10 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from neurofm.catalog import CatalogEntry, RegistrySource
 from neurofm.recording import Manifest, ManifestFile
+from tests.allen_nwb import trains_of, write_large
 
 
 class Index(ThreadingHTTPServer):
@@ -189,3 +192,25 @@ def manifest_of(entry: CatalogEntry) -> Manifest:
         for file in entry.source.files
     )
     return Manifest(dataset=entry.id, archive="registry", source_id="tiny", version="1.0", files=files, recordings=())
+
+
+LFP_BYTES = 100_000_000
+
+
+@pytest.fixture(scope="session")
+def few_spikes(shared_data: Path) -> list[npt.NDArray[np.float64]]:
+    """The first 4000 spikes of each of 15 real units."""
+    trains = trains_of(shared_data / "ephys" / "neurosuite_A2929-200711" / "A2929-200711.nwb")
+    return [train[:4000] for train in trains]
+
+
+@pytest.fixture(scope="session")
+def large_nwb(few_spikes: list[npt.NDArray[np.float64]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real spikes in the Allen Institute's layout, beside 100 MB that nobody wants."""
+    return write_large(tmp_path_factory.mktemp("large") / "session.nwb", few_spikes, lfp_bytes=LFP_BYTES)
+
+
+@pytest.fixture(scope="session")
+def small_nwb(few_spikes: list[npt.NDArray[np.float64]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same beside 6 MB, for tests in which the share does not matter."""
+    return write_large(tmp_path_factory.mktemp("small") / "session.nwb", few_spikes, lfp_bytes=6_000_000)

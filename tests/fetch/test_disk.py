@@ -13,12 +13,14 @@ import pytest
 
 from neurofm.errors import UserError
 from neurofm.fetch.ledger import FileState
+from neurofm.recording.manifest import digest_in_groups
 from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by their names
     Fetching,
     edf_fixture,
     files_fixture,
     missing_part,
     served,
+    uncollected_fixture,
 )
 from tests.servers.http_files import FileServer, Request
 
@@ -114,3 +116,22 @@ def test_a_folder_that_may_not_be_written(files: FileServer, edf: bytes, disk: D
     here.raw = disk.folder / "raw"
     with pytest.raises(UserError):
         here.fetch(served(files))
+
+
+@pytest.mark.usefixtures("uncollected")
+def test_groups_fit_where_the_whole_file_does_not_and_a_full_disk_is_said(
+    disk: Disk, files: FileServer, small_nwb: Path, tmp_path: Path
+) -> None:
+    content = small_nwb.read_bytes()
+    files.files = {"/a.nwb": content}
+    (file,) = (one.model_copy(update={"digest": digest_in_groups(one.digest, ["units"])}) for one in served(files))
+    fetching = Fetching(home=tmp_path)
+    fetching.raw = disk.folder / "raw"
+    disk.fill(but=200_000)
+    with pytest.raises(UserError, match="the disk is full"):
+        fetching.fetch([file])
+    assert not any(path.is_file() for path in fetching.raw.rglob("*"))
+    assert fetching.states() == {"a.nwb": FileState.FAILED}
+    (disk.folder / "filler").unlink()
+    assert shutil.disk_usage(disk.folder).free < len(content)
+    assert fetching.fetch([file]).fetched_files == 1

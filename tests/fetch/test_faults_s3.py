@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
-from neurofm.fetch.hosts import FetchSite
+from neurofm.fetch.hosts import FetchSite, Hosts
 from neurofm.fetch.ledger import FileState
 from neurofm.recording import ManifestFile
+from neurofm.recording.manifest import digest_in_groups
 from tests.servers import http_files
 from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by their names
+    PATIENCE,
     Fetching,
     edf_fixture,
     files_fixture,
@@ -21,6 +26,7 @@ from tests.servers.fixtures import (  # noqa: F401  # fixtures are found by thei
     s3_fixture,
     s3_site_fixture,
     sha256,
+    uncollected_fixture,
     wanted,
 )
 from tests.servers.http_files import FileServer, Page
@@ -91,6 +97,29 @@ def test_the_pinned_version_is_fetched_although_it_was_overwritten(
         here.fetch([file])
         assert here.present() == {"eeg.edf": edf}
         assert proxy.body_bytes() <= 1.01 * len(edf)
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("signed", [False, True])
+def test_groups_of_the_pinned_version_come_although_it_was_overwritten(
+    *, s3: SeaweedServer, nwb: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: bool
+) -> None:
+    bucket = f"groups-{signed}".lower()
+    s3.make_bucket(bucket, versioned=True)
+    old = s3.put(bucket, "session.nwb", nwb)
+    s3.put(bucket, "session.nwb", b"new" + nwb)
+    digest = digest_in_groups(f"s3-etag:{old.etag}", ["units"])
+    file = ManifestFile(path="session.nwb", size=old.size, digest=digest, origin=old.origin, version_id=old.version_id)
+    for name, value in (s3.environment if signed else {}).items():
+        monkeypatch.setenv(name, value)
+    with Proxy(s3.address) as proxy:
+        proxy.script = in_turn([Fault(cut_after=1000), Fault(cut_after=1000)])
+        place = s3.place(url=proxy.url, signed=signed)
+        here = Fetching(home=tmp_path, site=PATIENCE.model_copy(update={"hosts": Hosts(buckets={bucket: place})}))
+        assert here.fetch([file]).failed == {}
+        assert proxy.body_bytes() < 0.7 * len(nwb)
+    with h5py.File(io.BytesIO(nwb)) as whole, h5py.File(here.raw / "session.nwb") as part:
+        np.testing.assert_array_equal(part["units/spike_times"][()], whole["units/spike_times"][()])
 
 
 def test_an_object_that_was_overwritten_is_not_mixed(

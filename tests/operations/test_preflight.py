@@ -208,6 +208,22 @@ def test_unknown_sizes_are_said_as_unknown(project: Path) -> None:
     assert "?: not known" in legend(items, site=Site())
 
 
+def test_sizes_of_files_in_groups_are_said_as_at_most(hc_11: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = hc_11 / "data" / "catalog" / "hc-11-dandi-000044.yaml"
+    path.write_text(path.read_text().replace("  archive: dandi\n", "  archive: dandi\n  groups: [units]\n"))
+    items = list(foretold(hc_11).values())
+    assert [item.at_most for item in items] == [True]
+    out = console()
+    with out.capture() as shown:
+        out.print(forecast_table(items, site=Site(), width=out.width))
+    (line,) = (line for line in shown.get().splitlines() if line.startswith("hc-11"))
+    assert "<~65.7 GB" in line
+    assert "<: at most; only chosen groups" in legend(items, site=Site())
+    usage = shutil.disk_usage(hc_11)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1))
+    assert disk_problem(items, root=hc_11).startswith("disk: at most ")
+
+
 def test_hours_and_price_follow_the_site(hc_11: Path) -> None:
     site = Site(bandwidth_mb_s=1.0, price_per_gb_month=10.0)
     out = console()

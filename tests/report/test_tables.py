@@ -95,6 +95,17 @@ def test_a_digest_that_nobody_published_is_said_in_words(project: Path, entries:
     assert digest == "none published; taken at first use, in data/receipts/a2929-hd.jsonl"
 
 
+def test_a_digest_that_was_not_checked_is_said_in_words(project: Path, entries: list[CatalogEntry]) -> None:
+    path = project / "data" / "manifests" / "a2929-hd.json"
+    content = read_json(path)
+    whole = content["files"][0]["digest"]
+    content["files"][0]["digest"] = f"groups:general,units@{whole}"
+    write_json(path, content)
+    (origin,) = (origin for origin in _origins(project, entries) if origin.dataset == "a2929-hd")
+    ((_, digest),) = origin.files
+    assert digest == f"{whole} of the whole file, not checked: only its groups general, units came"
+
+
 def _shard(path: Path, *, measured_from: int) -> None:
     samples, rate = 100, 10.0
     heading = np.full((samples, 2), np.nan, dtype=np.float32)

@@ -356,14 +356,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = path.read_bytes()
         etag = f'"{hashlib.md5(content).hexdigest()}"'
-        begin = 0
-        asked = self.headers.get("Range", "")
-        if asked.startswith("bytes=") and self.headers.get("If-Range", etag) == etag:
-            begin = int(asked.removeprefix("bytes=").partition("-")[0])
         more = {"ETag": etag, "Accept-Ranges": "bytes"}
-        if begin:
-            more["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-        self._send(206 if begin else 200, content[begin:], kind="binary/octet-stream", **more)
+        asked = self.headers.get("Range", "")
+        if not asked.startswith("bytes=") or self.headers.get("If-Range", etag) != etag:
+            self._send(200, content, kind="binary/octet-stream", **more)
+            return
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        begin, end = int(first), min(int(last) + 1, len(content)) if last else len(content)
+        more["Content-Range"] = f"bytes {begin}-{end - 1}/{len(content)}"
+        self._send(206, content[begin:end], kind="binary/octet-stream", **more)
 
     def _link(self, query: dict[str, str]) -> str:
         return f"{self.state.links or self.state.url}{urlsplit(self.path).path}?{urlencode(query)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -140,6 +141,21 @@ def missing_part(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(name="uncollected", scope="module")
+def uncollected_fixture() -> Iterator[None]:
+    """Let Python collect no garbage in the threads of a server while HDF5 waits for its answer.
+
+    h5py does one thing at a time: a server's thread that came to close a forgotten HDF5 file would wait for the reader,
+    who waits for the server. A server in another process, as outside of tests, has no part in it.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(name="files")

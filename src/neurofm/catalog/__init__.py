@@ -9,6 +9,7 @@ from neurofm.catalog.source import (
     ArchiveSource,
     CrcnsSource,
     DandiSource,
+    GroupedSource,
     HttpFile,
     HttpSource,
     IblSource,
@@ -19,6 +20,7 @@ from neurofm.catalog.source import (
     RegistryFile,
     RegistrySource,
     S3Source,
+    groups_wanted,
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "CrcnsSource",
     "DandiSource",
     "Expectation",
+    "GroupedSource",
     "HttpFile",
     "HttpSource",
     "IblSource",
@@ -42,6 +45,7 @@ __all__ = [
     "RegistrySource",
     "S3Source",
     "Terms",
+    "groups_wanted",
     "load_entry",
     "read_pins",
     "read_yaml",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from neurofm.recording.manifest import DIGEST, SafePath
+from neurofm.recording.manifest import DIGEST, GROUP, SafePath
 from neurofm.settings import Settings
 
 LATEST = "latest"
@@ -65,6 +65,15 @@ class ArchiveSource(Settings):
     exclude: tuple[str, ...] = ()
 
 
+class GroupedSource(Settings):
+    """What sources share of whose HDF5 files (NWB) some groups may be wanted, without the rest."""
+
+    groups: tuple[Annotated[SafePath, Field(pattern=GROUP)], ...] = ()
+    """Groups or datasets inside the files, ``units``, ``processing/running``: with any, only these come, by ranges of
+    bytes, and the archive's digest, which is of the whole file, is not checked (docs/fetch.md). Empty takes files
+    whole."""
+
+
 class OpenNeuroSource(ArchiveSource):
     """A dataset of OpenNeuro at a tag. Hosts: `Hosts.openneuro_*`."""
 
@@ -82,7 +91,7 @@ class OpenNeuroDerivativesSource(ArchiveSource):
     """``ds000005-fmriprep``."""
 
 
-class AllenSource(ArchiveSource):
+class AllenSource(ArchiveSource, GroupedSource):
     """Files of the Allen Institute's public buckets, in the layout of allensdk's caches."""
 
     archive: Literal["allen"]
@@ -110,14 +119,14 @@ class CrcnsSource(ArchiveSource):
     """``hc-3``."""
 
 
-class DandiSource(ArchiveSource):
+class DandiSource(ArchiveSource, GroupedSource):
     """A dandiset; `version` is a published version, or ``draft`` with a pin."""
 
     archive: Literal["dandi"]
     dandiset: str = Field(pattern=r"^\d{6}$")
 
 
-class S3Source(ArchiveSource):
+class S3Source(ArchiveSource, GroupedSource):
     """Objects under a prefix of a bucket; always pinned, since a bucket can change at any time."""
 
     archive: Literal["s3"]
@@ -134,7 +143,7 @@ class HttpFile(Settings):
     digest: str = Field(pattern=DIGEST)
 
 
-class HttpSource(Settings):
+class HttpSource(GroupedSource):
     """Files at web addresses, each with its digest."""
 
     archive: Literal["http"]
@@ -148,3 +157,8 @@ ListedSource = (
 """Sources whose files somebody else lists."""
 
 Source = Annotated[RegistrySource | LocalSource | HttpSource | ListedSource, Field(discriminator="archive")]
+
+
+def groups_wanted(source: Source) -> tuple[str, ...]:
+    """Return the groups that an entry wants of its HDF5 files; empty where it wants files whole."""
+    return source.groups if isinstance(source, GroupedSource) else ()

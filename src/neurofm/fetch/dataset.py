@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from neurofm.catalog import CatalogEntry, LocalSource, RegistrySource
+from neurofm.catalog import CatalogEntry, LocalSource, RegistrySource, groups_wanted
 from neurofm.errors import UserError
 from neurofm.fetch.files import FetchSummary, bring_files
 from neurofm.fetch.hosts import FetchSite
@@ -16,6 +16,7 @@ from neurofm.fetch.ledger import DatasetKey, Ledger
 from neurofm.fetch.registry import bring_members
 from neurofm.fetch.waiting import alone
 from neurofm.recording import Manifest, ManifestFile
+from neurofm.recording.manifest import groups_of
 
 _SHOWN = 5
 
@@ -158,6 +159,10 @@ def _check_agreement(entry: CatalogEntry, manifest: Manifest) -> None:
         pinned = {(file.path, file.size, f"sha256:{file.sha256}") for file in source.files}
         listed = {(file.path, file.size, file.digest) for file in manifest.files}
         agrees = agrees and listed <= pinned and manifest.version == source.version  # fewer with `max_subjects`
+    # An older manifest would bring whole files where a few per cent are wanted.
+    groups = {groups_of(file.digest) for file in manifest.files} - {()}
+    wanted = tuple(sorted(set(groups_wanted(source))))
+    agrees = agrees and groups == ({wanted} if wanted else set())
     if not agrees:
         raise UserError(
             f"data/manifests/{manifest.dataset}.json is not what data/catalog/{entry.id}.yaml says.",

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Protocol
 
-from neurofm.recording.manifest import FIRST_USE
+from neurofm.recording.manifest import FIRST_USE, groups_of
 
 _MIB = 1 << 20
 _CHUNK = 1 << 20
@@ -105,10 +105,13 @@ def hasher(digest: str, *, size: int) -> list[tuple[str, Hasher]]:
 
 
 def matches(path: Path, digest: str, *, size: int) -> bool:
-    """Tell whether `path` is a plain file of that size with that digest; `FIRST_USE` asks for the size only."""
+    """Tell whether `path` is a plain file of that size with that digest.
+
+    `FIRST_USE`, and the digest of a file of which some groups are wanted, ask for the size only.
+    """
     if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
         return False
-    if digest == FIRST_USE:
+    if digest == FIRST_USE or groups_of(digest):
         return True
     return digest in digests_of(path, digest, size=size)
 

@@ -52,6 +52,14 @@ class Endings:
         with self._lock:
             self.fetched += len(parts)
 
+    def take_groups(self, file: ManifestFile, *, bytes: int, sha256: str, validator: str) -> None:  # noqa: A002
+        """Write down a file of which the wanted groups came and are durable: how many bytes, and of which state of it.
+
+        Called verified, since it is held to the SHA-256 from now on; the archive's digest was not checked.
+        """
+        self.ledger.record(self.who, file, FileState.VERIFIED, bytes=bytes, sha256=sha256, validator=validator)
+        self.fetched += 1
+
     def refuse(self, part: Part, reason: str, *, wrong: bool) -> None:
         """Quarantine a file; with `wrong`, the bytes that came are kept to look at."""
         if wrong:

@@ -22,6 +22,7 @@ from neurofm.fetch.transfer import Tally
 from neurofm.fetch.waiting import alone, is_offline
 from neurofm.progress import Progressing
 from neurofm.recording import ManifestFile
+from neurofm.recording.manifest import groups_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +106,18 @@ def bring_files(
     try:
         with ThreadPoolExecutor(max_workers=2 + (os.cpu_count() or 1)) as pool:
             found = survey(files, who=who, landing=landing, ledger=ledger, pool=pool, title=title)
-            _check_room(found.missing, folder=folder, dataset=who.dataset)
-            from_mirrors = [one for one in found.missing if one.file.origin.startswith("git://")]
-            from_hosts = [one for one in found.missing if not one.file.origin.startswith("git://")]
-            with Progressing(f"fetch {title}", total=_bytes_left(found.missing), unit="bytes") as progress:
+            in_groups = [one for one in found.missing if groups_of(one.file.digest)]
+            whole = [one for one in found.missing if not groups_of(one.file.digest)]
+            _check_room(whole, folder=folder, dataset=who.dataset)
+            if in_groups:
+                _check_online(in_groups, site=site, dataset=who.dataset)
+                from neurofm.fetch.groups import bring_groups  # noqa: PLC0415  # HDF5, which few datasets need here
+
+                with Progressing(f"groups {title}", total=len(in_groups), unit="files") as progress:
+                    bring_groups(in_groups, endings=endings, site=site, tally=tally, progress=progress)
+            from_mirrors = [one for one in whole if one.file.origin.startswith("git://")]
+            from_hosts = [one for one in whole if not one.file.origin.startswith("git://")]
+            with Progressing(f"fetch {title}", total=_bytes_left(whole), unit="bytes") as progress:
                 bring_from_mirrors(from_mirrors, endings=endings, site=site, work=work, progress=progress)
                 if from_hosts:
                     _check_online(from_hosts, site=site, dataset=who.dataset)

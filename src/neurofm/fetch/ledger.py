@@ -1,7 +1,8 @@
 """The ledger: what is known of every file that was ever wanted here (`.neurofm/ledger.sqlite`).
 
 It only remembers. What lies on disk is believed by its digest, never by the ledger; so a ledger that is lost or damaged
-is made anew (from manifests, files and receipts), and nothing is fetched again for that.
+is made anew (from manifests, files and receipts), and nothing is fetched again for that. The exception are files of
+which chosen groups came: only the ledger has the SHA-256 that tells whole from damaged, so without it they come again.
 """
 
 from __future__ import annotations
@@ -52,20 +53,22 @@ class LedgerRow:
 
     path: str
     digest: str
+    """The manifest's; with chosen groups it names them, and the archive's digest in it was not checked."""
     version_id: str
     size: int
     """Bytes that it must have."""
     state: FileState
     bytes: int
-    """Bytes that are here (of a partial file: when it was last written down)."""
+    """Bytes that are here (of a partial file: when it was last written down; of chosen groups: that came for them)."""
     reason: str
     """Why it failed or is quarantined, in one line."""
     receipt: str
     """What vouches for it once it is consumed."""
     sha256: str
-    """Of what came, where it was taken: always for `FIRST_USE`, and demanded from then on."""
+    """Of what came, where it was taken: always for `FIRST_USE`, and demanded from then on; always for chosen groups,
+    whose local file is whole only with it."""
     validator: str
-    """ETag or Last-Modified of a partial file's first answer, for `If-Range`."""
+    """ETag or Last-Modified of a partial file's first answer, for `If-Range`; of chosen groups: of all answers."""
 
 
 _SCHEMA = 1
@@ -267,6 +270,17 @@ class Ledger:
             ).fetchall()
         found = {FileState(state): (files, size) for state, files, size in lines}
         return {state: found.get(state, (0, 0)) for state in FileState}
+
+    def in_groups(self, dataset: str) -> int:
+        """Return of how many files, here or consumed, only chosen groups came."""
+        with self._working() as connection:
+            self._flush()
+            (count,) = connection.execute(
+                "SELECT count(*) FROM files WHERE dataset = ? AND digest LIKE 'groups:%' "
+                "AND state IN ('verified', 'consumed')",
+                (dataset,),
+            ).fetchone()
+            return int(count)
 
     def datasets(self) -> tuple[str, ...]:
         """Return the datasets that have files here."""

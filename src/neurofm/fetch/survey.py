@@ -16,7 +16,7 @@ from neurofm.fetch.landing import Landing, Part, Unsafe, part_of, size_of
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
 from neurofm.progress import Progressing
 from neurofm.recording import ManifestFile
-from neurofm.recording.manifest import FIRST_USE
+from neurofm.recording.manifest import FIRST_USE, groups_of
 
 _GROUP_FILES = 32
 _WINDOW_GROUPS = 8 * (os.cpu_count() or 1)
@@ -31,7 +31,8 @@ class Missing:
     target: Path
     """Where it belongs."""
     digest: str
-    """What it is held to: the manifest's digest, or the SHA-256 that was taken at first use."""
+    """What it is held to: the manifest's digest, or the SHA-256 that was taken at first use. What comes anew of a file
+    of which some groups are wanted is held to neither."""
     there: int
     """Bytes in its `.part`."""
     validator: str
@@ -93,10 +94,12 @@ def _look_at(files: list[ManifestFile], *, who: DatasetKey, landing: Landing, le
     found = Survey()
     for file, row in zip(files, ledger.rows_of(who, files), strict=True):
         state = row.state if row else FileState.PLANNED
-        digest = f"sha256:{row.sha256}" if row and row.sha256 and file.digest == FIRST_USE else file.digest
+        ours = file.digest == FIRST_USE or groups_of(file.digest)
+        digest = f"sha256:{row.sha256}" if row and row.sha256 and ours else file.digest
         try:
             target = landing.target(file.path)
-            if size_of(target) == file.size:
+            # With groups wanted, and no SHA-256 taken of what they are in, what lies there may be of other groups.
+            if size_of(target) == file.size and not groups_of(digest):
                 digests = digests_of(target, digest, size=file.size)
                 if digest == FIRST_USE or digest in digests:
                     found.kept += 1

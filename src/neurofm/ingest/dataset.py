@@ -12,7 +12,7 @@ from neurofm.errors import UserError
 from neurofm.fetch import open_ledger
 from neurofm.fetch.digests import matches
 from neurofm.files import sha256_of
-from neurofm.ingest.plan import UnitPlan, digests_taken
+from neurofm.ingest.plan import UnitPlan, digests_of_parts, digests_taken
 from neurofm.ingest.recording import IngestTask
 from neurofm.preprocess import Common
 from neurofm.recording import Manifest, UnitStatus
@@ -58,6 +58,7 @@ def ingest_dataset(
     with book.held():
         with open_ledger(work) as ledger:
             taken = digests_taken(entry, manifest, receipts=book.known.values(), ledger=ledger)
+            parts = digests_of_parts(entry, manifest, ledger=ledger)
         for file in manifest.files:
             # Never fetched here and in no receipt: what lies there is the first use.
             if file.digest == FIRST_USE and file.path not in taken and (raw / file.path).is_file():
@@ -65,20 +66,20 @@ def ingest_dataset(
         units = []
         for recording in manifest.recordings:
             unit = plan.unit(recording, taken=taken)
-            units.append(replace(unit, missing=_missing(raw, unit.inputs, manifest)))
+            units.append(replace(unit, missing=_missing(raw, unit.inputs, manifest, parts=parts)))
         shards.mkdir(parents=True, exist_ok=True)
         summary = run_units(units, executor=executor, book=book, title=f"preprocess {entry.id}")
         plan.remove_strangers()  # Only now is nothing at work on these shards, not even what an earlier run left.
     return summary
 
 
-def _missing(raw: Path, inputs: Mapping[str, str], manifest: Manifest) -> str:
-    """Say which input is not there or not what it must be."""
+def _missing(raw: Path, inputs: Mapping[str, str], manifest: Manifest, *, parts: Mapping[str, str]) -> str:
+    """Say which input is not there or not what it must be; of chosen groups of a file, `parts` has the digest."""
     for name, digest in inputs.items():
         path = raw / name
         if not path.is_file():
             return f"{path} is not there (not downloaded, or quarantined)"
-        if not matches(path, digest, size=manifest.by_path[name].size):
+        if not matches(path, parts.get(name, digest), size=manifest.by_path[name].size):
             return f"{path} is not the file of the manifest (its digest differs)"
     return ""
 

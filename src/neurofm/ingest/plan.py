@@ -14,7 +14,7 @@ from neurofm.ingest.recording import IngestTask, code_of, libraries_of, reader_i
 from neurofm.preprocess import Common
 from neurofm.readers import outside_inputs
 from neurofm.recording import Manifest, ManifestRecording
-from neurofm.recording.manifest import FIRST_USE
+from neurofm.recording.manifest import FIRST_USE, groups_of
 from neurofm.settings import Settings
 from neurofm.units import Receipt, Unit, unit_key
 
@@ -131,3 +131,14 @@ def digests_taken(
         if row is not None and row.sha256:
             taken[path] = f"sha256:{row.sha256}"
     return taken
+
+
+def digests_of_parts(entry: CatalogEntry, manifest: Manifest, *, ledger: Ledger) -> dict[str, str]:
+    """Return the digests of local files that hold only chosen groups, by path, as the fetch wrote them down.
+
+    They tell whole from damaged. The key of a unit has what the manifest says in their place, groups and the whole
+    file's digest: the same groups that come again may be other bytes of the same values.
+    """
+    files = [file for file in manifest.files if groups_of(file.digest)]
+    rows = zip(files, ledger.rows_of(dataset_key(entry), files), strict=True)
+    return {file.path: f"sha256:{row.sha256}" for file, row in rows if row is not None and row.sha256}

@@ -10,7 +10,15 @@ from typing import Literal
 
 from rich.table import Table
 
-from neurofm.catalog import CatalogEntry, CrcnsSource, LocalSource, RegistrySource, S3Source, load_entry
+from neurofm.catalog import (
+    CatalogEntry,
+    CrcnsSource,
+    LocalSource,
+    RegistrySource,
+    S3Source,
+    groups_wanted,
+    load_entry,
+)
 from neurofm.catalog.terms import require_terms
 from neurofm.derivatives.dataset import DERIVATIVES, chosen_participants, surroundings_of
 from neurofm.derivatives.methods import method_of
@@ -74,6 +82,8 @@ class Forecast:
     """Bytes of `kept` that are not on this disk yet: raw files, and shards."""
     about: bool
     """The figures are the catalogue's expectations or were scaled, not counted."""
+    at_most: bool = False
+    """Only chosen groups of its files come, and what these take nobody knows before: sizes are of whole files."""
     problems: tuple[str, ...] = ()
     """Why a run could not succeed, each with its mend."""
 
@@ -133,9 +143,10 @@ def disk_problem(forecasts: Sequence[Forecast], *, root: Path) -> str:
     free = shutil.disk_usage(root).free
     if needed <= free:
         return ""
+    most = "at most " if any(item.at_most for item in forecasts) else ""
     return (
-        f"disk: {size_text(needed)} will be written here, {size_text(free)} are free. Mend: free some disk, take fewer "
-        "subjects (`max_subjects`), move large datasets to `streamed`, or lower `disk_budget_gb` in site.yaml"
+        f"disk: {most}{size_text(needed)} will be written here, {size_text(free)} are free. Mend: free some disk, take "
+        "fewer subjects (`max_subjects`), move large datasets to `streamed`, or lower `disk_budget_gb` in site.yaml"
     )
 
 
@@ -197,9 +208,9 @@ def forecast_table(forecasts: Sequence[Forecast], *, site: Site, width: int) -> 
         made.add_row(
             *((item.dataset, *facts) if wide else (name_cell(item.dataset, f"{', '.join(facts)}", width=width),)),
             f"{'~' if item.about and item.files is not None else ''}{count_text(item.files)}",
-            size_text(item.to_come, about=item.about and bool(item.to_come)),
-            size_text(item.peak, about=True),
-            hours_text(_hours(item.to_come, site)),
+            _at_most(size_text(item.to_come, about=item.about and bool(item.to_come)), item),
+            _at_most(size_text(item.peak, about=True), item),
+            _at_most(hours_text(_hours(item.to_come, site)), item),
             _price_text(item.kept, site),
         )
     to_come = sum(item.to_come or 0 for item in forecasts)
@@ -225,6 +236,8 @@ def legend(forecasts: Sequence[Forecast], *, site: Site) -> str:
     lines = [f"{rates} (site.yaml). disk: shards by their usual share, and DVC's copy of all that is kept."]
     if any(item.group == "streamed" for item in forecasts):
         lines.append(f"Raw files of streamed datasets never take more than {site.disk_budget_gb:g} GB.")
+    if any(item.at_most for item in forecasts):
+        lines.append("<: at most; only chosen groups of these files come (`source.groups`), sizes are of whole files.")
     if any(item.about for item in forecasts):
         lines.append("~: what the catalogue expects, not counted.")
     if any(item.to_come is None or item.kept is None for item in forecasts):
@@ -272,6 +285,7 @@ def _forecast(
         raw_missing=raw_missing,
         shards_missing=shards_missing if raw_missing is not None else None,
         about=extent.basis == "entry",
+        at_most=bool(groups_wanted(entry.source)),
         problems=tuple(problems),
     )
 
@@ -361,6 +375,10 @@ def _hours(size: int | None, site: Site) -> float | None:
 
 def _price_text(size: int | None, site: Site) -> str:
     return "?" if size is None else f"{size / 1e9 * site.price_per_gb_month:,.2f}".replace(",", " ")
+
+
+def _at_most(text: str, item: Forecast) -> str:
+    return f"<{text}" if item.at_most and text not in {"?", "0", "0 B"} and not text.startswith("<") else text
 
 
 def _at_least(text: str, values: Sequence[int | None]) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from neurofm.errors import UserError
 from neurofm.fetch.ledger import FileState, Ledger, LedgerRow
-from neurofm.operations.tables import count_text, name_cell, size_text, table
+from neurofm.operations.tables import count_text, counted, name_cell, size_text, table
 from neurofm.params import WITH_ENTRIES, Params
 
 LEDGER = Path(".neurofm") / "ledger.sqlite"
@@ -36,6 +36,8 @@ class DatasetStatus:
     bytes: dict[FileState, int]
     reasons: tuple[tuple[str, int], ...]
     """Why files failed or are quarantined, the commonest first, with how many."""
+    in_groups: int = 0
+    """Files of which only chosen groups came."""
 
     @property
     def known(self) -> bool:
@@ -76,7 +78,7 @@ def fetch_status(params: Params, *, root: Path, dataset: str | None = None) -> l
         if dataset is not None and dataset not in known:
             raise _unknown(dataset, known)
         return [
-            _status(name, groups.get(name, ""), ledger.counts(name), _reasons(ledger, name))
+            _status(name, groups.get(name, ""), ledger.counts(name), _reasons(ledger, name), ledger.in_groups(name))
             for name in known
             if dataset in {None, name}
         ]
@@ -132,6 +134,11 @@ def status_lines(status: DatasetStatus) -> list[str]:
         what = "read where it lies" if status.group == "local" else "nothing was fetched yet"
         return [f"{status.dataset}: {what}"]
     lines = [f"{status.dataset}: {count} x {reason}" for reason, count in status.reasons]
+    if status.in_groups:
+        lines.append(
+            f"{status.dataset}: {counted(status.in_groups, 'file')} with chosen groups only (`source.groups`): the "
+            "archive's digests are of whole files and were not checked; sizes are those of whole files"
+        )
     if status.mends:
         lines.append(f"{status.dataset}: mend: {' && '.join(status.mends)}")
     return lines
@@ -145,6 +152,7 @@ def status_facts(status: DatasetStatus) -> dict[str, Any]:
         "files": {state.value: status.files[state] for state in FileState},
         "bytes": {state.value: status.bytes[state] for state in FileState},
         "reasons": [{"reason": reason, "files": count} for reason, count in status.reasons],
+        "in_groups": status.in_groups,
         "mend": list(status.mends),
     }
 
@@ -158,13 +166,16 @@ def _groups(params: Params) -> dict[str, str]:
     return {name: group for group in WITH_ENTRIES for name in getattr(params, group)}
 
 
-def _status(dataset: str, group: str, counts: Any, reasons: tuple[tuple[str, int], ...]) -> DatasetStatus:
+def _status(
+    dataset: str, group: str, counts: Any, reasons: tuple[tuple[str, int], ...], in_groups: int = 0
+) -> DatasetStatus:
     return DatasetStatus(
         dataset=dataset,
         group=group,
         files={state: counts.get(state, (0, 0))[0] for state in FileState},
         bytes={state: counts.get(state, (0, 0))[1] for state in FileState},
         reasons=reasons,
+        in_groups=in_groups,
     )
 
 

@@ -12,6 +12,7 @@ from neurofm.fetch.ask import Ask
 from neurofm.fetch.hosts import FetchSite
 from neurofm.recording import Manifest
 from neurofm.sources import allen, crcns, dandi, http, ibl, local, openneuro, registry, s3
+from neurofm.sources.groups import in_groups
 from neurofm.sources.listing import Listing
 from neurofm.sources.manifest_file import read_manifest, write_manifest
 from neurofm.sources.recordings import recordings_of
@@ -84,9 +85,10 @@ def build_manifest(
     source = entry.source
     if isinstance(source, LocalSource):
         return local.manifest(entry, root=root, max_subjects=max_subjects)  # hashes only what is chosen
-    if not isinstance(source, ArchiveSource):
-        return of_subjects(_HERE[source.archive](entry, root=root), max_subjects=max_subjects)
     where = str(root / "data" / "catalog" / f"{entry.id}.yaml")
+    if not isinstance(source, ArchiveSource):
+        made = in_groups(_HERE[source.archive](entry, root=root), source, where=where)
+        return of_subjects(made, max_subjects=max_subjects)
     if source.pin:
         pins = read_pins(entry.id, digest=source.pin, root=root)
         listing = Listing(source_id=_source_id(source), version=pins.version, files=pins.files)
@@ -97,7 +99,8 @@ def build_manifest(
                 mend=f"pin it: neurofm catalog pin {entry.id}",
             )
         listing = list_archive(entry, root=root, site=site)
-    return of_subjects(_manifest(entry, listing, where=where), max_subjects=max_subjects)
+    made = in_groups(_manifest(entry, listing, where=where), source, where=where)
+    return of_subjects(made, max_subjects=max_subjects)
 
 
 def list_archive(entry: CatalogEntry, *, root: Path, site: FetchSite | None = None) -> Listing:

@@ -161,7 +161,9 @@ def dataset_facts(
     """
     manifest, receipts = files.manifest, files.receipts or {}
     source = entry.source.model_dump(mode="json")
-    chosen = {name: source[name] for name in ("include", "exclude") if source.get(name) not in (None, [], ["**"])}
+    chosen = {
+        name: source[name] for name in ("include", "exclude", "groups") if source.get(name) not in (None, [], ["**"])
+    }
     if max_subjects is not None:
         chosen["max_subjects"] = max_subjects
     return DatasetFacts(
