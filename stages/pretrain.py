@@ -12,7 +12,8 @@ from neurofm.training.pretrain import pretrain_all_folds
 
 def main() -> None:
     """Write ``models/pretrained/fold-<n>/`` ``metrics/pretrain.json`` and DVCLive's curves."""
-    params, site = load_params(), load_site()
+    params = load_params()
+    site = load_site()
     result = pretrain_all_folds(
         Splits.read(Path("data/splits.json")),
         shards=Path("data/shards"),

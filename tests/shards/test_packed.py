@@ -172,7 +172,7 @@ def test_a_window_on_s3_costs_its_own_chunks(shard: Path, stored: npt.NDArray[np
 
 def test_a_real_signal_lies_smaller_on_disk(shard: Path) -> None:
     signal = PackedShard(shard).array("signal")
-    assert signal.decoded_bytes / signal.stored_bytes > 1.5
+    assert signal.decoded_bytes / signal.stored_bytes > 1.4
 
 
 def test_a_signal_that_compression_leaves_as_it_is_is_refused(

@@ -79,12 +79,12 @@ def test_all_else_keeps_its_bytes(shard: Path, watched: Recording, tmp_path: Pat
     assert (tmp_path / "again.zarr.zip").read_bytes() == shard.read_bytes()
 
 
-def test_chunks_are_whole_frames_of_64_kb_and_smaller_than_they_were(shard: Path) -> None:
+def test_chunks_are_whole_frames_of_128_kb_and_smaller_than_they_were(shard: Path) -> None:
     frames = PackedShard(shard).array("stimulus/frames")
     assert frames.shape == (1452, 40, 20)
-    assert frames.chunk_rows == 82  # 65 600 bytes
+    assert frames.chunk_rows == 164  # 131 200 bytes
     assert frames.compressed
-    assert frames.stored_bytes < 0.6 * frames.decoded_bytes
+    assert frames.stored_bytes < 0.7 * frames.decoded_bytes
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,8 +101,8 @@ def test_a_flipped_bit_of_a_frame_names_its_chunk(shard: Path, tmp_path: Path) -
     (tmp_path / shard.name).write_bytes(bytes(content))
     damaged = PackedShard(tmp_path / shard.name).array("stimulus/frames")
     with pytest.raises(DamagedChunk, match=r"a0662\.zarr\.zip: stimulus/frames: chunk 3 has another checksum"):
-        damaged.read(3 * 82, 3 * 82 + 1)
-    np.testing.assert_array_equal(damaged.read(0, 3 * 82), frames.read(0, 3 * 82))
+        damaged.read(3 * 164, 3 * 164 + 1)
+    np.testing.assert_array_equal(damaged.read(0, 3 * 164), frames.read(0, 3 * 164))
 
 
 def test_a_stimulus_of_another_length_is_not_written(watched: Recording, tmp_path: Path) -> None:

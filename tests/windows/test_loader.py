@@ -214,3 +214,19 @@ def test_recordings_too_short_are_named_and_none_is_refused(home: Home) -> None:
 def test_a_share_of_a_dataset_that_is_not_there_is_refused(home: Home) -> None:
     with pytest.raises(UserError, match="'hcp' has no recording to learn from; there are fmri, spikes"):
         _dataset(home, dataset_shares={"hcp": 1.0})
+
+
+def test_the_example_of_the_docs_runs(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "memory.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    folder = tmp_path / "data" / "shards" / "d"
+    folder.mkdir(parents=True)
+    for path in home.shards[:3]:
+        shutil.copy(path, folder)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/memory.md", "exec"), {})  # our own documentation
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 10
+    assert all(line.startswith("spikes/r") and "torch.Size([64, 40, " in line for line in said)
