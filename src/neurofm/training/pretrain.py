@@ -33,6 +33,7 @@ from neurofm.training.scoring import ValidationItem, choose_gains, losses, resid
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.state import RunState, Weights, copy_of, load_state, save_state
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
+from neurofm.units import code_digest
 from neurofm.windows import RecordingView, WindowsSettings, load_views
 from neurofm.windows.policy import StoreSite
 from neurofm.windows.samples import Samples, refuse_damage
@@ -198,7 +199,8 @@ def pretrain_all_folds(
 def _run_digest(splits: Splits, *, shards: Path, settings: PretrainSettings, windows: WindowsSettings) -> str:
     """Digest of everything that a run's state depends on."""
     digested = hashlib.sha256()
-    for text in (splits.model_dump_json(), settings.key(), windows.model_dump_json(), torch.__version__):
+    code = code_digest("neurofm.training.pretrain")
+    for text in (splits.model_dump_json(), settings.key(), windows.model_dump_json(), torch.__version__, code):
         digested.update(f"{text}\n".encode())
     for dataset, recording in sorted(
         {(one.dataset, one.recording) for fold in splits.folds for one in fold.recordings}

@@ -49,7 +49,9 @@ def unit_key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_DECIDING = tuple(f"neurofm.{room}" for room in ("eeg", "parcels", "preprocess", "readers", "shards"))
+_DECIDING = tuple(
+    f"neurofm.{room}" for room in ("eeg", "model", "parcels", "preprocess", "readers", "shards", "windows")
+)
 """Rooms whose code decides the bytes of a result, wherever it is imported from."""
 
 

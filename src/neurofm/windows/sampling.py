@@ -280,17 +280,16 @@ class Choices:
             Smallest and largest share of usable channels that is hidden; at least one is hidden and one shown.
         """
         rng = np.random.default_rng([seed, step])
-        chances = rng.random(4).tolist()
-        modality = self._modalities[int(self._below.searchsorted(chances[0], side="right"))]
+        modality = self._modalities[int(self._below.searchsorted(rng.random(), side="right"))]
         among, below = self._among[modality]
-        chosen = among[int(below.searchsorted(chances[1], side="right"))]
+        chosen = among[int(below.searchsorted(rng.random(), side="right"))]
         source = self._sources[chosen]
         block = self._blocks[chosen][int(rng.integers(len(self._blocks[chosen])))]
         low, high = hidden_fraction
-        wanted = round((low + chances[2] * (high - low)) * len(source.usable))
+        wanted = round((low + (high - low) * rng.random()) * len(source.usable))
         count = min(max(wanted, 1), len(source.usable) - 1)
         order = rng.permutation(source.usable)
-        part = _SHOWN_AT_LEAST + chances[3] * (1 - _SHOWN_AT_LEAST)
+        part = _SHOWN_AT_LEAST + (1 - _SHOWN_AT_LEAST) * rng.random()
         shown = max(1, round(part * (len(order) - count)))
         return Draw(
             source=chosen,
