@@ -96,11 +96,15 @@ def _prepare(corpus: Corpus, folder: Path) -> None:
     free_gb = shutil.disk_usage(folder).free / 1e9
     # Its shards, and what one peer stores of it at a time.
     if free_gb < 4 * size_gb:
-        raise SystemExit(f"error: {folder}: {free_gb:.1f} GB free of {4 * size_gb:.1f}. Mend: give --folder or --sessions")
+        raise SystemExit(
+            f"error: {folder}: {free_gb:.1f} GB free of {4 * size_gb:.1f}. Mend: give --folder or --sessions"
+        )
     loader_data.make(corpus, folder)
 
 
-def _peers(store: tuple[tuple[str, str | None], ...], settings: dict[str, Any], folder: Path, missing: list[str]) -> list[Row]:
+def _peers(
+    store: tuple[tuple[str, str | None], ...], settings: dict[str, Any], folder: Path, missing: list[str]
+) -> list[Row]:
     """Return the rows of the peers that read one store; each corpus is stored, read and removed."""
     rows: list[Row] = []
     for corpus in ("spikes", "eeg"):

@@ -47,7 +47,7 @@ def make(corpus: Corpus, folder: Path) -> None:
             path = corpus.shard(folder, number)
             write_shard(_recording(values, corpus=corpus, number=number), provenance=_PROVENANCE, path=path)
             stored = PackedShard(path).array("signal")
-            raw.write(memoryview(stored.read(0, corpus.rows)).cast("B"))
+            raw.write(stored.read(0, corpus.rows).tobytes())
         raw.flush()
         os.fsync(raw.fileno())
     part.rename(corpus.raw(folder))
@@ -123,7 +123,5 @@ def _recording(values: Array, *, corpus: Corpus, number: int) -> Recording:
             position_unit="",
         ),
         clock=Clock(id=f"bench/{number:03d}"),
-        signal=Signal(
-            values=values, sampling_rate_hz=50.0 if spikes else 200.0, units="spikes" if spikes else "V"
-        ),
+        signal=Signal(values=values, sampling_rate_hz=50.0 if spikes else 200.0, units="spikes" if spikes else "V"),
     )

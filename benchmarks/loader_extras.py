@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import zarr
 from zarr.storage import ZipStore
 
 from benchmarks.loader_pool import longest_stall, parts, resident_set
-from benchmarks.loader_windows import BATCH, Row, affordable, cases, corpora, one_by_one, printed, row
-from neurofm.shards.packed import PackedShard
+from benchmarks.loader_windows import BATCH, Array, Row, Windows, affordable, cases, corpora, one_by_one, printed, row
+from neurofm.shards.packed import PackedArray, PackedShard
 
 SHARDS, ROUNDS, WINDOWS = 10_000, 5, 6_400
 WINDOW_ROWS = 100
@@ -54,7 +55,9 @@ def opening(shards: Path) -> list[Row]:
 
 def sample(shards: Path) -> list[Row]:
     """Return windows of 100 rows, all channels, from the project's shards; decoded in memory is the limit."""
-    arrays, values, zarrs = [], [], []
+    arrays: list[PackedArray] = []
+    values: list[Array] = []
+    zarrs: list[Any] = []
     for path in sorted(shards.rglob("*.zarr.zip")):
         array = PackedShard(path).array("signal")
         if array.shape[0] > WINDOW_ROWS:
@@ -69,26 +72,41 @@ def sample(shards: Path) -> list[Row]:
     windows = np.column_stack([chosen, random.integers(rows[chosen] - WINDOW_ROWS + 1)])
     # Recordings have their own numbers of channels and types: a batch is one buffer for each of them.
     batches = [np.zeros((WINDOW_ROWS, *one.shape[1:]), dtype=one.dtype) for one in values]
-    ways = {
-        "decoded in memory": lambda one, first, out: np.copyto(out, values[one][first : first + WINDOW_ROWS]),
-        "neurofm, no pool": lambda one, first, out: arrays[one].read(first, first + WINDOW_ROWS, out=out),
-        "zarr": lambda one, first, out: np.copyto(out, zarrs[one][first : first + WINDOW_ROWS]),
-    }
+
+    def decoded(one: int, first: int) -> None:
+        batches[one][...] = values[one][first : first + WINDOW_ROWS]
+
+    def packed(one: int, first: int) -> None:
+        arrays[one].read(first, first + WINDOW_ROWS, out=batches[one])
+
+    def plain(one: int, first: int) -> None:
+        batches[one][...] = zarrs[one][first : first + WINDOW_ROWS]
+
     found = []
+    ways = {"decoded in memory": decoded, "neurofm, no pool": packed, "zarr": plain}
     for who, read in ways.items():
         for one, first in windows[:200].tolist():
-            read(one, first, batches[one])
+            read(one, first)
             np.testing.assert_array_equal(batches[one], values[one][first : first + WINDOW_ROWS])
-        serve = one_by_one(lambda one, first, _, read=read: read(one, first, batches[one]))
-        places = np.zeros((BATCH, 1))
-        count = affordable(serve, windows, places)
-        rates = []
-        for _ in range(ROUNDS):
-            began = time.process_time()
-            serve(windows[:count], places)
-            rates.append(count / (time.process_time() - began))
-        found.append(row("sample shards, windows of 100 rows", who, statistics.median(rates), "windows/CPU-s"))
+        value = _rate(read, windows)
+        found.append(row("sample shards, windows of 100 rows", who, value, "windows/CPU-s"))
     return found
+
+
+def _rate(read: Callable[[int, int], None], windows: Windows) -> float:
+    """Windows per CPU-second."""
+
+    def read_into(one: int, first: int, _: Array) -> None:
+        read(one, first)
+
+    serve, places = one_by_one(read_into), np.zeros((BATCH, 1))
+    count = affordable(serve, windows, places)
+    rates = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        serve(windows[:count], places)
+        rates.append(count / (time.process_time() - began))
+    return statistics.median(rates)
 
 
 def _memory_mb() -> float:

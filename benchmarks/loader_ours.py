@@ -47,7 +47,7 @@ class Way:
 
 
 def populated(case: Case, folder: Path) -> Serve:
-    """Every page mapped at the start: what memory allows."""
+    """Map every page at the start: what memory allows."""
     whole, length = _mapped(case.corpus, folder), case.corpus.window_rows
 
     def serve(windows: Windows, out: Array) -> None:
@@ -59,7 +59,7 @@ def populated(case: Case, folder: Path) -> Serve:
 
 
 def populated_compiled(case: Case, folder: Path) -> Serve:
-    """The same without Python's share: what a compiled reader could reach."""
+    """Copy from the same without Python's share: what a compiled reader could reach."""
     whole = _mapped(case.corpus, folder)
 
     def serve(windows: Windows, out: Array) -> None:
@@ -71,7 +71,7 @@ def populated_compiled(case: Case, folder: Path) -> Serve:
 
 
 def lazy(case: Case, folder: Path) -> Serve:
-    """numpy's memmap as one writes it."""
+    """Slice `numpy.memmap` as one writes it."""
     corpus = case.corpus
     shape = (corpus.sessions, corpus.rows, corpus.channels)
     whole = np.memmap(corpus.raw(folder), dtype=corpus.dtype, mode="r", shape=shape)
@@ -149,7 +149,7 @@ def _checked(serve: Any, case: Case, folder: Path, out: Array) -> int:
 
 
 def _mapped(corpus: Corpus, folder: Path) -> Array:
-    """[session, row, channel]"""
+    """Return [session, row, channel]."""
     with corpus.raw(folder).open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ)
     return np.frombuffer(content, dtype=corpus.dtype).reshape(corpus.sessions, corpus.rows, corpus.channels)

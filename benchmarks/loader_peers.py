@@ -1,10 +1,12 @@
 """Other libraries reading the loader benchmark's windows: ``python -m benchmarks.loader_peers SETTINGS``.
 
-Runs in the environment of one library (`benchmarks.loader_environments`) and prints JSON rows. Each gets the layout that
-suits it: Zarr chunks as long as a window, HDF5 contiguous and in chunks as long as a window with the cache of chunks
-off (windows come again, but their chunks would not in a corpus that is larger than memory). Libraries that only hand out
-what they were given (litdata, MosaicML, webdataset) get windows cut beforehand, one after the other, and are iterated
-over in their own shuffled order: they cannot begin a window anywhere.
+Runs in the environment of one library (`benchmarks.loader_environments`) and prints JSON rows. Each gets the layout
+that suits it: Zarr chunks as long as a window, HDF5 contiguous and in chunks as long as a window with the cache of
+chunks off (windows come again here, but their chunks would not in a corpus that is larger than memory). Libraries that
+only hand out what they were given (litdata, MosaicML, webdataset) get windows cut beforehand, one after the other, and
+are iterated over in their own shuffled order: they cannot begin a window anywhere.
+
+Libraries are imported by name inside functions, since each environment has only its own.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
@@ -59,7 +62,7 @@ class Peer:
 
 def make_zarr(values: Array, folder: Path, corpus: Corpus) -> None:
     """Zarr v3, one shard per recording, inner chunks of a window, lz4: written with tensorstore, which is quicker."""
-    import tensorstore as ts  # noqa: PLC0415
+    ts = import_module("tensorstore")
 
     for number, session in enumerate(values):
         ts.open(_zarr_spec(folder, number, corpus), create=True, delete_existing=True).result()[...] = session
@@ -67,7 +70,7 @@ def make_zarr(values: Array, folder: Path, corpus: Corpus) -> None:
 
 def open_tensorstore(folder: Path, corpus: Corpus) -> Read:
     """One thread, no cache."""
-    import tensorstore as ts  # noqa: PLC0415
+    ts = import_module("tensorstore")
 
     limits = {"data_copy_concurrency": {"limit": 1}, "file_io_concurrency": {"limit": 1}}
     context = ts.Context(limits | {"cache_pool": {"total_bytes_limit": 0}})
@@ -82,7 +85,7 @@ def open_tensorstore(folder: Path, corpus: Corpus) -> Read:
 
 def open_zarr(folder: Path, corpus: Corpus) -> Read:
     """zarr-python as it is."""
-    import zarr  # noqa: PLC0415
+    zarr = import_module("zarr")
 
     arrays = [zarr.open_array(_store(folder, number)["path"], mode="r") for number in range(corpus.sessions)]
 
@@ -94,16 +97,16 @@ def open_zarr(folder: Path, corpus: Corpus) -> Read:
 
 def open_zarrs(folder: Path, corpus: Corpus) -> Read:
     """zarr-python with the codecs of zarrs (Rust), one thread."""
-    import zarr  # noqa: PLC0415
-    import zarrs  # noqa: F401, PLC0415
+    zarr = import_module("zarr")
+    import_module("zarrs")
 
     zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1})
     return open_zarr(folder, corpus)
 
 
 def make_hdf5(values: Array, folder: Path, corpus: Corpus) -> None:
-    """A file per recording, the same samples contiguous and in chunks with lzf."""
-    import h5py  # noqa: PLC0415
+    """Write a file per recording, the same samples contiguous and in chunks with lzf."""
+    h5py = import_module("h5py")
 
     for number, session in enumerate(values):
         with h5py.File(folder / f"{number:03d}.h5", "w") as file:
@@ -116,7 +119,7 @@ def open_hdf5(name: str) -> Callable[[Path, Corpus], Read]:
     """Return what opens one of the two, without the cache of chunks."""
 
     def opened(folder: Path, corpus: Corpus) -> Read:
-        import h5py  # noqa: PLC0415
+        h5py = import_module("h5py")
 
         files = [h5py.File(folder / f"{number:03d}.h5", rdcc_nbytes=0) for number in range(corpus.sessions)]
         arrays = [file[name] for file in files]
@@ -129,25 +132,25 @@ def open_hdf5(name: str) -> Callable[[Path, Corpus], Read]:
     return opened
 
 
-def make_temporaldata(values: Array, folder: Path, corpus: Corpus) -> None:
-    """What torch_brain reads: a `temporaldata.Data` of one regular series."""
-    import h5py  # noqa: PLC0415
-    from temporaldata import Data, RegularTimeSeries  # noqa: PLC0415
+def make_temporaldata(values: Array, folder: Path, _corpus: Corpus) -> None:
+    """Write what torch_brain reads: a `temporaldata.Data` of one regular series."""
+    h5py = import_module("h5py")
+    temporaldata = import_module("temporaldata")
 
     for number, session in enumerate(values):
-        series = RegularTimeSeries(signal=session, sampling_rate=1.0)
-        data = Data(recording=series, domain=series.domain)
+        series = temporaldata.RegularTimeSeries(signal=session, sampling_rate=1.0)
+        data = temporaldata.Data(recording=series, domain=series.domain)
         with h5py.File(folder / f"{number:03d}.h5", "w") as file:
             data.to_hdf5(file)
 
 
 def open_temporaldata(folder: Path, corpus: Corpus) -> Read:
-    """A lazy slice of seconds, then its samples, as torch_brain's dataset does."""
-    import h5py  # noqa: PLC0415
-    from temporaldata import Data  # noqa: PLC0415
+    """Take a lazy slice of seconds, then its samples, as torch_brain's dataset does."""
+    h5py = import_module("h5py")
+    temporaldata = import_module("temporaldata")
 
     paths = [folder / f"{number:03d}.h5" for number in range(corpus.sessions)]
-    recordings = [Data.from_hdf5(h5py.File(path), lazy=True) for path in paths]
+    recordings = [temporaldata.Data.from_hdf5(h5py.File(path), lazy=True) for path in paths]
 
     def read(session: int, first: int, out: Array) -> None:
         # Samples lie at whole seconds: half a second earlier begins with the sample that is meant.
@@ -158,59 +161,54 @@ def open_temporaldata(folder: Path, corpus: Corpus) -> Read:
 
 
 def make_litdata(values: Array, folder: Path, corpus: Corpus) -> None:
-    """Chunks of 150 windows, uncompressed: 0.2.76 decodes up to 256 samples or 16 MB at a time and, where a chunk has
-    more, does so again for each shuffled sample (469 windows/CPU-s of EEG in chunks of 64 MB).
-    """
-    from litdata.streaming.writer import BinaryWriter  # noqa: PLC0415
+    """Chunks of 150 windows, uncompressed.
 
-    writer = BinaryWriter(str(folder), chunk_size=150)
+    litdata 0.2.76 decodes up to 256 samples or 16 MB at a time, and where a chunk has more it does so again for each
+    shuffled sample: EEG in chunks of 64 MB came at 470 windows/CPU-s.
+    """
+    writer = import_module("litdata.streaming.writer").BinaryWriter(str(folder), chunk_size=150)
     for number, window in enumerate(_cut(values, corpus)):
         writer.add_item(number, window)
     writer.done()
     writer.merge()
 
 
-def open_litdata(folder: Path, corpus: Corpus) -> Any:
+def open_litdata(folder: Path, _corpus: Corpus) -> Any:
     """Shuffled."""
-    from litdata import StreamingDataset  # noqa: PLC0415
-
-    return StreamingDataset(str(folder), shuffle=True, seed=1)
+    return import_module("litdata").StreamingDataset(str(folder), shuffle=True, seed=1)
 
 
 def make_mosaicml(values: Array, folder: Path, corpus: Corpus) -> None:
     """MDS, shards of 64 MB, uncompressed."""
     _without_torchvision()
-    from streaming import MDSWriter  # noqa: PLC0415
-
+    streaming = import_module("streaming")
     kind = f"ndarray:{corpus.dtype}:{corpus.window_rows},{corpus.channels}"
-    with MDSWriter(out=str(folder), columns={"x": kind}, size_limit=64_000_000) as writer:
+    with streaming.MDSWriter(out=str(folder), columns={"x": kind}, size_limit=64_000_000) as writer:
         for window in _cut(values, corpus):
             writer.write({"x": window})
 
 
-def open_mosaicml(folder: Path, corpus: Corpus) -> Any:
+def open_mosaicml(folder: Path, _corpus: Corpus) -> Any:
     """Shuffled."""
     _without_torchvision()
-    from streaming import StreamingDataset  # noqa: PLC0415
-    from streaming.base.util import clean_stale_shared_memory  # noqa: PLC0415
-
-    clean_stale_shared_memory()
-    dataset = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
+    streaming = import_module("streaming")
+    import_module("streaming.base.util").clean_stale_shared_memory()
+    dataset = streaming.StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
     return _Field(dataset, "x")
 
 
 def make_webdataset(values: Array, folder: Path, corpus: Corpus) -> None:
     """Tar files of 2 000 arrays."""
-    import webdataset  # noqa: PLC0415
+    webdataset = import_module("webdataset")
 
     with webdataset.ShardWriter(str(folder / "%05d.tar"), maxcount=2_000, verbose=0) as writer:
         for number, window in enumerate(_cut(values, corpus)):
             writer.write({"__key__": f"{number:08d}", "npy": window})
 
 
-def open_webdataset(folder: Path, corpus: Corpus) -> Any:
+def open_webdataset(folder: Path, _corpus: Corpus) -> Any:
     """Files shuffled, windows through a buffer of 1 000."""
-    import webdataset  # noqa: PLC0415
+    webdataset = import_module("webdataset")
 
     paths = sorted(str(path) for path in folder.glob("*.tar"))
     return _Field(webdataset.WebDataset(paths, shardshuffle=len(paths)).shuffle(1_000).decode(), "npy")
@@ -243,7 +241,7 @@ def measure(who: str, case: Case, folder: Path, stored: Path) -> list[Row]:
             serve = None
             gc.collect()
             forget(stored)
-            time_round(lambda *given: _serve(peer, stored, case.corpus)(*given), windows, out, timing)
+            time_round(_opening(peer, stored, case.corpus), windows, out, timing)
         else:
             time_round(serve, windows, out, timing)
     return timing.rows(case, who)
@@ -252,6 +250,15 @@ def measure(who: str, case: Case, folder: Path, stored: Path) -> list[Row]:
 def _serve(peer: Peer, stored: Path, corpus: Corpus) -> Any:
     opened = peer.open(stored, corpus)
     return _iterated(opened) if peer.fixed else one_by_one(opened)
+
+
+def _opening(peer: Peer, stored: Path, corpus: Corpus) -> Serve:
+    """Return a `Serve` that opens everything first."""
+
+    def serve(windows: Windows, out: Array) -> None:
+        _serve(peer, stored, corpus)(windows, out)
+
+    return serve
 
 
 def _iterated(dataset: Any) -> Serve:
@@ -331,7 +338,7 @@ def _zarr_spec(folder: Path, number: int, corpus: Corpus) -> dict[str, Any]:
 def _without_torchvision() -> None:
     """Stand in for torchvision, which MosaicML imports for images and which fits no CPU-only torch of the index."""
     try:
-        import torchvision  # noqa: F401, PLC0415
+        import_module("torchvision")
     except (ImportError, RuntimeError):
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
