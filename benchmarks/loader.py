@@ -48,6 +48,7 @@ class Failed(Exception):
 def main() -> None:
     """Make the data where it is not there, run all, print the table and write it down."""
     options = _options()
+    options.folder = options.folder.resolve()
     spikes, eeg = corpora(sessions=options.sessions, eeg_sessions=options.eeg_sessions)
     for corpus in (spikes, eeg):
         _prepare(corpus, options.folder)

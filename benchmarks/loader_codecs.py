@@ -53,8 +53,8 @@ def choices(corpus: Corpus) -> Iterator[Choice]:
             for shuffle in shuffles:
                 for chunk_kb in KILOBYTES:
                     yield Choice(codec=codec, level=level, shuffle=shuffle, chunk_kb=chunk_kb)
-    for codec, level in (("zstd", 7), ("lz4hc", 5)):
-        for block_kb in (32, 128, 512):
+    for codec, level in (("zstd", 7), ("lz4hc", 5), ("lz4hc", 9)):
+        for block_kb in (64, 128, 256):
             yield Choice(codec=codec, level=level, shuffle=shuffles[0], chunk_kb=1024, block_kb=block_kb)
 
 
