@@ -23,7 +23,8 @@ from typing import Any
 
 from benchmarks import loader_data
 from benchmarks.loader_environments import NoEnvironment, python_of
-from benchmarks.loader_windows import Corpus, Row, corpora, row
+from benchmarks.loader_pool import write_windows
+from benchmarks.loader_windows import ROUNDS, Corpus, Row, cases, corpora, row
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).with_name("loader.json")
@@ -63,6 +64,8 @@ def main() -> None:
         row(f"{corpus.name}, compression", "neurofm's shards", loader_data.ratio(corpus, options.folder), "times")
         for corpus in (spikes, eeg)
     ]
+    for case in cases(spikes, eeg, folder=options.folder):
+        write_windows(case, rounds=ROUNDS)
     missing: list[str] = []
     for module in ("loader_ours", "loader_extras", *(["loader_codecs"] if options.codecs else [])):
         rows += _timed(module, lambda module=module: _run(Path(sys.executable), module, settings))

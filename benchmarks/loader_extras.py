@@ -118,7 +118,8 @@ def main(settings: dict[str, Any]) -> list[Row]:
     """Return all rows."""
     folder, shards = Path(settings["folder"]), Path(settings["shards"])
     both = corpora(sessions=settings["sessions"], eeg_sessions=settings["eeg_sessions"])
-    warm = {case.corpus.name: case for case in reversed(cases(*both)) if not case.cold and not case.fresh}
+    every = cases(*both, folder=folder)
+    warm = {case.corpus.name: case for case in reversed(every) if not case.cold and not case.fresh}
     rows = opening(shards) + sample(shards)
     for case in warm.values():
         rows += resident_set(case, folder) + parts(case, folder, rounds=ROUNDS)

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.loader_pool import gather, pool_windows, unpooled
+from benchmarks.loader_pool import PoolServe, unpooled
 from benchmarks.loader_windows import (
     BATCH,
+    COLD_ROUNDS,
+    ROUNDS,
     Array,
     Case,
     Corpus,
@@ -33,8 +35,6 @@ from benchmarks.loader_windows import (
     printed,
     time_round,
 )
-
-ROUNDS, COLD_ROUNDS = 7, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +58,6 @@ def populated(case: Case, folder: Path) -> Serve:
     return serve
 
 
-def populated_compiled(case: Case, folder: Path) -> Serve:
-    """Copy from the same without Python's share: what a compiled reader could reach."""
-    whole = _mapped(case.corpus, folder)
-
-    def serve(windows: Windows, out: Array) -> None:
-        for begin in range(0, len(windows), BATCH):
-            chosen = windows[begin : begin + BATCH]
-            gather(whole, chosen[:, 0], chosen[:, 1], out)
-
-    return serve
-
-
 def lazy(case: Case, folder: Path) -> Serve:
     """Slice `numpy.memmap` as one writes it."""
     corpus = case.corpus
@@ -84,13 +72,8 @@ def lazy(case: Case, folder: Path) -> Serve:
 
 WAYS = (
     Way(who="memmap populated", open=populated),
-    Way(who="memmap populated, compiled copy", open=populated_compiled),
     Way(who="memmap lazy", open=lazy),
-    Way(who="neurofm, sketch of a pool", open=lambda case, folder: pool_windows(case, folder, compiled=False)),
-    Way(
-        who="neurofm, sketch of a pool, compiled copy",
-        open=lambda case, folder: pool_windows(case, folder, compiled=True),
-    ),
+    Way(who="neurofm", open=PoolServe),
     Way(who="neurofm, no pool", open=lambda case, folder: one_by_one(unpooled(case.corpus, folder))),
 )
 
@@ -160,7 +143,7 @@ def main(settings: dict[str, Any]) -> list[Row]:
     folder = Path(settings["folder"])
     spikes, eeg = corpora(sessions=settings["sessions"], eeg_sessions=settings["eeg_sessions"])
     rows: list[Row] = []
-    for case in cases(spikes, eeg):
+    for case in cases(spikes, eeg, folder=folder):
         rows += measure(case, folder)
         print(f"{case.name}: done", file=sys.stderr)
     return rows

@@ -361,7 +361,11 @@ def main(settings: dict[str, Any]) -> list[Row]:
         stored.mkdir(parents=True)
         PEERS[who].make(_values(corpus, folder), stored, corpus)
         return []
-    chosen = [case for case in cases(*both) if case.corpus == corpus and not (PEERS[who].fixed and case.fresh)]
+    chosen = [
+        case
+        for case in cases(*both, folder=Path(settings["folder"]))
+        if case.corpus == corpus and not (PEERS[who].fixed and case.fresh)
+    ]
     return [one for case in chosen for one in measure(who, case, folder, stored)]
 
 

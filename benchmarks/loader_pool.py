@@ -1,118 +1,101 @@
-"""A sketch of a resident pool of decoded recordings, and the other ways to read neurofm's shards.
-
-The pool holds some recordings decoded in one buffer. While it serves windows from them it decodes the next recording
-chunk by chunk into a spare place, so that no batch waits for a whole one; after K uses of a recording's bytes the new
-one is there and the oldest place is the spare one.
-"""
+"""neurofm's store on the benchmark's shards: the windows of a case, what a pool costs beside them, and its stalls."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from benchmarks.loader_windows import BATCH, Array, Case, Corpus, Row, Windows, row
+from neurofm.recording import Modality
 from neurofm.shards.packed import PackedArray, PackedShard
+from neurofm.splits import Segment
+from neurofm.windows.policy import Policy, StoreSite
+from neurofm.windows.samples import Samples
+from neurofm.windows.sampling import Episode, Source
+from neurofm.windows.schedule import Drawing, PoolSettings, Schedule
+from neurofm.windows.signal import StoredSignal
+from neurofm.windows.store import Store
 
 
-class Pool:
-    """Recordings decoded in memory, the oldest replaced as windows are served."""
-
-    def __init__(self, corpus: Corpus, folder: Path, *, compiled: bool) -> None:
-        """Open all shards, decode none."""
-        self._corpus = corpus
-        self._arrays = [_signal(corpus.shard(folder, number)) for number in range(corpus.sessions)]
-        self._chunks = self._arrays[0].chunks
-        # Written to at once: pages of 2 MB that the system first clears when a batch needs them cost 6 ms each.
-        self.buffer = np.full((corpus.resident + 1, corpus.rows, corpus.channels), 0, dtype=corpus.dtype)
-        self._place = np.zeros(corpus.sessions, dtype=np.int64)
-        self._compiled = compiled
-        self._first = self._done = 0
-
-    def fill(self, first: int) -> None:
-        """Decode the resident recordings, from `first` on, and count from there."""
-        self._first, self._done = first, -self._corpus.resident * self._chunks
-        self._advance(0)
-
-    def batches(self, windows: Windows, out: Array, *, per_rotation: int) -> Iterator[None]:
-        """Fill `out` with batch after batch; a recording is replaced every `per_rotation` windows."""
-        copy = self._gather if self._compiled else self._copy
-        for begin in range(0, len(windows), BATCH):
-            last = begin + BATCH - 1
-            # So much of the next recording as windows were served, all of it where a window of this batch wants it.
-            self._advance(max(begin * self._chunks // per_rotation, last // per_rotation * self._chunks))
-            copy(windows[begin : begin + BATCH], out)
-            yield
-
-    def _advance(self, due: int) -> None:
-        """Decode chunks, recording after recording, until `due` are there beyond those of `fill`."""
-        while self._done < due:
-            number, chunk = divmod(self._done, self._chunks)
-            number += self._first + self._corpus.resident
-            session, place = number % self._corpus.sessions, number % len(self.buffer)
-            self._place[session] = place
-            array, start = self._arrays[session], chunk * self._arrays[session].chunk_rows
-            stop = min(start + array.chunk_rows, self._corpus.rows)
-            array.read(start, stop, out=self.buffer[place, start:stop])
-            self._done += 1
-
-    def _copy(self, windows: Windows, out: Array) -> None:
-        length, buffer = self._corpus.window_rows, self.buffer
-        places, firsts = self._place[windows[:, 0]].tolist(), windows[:, 1].tolist()
-        for number, (place, first) in enumerate(zip(places, firsts, strict=True)):
-            out[number] = buffer[place, first : first + length]
-
-    def _gather(self, windows: Windows, out: Array) -> None:
-        gather(self.buffer, self._place[windows[:, 0]], windows[:, 1], out)
+def schedule_of(case: Case) -> Schedule:
+    """Draw as training would, with a pool of the case's size."""
+    corpus = case.corpus
+    whole = Episode(targets=(Segment(start=0, stop=corpus.rows),), calibration=())
+    sources = [
+        Source(
+            dataset="bench",
+            name=f"bench/{number}",
+            modality=Modality.SPIKES,
+            train_samples=corpus.rows,
+            window_samples=corpus.window_rows,
+            usable=np.arange(corpus.channels),
+            episodes=(whole,),
+        )
+        for number in range(corpus.sessions)
+    ]
+    return Schedule(
+        sources,
+        row_bytes=[corpus.session_bytes // corpus.rows] * corpus.sessions,
+        drawing=Drawing(seed=1, shares={Modality.SPIKES: 1.0}, windows=BATCH, hidden_fraction=(0.15, 0.5)),
+        pool=PoolSettings(megabytes=pool_mb(corpus), uses=case.uses),
+    )
 
 
-def gather(buffer: Array, places: Array, firsts: Array, out: Array) -> None:
-    """Copy windows of `buffer` [place, row, channel] into `out` [window, row, channel], cast to its type."""
-    channels = buffer.shape[2]
-    _gather(buffer.reshape(len(buffer), -1), places, firsts * channels, out.reshape(len(out), -1))
+def pool_mb(corpus: Corpus) -> float:
+    """Size of the pool, 1e6 bytes."""
+    return corpus.resident * corpus.session_bytes / 1e6
 
 
-@numba.njit(nogil=True)
-def _gather(buffer: Any, places: Any, firsts: Any, out: Any) -> None:
-    # Sample by sample, which becomes wide instructions; numba's assignment of slices is four times slower.
-    for window in range(len(places)):
-        source = buffer[places[window], firsts[window] : firsts[window] + out.shape[1]]
-        into = out[window]
-        for sample in range(out.shape[1]):
-            into[sample] = source[sample]
+def store_of(case: Case, folder: Path, *, decoders: int = 0) -> Store:
+    """Open all shards, decode none."""
+    corpus = case.corpus
+    ones = np.ones(corpus.channels, dtype=np.float32)
+    signals = []
+    for number in range(corpus.sessions):
+        valid = np.ones(corpus.rows, dtype=np.bool_)
+        samples = Samples(array=_signal(corpus.shard(folder, number)), valid=valid)
+        signals.append(StoredSignal(samples=samples, valid=valid, gain=ones, bias=ones - 1))
+    return Store(signals, schedule_of(case), site=StoreSite(policy=Policy.HOST_POOL, decoders=decoders))
+
+
+def write_windows(case: Case, *, rounds: int) -> None:
+    """Write down which windows are drawn, for every reader of the case."""
+    schedule = schedule_of(case)
+    for round_ in range(rounds if case.fresh else 1):
+        drawn = [schedule.at(step) for step in case.steps(round_)]
+        windows = [np.column_stack([np.full(BATCH, one.source), one.starts]) for one in drawn]
+        path = case.listed(round_)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.concatenate(windows).astype(np.int64))
 
 
 class PoolServe:
-    """A pool as the benchmark's readers are."""
+    """The store as the benchmark's readers are; all that it does is in this process, and on its clock."""
 
-    def __init__(self, case: Case, folder: Path, *, compiled: bool) -> None:
+    def __init__(self, case: Case, folder: Path) -> None:
         """Open it; nothing is decoded."""
         self._case = case
-        self.pool = Pool(case.corpus, folder, compiled=compiled)
+        self._first = 0
+        self.store = store_of(case, folder)
+        self._stored = np.empty(BATCH * case.corpus.window_bytes, dtype=np.uint8)
 
     def ready(self, round_: int) -> None:
-        """Bring the pool to where it stands at the beginning of a round."""
-        self.pool.fill(self._case.first(round_))
+        """Decode what is resident when a round begins: outside the clock, where the round is warm."""
+        self._first = self._case.steps(round_).start
+        self.store.stored_at(self._first, out=self._stored)
 
     def __call__(self, windows: Windows, out: Array) -> None:
-        """Serve a round."""
-        for _ in self.pool.batches(windows, out, per_rotation=self._case.windows_per_rotation):
-            pass
-
-
-def pool_windows(case: Case, folder: Path, *, compiled: bool) -> PoolServe:
-    """Return what serves a case's windows from a pool: put neurofm's own pool in here.
-
-    ``ready(round)`` fills it outside the clock, so that a warm round measures rotation and copies; calling it serves
-    the windows of the round.
-    """
-    return PoolServe(case, folder, compiled=compiled)
+        """Serve a round, drawing included."""
+        corpus = self._case.corpus
+        into = self._stored if corpus.cast else out.reshape(-1).view(np.uint8)
+        for step in range(self._first, self._first + len(windows) // BATCH):
+            _, stored = self.store.stored_at(step, out=into)
+            if corpus.cast:
+                out[...] = stored.numpy()
 
 
 def unpooled(corpus: Corpus, folder: Path) -> Any:
@@ -130,82 +113,73 @@ def unpooled(corpus: Corpus, folder: Path) -> Any:
 
 
 def parts(case: Case, folder: Path, *, rounds: int) -> list[Row]:
-    """Return where the pool's time goes: decoding, copying, and what Python adds per window."""
+    """Return where the time goes: decoding, copying with the cast, drawing."""
     corpus = case.corpus
-    pool = Pool(corpus, folder, compiled=False)
-    pool.fill(0)
-    windows = case.windows(0)[: BATCH * 100] % [corpus.resident, corpus.rows]
-    places, firsts = (np.ascontiguousarray(column) for column in windows.T)
-    out, length = corpus.batch(), corpus.window_rows
-    buffer, chosen = pool.buffer, windows.tolist()
-    gather(buffer, places[:BATCH], firsts[:BATCH], out)
+    count = min(corpus.resident, 8)
+    arrays = [_signal(corpus.shard(folder, number)) for number in range(count)]
+    values = np.zeros((count, corpus.rows, corpus.channels), dtype=corpus.dtype)
+    windows = case.windows(0)[: BATCH * 100] % [count, corpus.rows]
+    out, length, chosen = corpus.batch(), corpus.window_rows, windows.tolist()
 
     def decode() -> None:
-        pool.fill(0)
+        for number, array in enumerate(arrays):
+            array.read(0, corpus.rows, out=values[number])
 
-    def looped() -> None:
+    def copy() -> None:
         for number, (place, first) in enumerate(chosen):
-            out[number % BATCH] = buffer[place, first : first + length]
+            out[number % BATCH] = values[place, first : first + length]
 
-    def gathered() -> None:
-        for begin in range(0, len(windows), BATCH):
-            gather(buffer, places[begin : begin + BATCH], firsts[begin : begin + BATCH], out)
+    def draw() -> None:
+        schedule = schedule_of(case)
+        for step in range(100):
+            schedule.at(step)
 
-    def empty() -> None:
-        for number, (place, first) in enumerate(chosen):
-            out[number % BATCH, :1] = buffer[place, first : first + 1]
-
-    took = {work.__name__: _median_cpu_s(work, rounds) for work in (decode, looped, gathered, empty)}
-    copied = len(windows) * corpus.window_bytes
+    took = {work.__name__: _median_cpu_s(work, rounds) for work in (decode, copy, draw)}
     name = f"{corpus.name}, parts"
     return [
-        row(name, "decode into the pool", corpus.resident * corpus.session_bytes / took["decode"] / 1e9, "GB/CPU-s"),
-        row(name, "copy, a loop of numpy", copied / took["looped"] / 1e9, "GB/CPU-s"),
-        row(name, "copy, compiled", copied / took["gathered"] / 1e9, "GB/CPU-s"),
-        row(name, "a window of one row", took["empty"] / len(windows) * 1e6, "us", higher_is_better=False),
+        row(name, "decode into memory", values.nbytes / took["decode"] / 1e9, "GB/CPU-s"),
+        row(name, "copy of windows", len(windows) * corpus.window_bytes / took["copy"] / 1e9, "GB/CPU-s"),
+        row(name, "drawing a step of 64 windows", took["draw"] / 100 * 1e6, "us", higher_is_better=False),
     ]
 
 
 def resident_set(case: Case, folder: Path) -> list[Row]:
-    """Return this process's anonymous memory gained by a pool that has served a round, and the pool's size."""
+    """Return the memory gained by a pool that has served a round, and the pool's size."""
     out, windows = case.corpus.batch(), case.windows(0)
     out[...] = 1
-    before = _anonymous_mb()
-    serve = PoolServe(case, folder, compiled=False)
-    serve.ready(0)
-    serve(windows, out)
+    opened = PoolServe(case, folder)
+    before = _memory_mb()
+    opened.ready(0)
+    opened(windows, out)
     name = f"{case.corpus.name}, resident set"
     return [
-        row(name, "gained by the pool", _anonymous_mb() - before, "MB", higher_is_better=False),
-        row(name, "the pool's buffer", serve.pool.buffer.nbytes / 1e6, "MB", higher_is_better=False),
+        row(name, "neurofm", _memory_mb() - before, "MB", higher_is_better=False),
+        row(name, "the pool of params.yaml", pool_mb(case.corpus), "MB", higher_is_better=False),
     ]
 
 
 def longest_stall(case: Case, folder: Path, *, seconds: float, per_second: int = 5_000) -> list[Row]:
     """Return how long a consumer of so many windows a second waited at most for a batch."""
-    out = case.corpus.batch()
-    serve = PoolServe(case, folder, compiled=True)
-    serve.ready(0)
-    # The list of a round again and again would not match the pool; one list as long as needed does.
-    rotations = int(seconds * per_second) // case.windows_per_rotation + 2
-    windows = replace(case, rotations=rotations).windows(0)
-    stream = serve.pool.batches(windows, out, per_rotation=case.windows_per_rotation)
-    waits, worked = [], []
-    due = time.perf_counter()
-    stop = due + seconds
-    while due < stop:
-        time.sleep(max(0.0, due - time.perf_counter()))
-        began, cpu_began = time.perf_counter(), time.process_time()
-        next(stream)
-        worked.append(time.process_time() - cpu_began)
-        waits.append(time.perf_counter() - began)
-        due += BATCH / per_second
+    out = np.empty(BATCH * case.corpus.window_bytes, dtype=np.uint8)
+    waits = []
+    with store_of(case, folder, decoders=1) as store:
+        store.stored_at(0, out=out)
+        time.sleep(2.0)  # its processes start while a model compiles
+        step, due = 1, time.perf_counter()
+        stop = due + seconds
+        while due < stop:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            began = time.perf_counter()
+            store.stored_at(step, out=out)
+            waits.append(time.perf_counter() - began)
+            step += 1
+            due += BATCH / per_second
     ordered = sorted(waits)
     name = f"{case.corpus.name}, {per_second} windows/s for {seconds:g} s"
     return [
         row(name, "longest wait for a batch", ordered[-1] * 1e3, "ms", higher_is_better=False),
-        row(name, "longest work for a batch, CPU", max(worked) * 1e3, "ms", higher_is_better=False),
         row(name, "99.9 % of waits below", ordered[int(len(ordered) * 0.999)] * 1e3, "ms", higher_is_better=False),
+        row(name, "median wait", statistics.median(ordered) * 1e3, "ms", higher_is_better=False),
     ]
 
 
@@ -214,6 +188,7 @@ def _signal(path: Path) -> PackedArray:
 
 
 def _median_cpu_s(work: Any, rounds: int) -> float:
+    work()  # checksums are computed once
     times = []
     for _ in range(rounds):
         began = time.process_time()
@@ -222,6 +197,8 @@ def _median_cpu_s(work: Any, rounds: int) -> float:
     return statistics.median(times)
 
 
-def _anonymous_mb() -> float:
+def _memory_mb() -> float:
+    """Memory of this process that no file gives back: its own and what it shares with decoders."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / 1e6
+    kinds = ("RssAnon", "RssShmem")
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kinds)) * 1024 / 1e6

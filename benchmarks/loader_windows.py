@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 BATCH = 64
+ROUNDS, COLD_ROUNDS = 7, 3
 SLOW_ROUND_S = 0.7
 """CPU-seconds that a round may take; a slow reader reads the first windows of the list only."""
 Row = dict[str, Any]
@@ -79,29 +80,28 @@ class Case:
     """K: how often a decoded byte is served on average before its recording is replaced."""
     rotations: int
     """Recordings that are replaced in a round."""
+    lists: Path
+    """Folder of the lists of windows."""
     fresh: bool = False
     """Whether each round has windows of its own."""
     cold: bool = False
     """Whether the page cache is emptied and everything opened anew before each round."""
 
-    @property
-    def windows_per_rotation(self) -> int:
-        """Windows between two replacements."""
-        return self.uses * self.corpus.rows // self.corpus.window_rows
+    def steps(self, round_: int) -> range:
+        """Which steps of training a round stands for: so many that `rotations` recordings are replaced."""
+        count = self.rotations * self.uses * self.corpus.rows // self.corpus.window_rows // BATCH
+        first = round_ * count if self.fresh else 0
+        return range(first, first + count)
 
-    def first(self, round_: int) -> int:
-        """Which session is the oldest in the pool at the round's beginning."""
-        return round_ * self.rotations % self.corpus.sessions if self.fresh else 0
+    def listed(self, round_: int) -> Path:
+        """Where the windows of a round are written down, for processes without neurofm."""
+        number = round_ if self.fresh else 0
+        return self.lists / f"{self.corpus.name}-{self.corpus.sessions}-{self.uses}-{self.rotations}-{number}.npy"
 
     def windows(self, round_: int) -> Windows:
-        """(session, first row), unaligned, drawn from the sessions that are resident at that moment."""
-        corpus = self.corpus
-        random = np.random.default_rng([corpus.rows, self.uses, round_ if self.fresh else 0])
-        shape = (self.rotations, self.windows_per_rotation)
-        oldest = self.first(round_) + np.arange(self.rotations)[:, None]
-        session = (oldest + random.integers(corpus.resident, size=shape)) % corpus.sessions
-        row = random.integers(corpus.rows - corpus.window_rows + 1, size=shape)
-        return np.column_stack([session.ravel(), row.ravel()])
+        """(session, first row) of every window, unaligned, as neurofm draws them."""
+        windows: Windows = np.load(self.listed(round_))
+        return windows
 
 
 def corpora(*, sessions: int, eeg_sessions: int) -> tuple[Corpus, Corpus]:
@@ -129,15 +129,16 @@ def corpora(*, sessions: int, eeg_sessions: int) -> tuple[Corpus, Corpus]:
     return spikes, eeg
 
 
-def cases(spikes: Corpus, eeg: Corpus) -> tuple[Case, ...]:
+def cases(spikes: Corpus, eeg: Corpus, *, folder: Path) -> tuple[Case, ...]:
     """Return all cases, in the order of the table."""
+    lists = folder / "windows"
     return (
-        Case(name="spikes K=8 warm", corpus=spikes, uses=8, rotations=20),
-        Case(name="spikes K=8 fresh random windows", corpus=spikes, uses=8, rotations=20, fresh=True),
-        Case(name="spikes K=1 fresh random windows", corpus=spikes, uses=1, rotations=40, fresh=True),
-        Case(name="EEG K=4 warm, cast", corpus=eeg, uses=4, rotations=6),
-        Case(name="spikes K=8 cold", corpus=spikes, uses=8, rotations=20, cold=True),
-        Case(name="EEG K=4 cold, cast", corpus=eeg, uses=4, rotations=6, cold=True),
+        Case(name="spikes K=8 warm", corpus=spikes, uses=8, rotations=20, lists=lists),
+        Case(name="spikes K=8 fresh random windows", corpus=spikes, uses=8, rotations=20, fresh=True, lists=lists),
+        Case(name="spikes K=1 fresh random windows", corpus=spikes, uses=1, rotations=40, fresh=True, lists=lists),
+        Case(name="EEG K=4 warm, cast", corpus=eeg, uses=4, rotations=6, lists=lists),
+        Case(name="spikes K=8 cold", corpus=spikes, uses=8, rotations=20, cold=True, lists=lists),
+        Case(name="EEG K=4 cold, cast", corpus=eeg, uses=4, rotations=6, cold=True, lists=lists),
     )
 
 

@@ -24,7 +24,11 @@ from neurofm.windows.lightning import WindowDataModule
 from neurofm.windows.loader import WindowDataset
 from neurofm.windows.policy import Policy, StoreSite
 from neurofm.windows.schedule import PoolSettings
+from tests.servers.fixtures import s3_fixture
+from tests.servers.seaweed import SeaweedServer
 from tests.windows.conftest import Home
+
+__all__ = ["s3_fixture"]
 
 POOL = PoolSettings(megabytes=0.15, uses=4.0)
 
@@ -230,3 +234,24 @@ def test_the_example_of_the_docs_runs(
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 10
     assert all(line.startswith("spikes/r") and "torch.Size([64, 40, " in line for line in said)
+
+
+def test_shards_on_s3_give_the_same_batches(home: Home, s3: SeaweedServer) -> None:
+    s3.make_bucket("lab")
+    chosen = [*home.shards[:2], home.shards[7]]
+    for path in chosen:
+        s3.put("lab", f"shards/{path.name}", path.read_bytes())
+    credentials = s3.environment
+    there = WindowDataset(
+        [f"s3://lab/shards/{path.name}" for path in chosen],
+        window_s=10.0,
+        windows=6,
+        seed=5,
+        steps=8,
+        options={
+            "endpoint_url": s3.url,
+            "key": credentials["AWS_ACCESS_KEY_ID"],
+            "secret": credentials["AWS_SECRET_ACCESS_KEY"],
+        },
+    )
+    assert _of(there) == _of(WindowDataset(chosen, window_s=10.0, windows=6, seed=5, steps=8))
