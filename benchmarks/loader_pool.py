@@ -81,21 +81,17 @@ class PoolServe:
         self._case = case
         self._first = 0
         self.store = store_of(case, folder)
-        self._stored = np.empty(BATCH * case.corpus.window_bytes, dtype=np.uint8)
+        self._out = case.corpus.batch()
 
     def ready(self, round_: int) -> None:
         """Decode what is resident when a round begins: outside the clock, where the round is warm."""
         self._first = self._case.steps(round_).start
-        self.store.stored_at(self._first, out=self._stored)
+        self.store.stored_at(self._first, out=self._out)
 
     def __call__(self, windows: Windows, out: Array) -> None:
         """Serve a round, drawing included."""
-        corpus = self._case.corpus
-        into = self._stored if corpus.cast else out.reshape(-1).view(np.uint8)
         for step in range(self._first, self._first + len(windows) // BATCH):
-            _, stored = self.store.stored_at(step, out=into)
-            if corpus.cast:
-                out[...] = stored.numpy()
+            self.store.stored_at(step, out=out)
 
 
 def unpooled(corpus: Corpus, folder: Path) -> Any:
@@ -160,7 +156,7 @@ def resident_set(case: Case, folder: Path) -> list[Row]:
 
 def longest_stall(case: Case, folder: Path, *, seconds: float, per_second: int = 5_000) -> list[Row]:
     """Return how long a consumer of so many windows a second waited at most for a batch."""
-    out = np.empty(BATCH * case.corpus.window_bytes, dtype=np.uint8)
+    out = case.corpus.batch()
     waits = []
     with store_of(case, folder, decoders=1) as store:
         store.stored_at(0, out=out)

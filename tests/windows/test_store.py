@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +46,9 @@ def test_every_policy_gives_the_samples_that_zarr_reads(
     policy: Policy, pool: PoolSettings | None, home: Home, tmp_path: Path
 ) -> None:
     free = Free(memory=1e9, disk=1e9, device=1e9)
-    with home.store(policy, pool=pool, folder=tmp_path / "store", free=lambda _: free) as store:
+    # "cpu:0" goes the way of a GPU: memory of torch's, indexed there.
+    device = "cpu:0" if policy is Policy.DEVICE_POOL else "cpu"
+    with home.store(policy, pool=pool, folder=tmp_path / "store", free=lambda _: free, device=device) as store:
         for step, (z, valid) in enumerate(_expected(home, pool)):
             _, got, counts = store.at(step)
             np.testing.assert_array_equal(got.numpy(), z)
@@ -162,3 +169,67 @@ def test_free_is_measured_where_the_file_would_be(tmp_path: Path) -> None:
 def test_a_store_needs_room_at_its_start(home: Home, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="mine: all_in_ram needs"):
         home.store(Policy.ALL_IN_RAM, folder=tmp_path, free=lambda _: Free(memory=1e4, disk=0, device=0), who="mine")
+
+
+def test_a_pool_on_a_gpu_is_refused_where_the_cpu_computes(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="device_pool` keeps samples on a GPU, and this runs on the CPU"):
+        home.store(Policy.DEVICE_POOL, folder=tmp_path)
+
+
+def test_a_decoder_that_is_killed_costs_time_only(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = _expected(home, POOL)
+    with home.store(Policy.HOST_POOL, pool=POOL, folder=tmp_path, decoders=1) as store:
+        for step, (z, _) in enumerate(expected):
+            if step == 40:
+                assert store._decoders is not None
+                (child,) = store._decoders.processes
+                child.kill()
+                child.wait()
+            np.testing.assert_array_equal(store.at(step)[1].numpy(), z)
+    assert "pretrain: a process that decoded ahead was killed" in capsys.readouterr().err
+
+
+def test_decoders_leave_when_who_draws_is_killed(home: Home, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    drawing = context.Process(target=_draw_and_wait, args=(home, tmp_path, theirs))
+    drawing.start()
+    decoder = ours.recv()
+    drawing.kill()
+    drawing.join()
+    until = time.monotonic() + 20
+    while (
+        Path(f"/proc/{decoder}").exists()
+        and "Z" not in Path(f"/proc/{decoder}/stat").read_text().rpartition(")")[2][:3]
+    ):
+        assert time.monotonic() < until, "it stays behind"
+        time.sleep(0.1)
+
+
+def _draw_and_wait(home: Home, folder: Path, told: Connection) -> None:
+    store = home.store(Policy.HOST_POOL, pool=POOL, folder=folder, decoders=1)
+    store.at(0)
+    assert store._decoders is not None
+    told.send(store._decoders.processes[0].pid)
+    time.sleep(60)
+
+
+def test_a_script_without_a_guarded_main_can_decode_ahead(home: Home, tmp_path: Path) -> None:
+    """What a user types: multiprocessing's own processes would run it again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from neurofm.windows.loader import WindowDataset\n"
+        "from neurofm.windows.policy import Policy, StoreSite\n"
+        "from neurofm.windows.schedule import PoolSettings\n"
+        f"shards = sorted(Path({str(home.shards[0].parent)!r}).glob('*.zarr.zip'))\n"
+        "for batch in WindowDataset(shards, window_s=10.0, windows=6, seed=5, steps=30,\n"
+        "                           pool=PoolSettings(megabytes=0.15, uses=4.0),\n"
+        "                           store=StoreSite(policy=Policy.HOST_POOL, decoders=1)):\n"
+        "    print(batch['recording'])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 30

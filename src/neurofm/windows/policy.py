@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -70,15 +72,24 @@ class Free:
     @classmethod
     def now(cls, folder: Path) -> Free:
         """Measure."""
-        # Here, because every command reads site.yaml.
-        import torch  # noqa: PLC0415
-
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         return cls(
             memory=free_memory_mb() * 2**20,
             disk=float(shutil.disk_usage(there).free),
-            device=float(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else 0.0,
+            device=float(_torch_cuda().mem_get_info()[0]) if _has_gpu() else 0.0,
         )
+
+
+def _torch_cuda() -> Any:
+    # Here, because every command reads site.yaml.
+    import torch  # noqa: PLC0415
+
+    return torch.cuda
+
+
+@cache
+def _has_gpu() -> bool:
+    return bool(_torch_cuda().is_available())
 
 
 @dataclass(frozen=True, kw_only=True)

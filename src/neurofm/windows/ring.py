@@ -34,7 +34,10 @@ class Memory:
         self.size = size
         self.path = Path(f"/proc/{os.getpid()}/fd/{self._handle}")
         """Where another process of this user opens it, as long as this one lives."""
-        self._map = mmap.mmap(self._handle, size)
+        # Pages of memory are there from the start: the first touch of each costs more than what is then read from it.
+        # A file's are not, or all of it would be written to disk as zeros.
+        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if folder is None else 0)
+        self._map = mmap.mmap(self._handle, size, flags=flags)
         self.bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
 
     def close(self) -> None:

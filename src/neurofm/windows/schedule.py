@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ _WINDOWS = 4
 """And holds as many windows, one after the other, however small the pool."""
 _SPARE = 3
 """So many of the largest blocks are not drawn from: two come next, one may not fit at the pool's end."""
-_AHEAD = 16
+_AHEAD = 4
 """Steps that are drawn at once."""
 _ORDER = 0x506F6F6C
 """Sets the order of blocks apart from the draws of the same seed."""
@@ -54,7 +53,7 @@ class Drawing:
     """Windows in a step, all processes together."""
     hidden_fraction: tuple[float, float] = (0.0, 0.0)
     """Smallest and largest share of usable channels that is hidden."""
-    dataset_shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    dataset_shares: Mapping[str, float] = field(default_factory=dict)
     """Weight of datasets within their modality."""
 
 

@@ -7,21 +7,21 @@ has lost, or never had, is decoded when it is wanted: a policy changes how long 
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurofm.windows.decoders import Decoders
+from neurofm.errors import UserError
+from neurofm.windows.decoders import DecoderGone, Decoders
 from neurofm.windows.policy import Free, Needs, Plan, Policy, StoreSite, choose
 from neurofm.windows.ring import Memory, Ring, aligned
 from neurofm.windows.samples import Damage, Samples
@@ -110,11 +110,15 @@ class Store:
         self._free = free
         self._who = who
         self._sizes = [aligned(size) for size in schedule.block_bytes]
+        if site.policy is Policy.DEVICE_POOL and device == "cpu":
+            raise UserError(
+                f"{who}: `store.policy: device_pool` keeps samples on a GPU, and this runs on the CPU.",
+                mend="`store: {policy: auto}` in site.yaml",
+            )
         at_first = free(site.folder)
         self._least_free = _LEAST_FREE * at_first.memory
         needs = Needs(everything=sum(self._sizes), pool=self._pool_bytes(), smallest=max(self._sizes))
         self.plan: Plan = choose(site.policy, needs, at_first, side_by_side=side_by_side, who=who)
-        self._scratch = np.empty(self._most_bytes(), dtype=np.uint8)
         self._rooms: list[_Room] = []
         self._room_of: list[int] = []
         self._pending: dict[int, Future[list[Damage]]] = {}
@@ -123,12 +127,6 @@ class Store:
         self._turns: tuple[int, ...] = ()
         """Up to where other processes have been told to decode."""
         self._take_rooms()
-
-    def _most_bytes(self) -> int:
-        """Return what the windows of one step take at most."""
-        windows, sources = self._schedule.drawing.windows, self._schedule.sources
-        shapes = ((sources[n].window_samples, *signal.samples.shape[1:]) for n, signal in enumerate(self._signals))
-        return windows * max((math.prod(shape) * 2 for shape in shapes), default=0)
 
     def _pool_bytes(self) -> int:
         """Return what the pool takes, or would if everything rotated."""
@@ -193,7 +191,7 @@ class Store:
         return drawn, *self.windows(drawn)
 
     def stored_at(
-        self, step: int, *, rank: int = 0, world_size: int = 1, out: npt.NDArray[np.uint8] | None = None
+        self, step: int, *, rank: int = 0, world_size: int = 1, out: npt.NDArray[Any] | None = None
     ) -> tuple[Draw, Tensor]:
         """Return what a step draws, and its windows as `stored_windows` does."""
         drawn = self._draw(step, rank=rank, world_size=world_size)
@@ -221,23 +219,26 @@ class Store:
         [window, time] bool, valid.
         """
         signal = self._signals[drawn.source]
-        # What is not float32 yet is seen by nobody else: its memory serves for the next windows too.
-        raw = self.stored_windows(drawn, out=self._scratch)
-        length = raw.shape[1]
+        length = self._schedule.sources[drawn.source].window_samples
+        here: Tensor
+        if self._device == "cpu" and not self._bfloat16:  # Float32 in the same copy.
+            out = np.empty((len(drawn.starts), length, signal.samples.shape[1]), dtype=np.float32)
+            here = self.stored_windows(drawn, out=out)
+        else:
+            here = self.stored_windows(drawn).to(self._device)
         # After the samples: what is damaged is known by then.
         within = drawn.starts[:, None] + np.arange(length)
         valid = torch.from_numpy(signal.valid[within])
-        here = raw.to(self._device)
         if self._bfloat16:
             z = here.view(torch.bfloat16).float()
         else:
-            z = here.float().mul_(torch.from_numpy(signal.gain).to(self._device))
+            z = here.to(torch.float32).mul_(torch.from_numpy(signal.gain).to(self._device))
             z.add_(torch.from_numpy(signal.bias).to(self._device))
         if not valid.all():
             z[~valid.to(self._device)] = 0.0
         return z, valid
 
-    def stored_windows(self, drawn: Draw, *, out: npt.NDArray[np.uint8] | None = None) -> Tensor:
+    def stored_windows(self, drawn: Draw, *, out: npt.NDArray[Any] | None = None) -> Tensor:
         """Cut the windows of a draw, as they lie in memory.
 
         Parameters
@@ -245,7 +246,8 @@ class Store:
         drawn
             Its block and starts say which.
         out
-            Bytes that they may be put into; made where it is not given, or too small.
+            [window, time, channel] to be filled, cast to its dtype; made where it is not given. Not for samples that
+            lie on a GPU.
 
         Returns
         -------
@@ -265,11 +267,7 @@ class Store:
             return base.view(-1, channels)[index]
         assert room.host is not None
         stored = room.host.bytes[place : place + count].view(dtype).reshape(-1, channels)
-        shape = (len(rows), length, channels)
-        size = math.prod(shape) * dtype.itemsize
-        if out is None or len(out) < size:
-            out = np.empty(size, dtype=np.uint8)
-        windows = out[:size].view(dtype).reshape(shape)
+        windows = np.empty((len(rows), length, channels), dtype=dtype) if out is None else out
         for window, row in enumerate(rows.tolist()):
             windows[window] = stored[row : row + length]
         return torch.from_numpy(windows)
@@ -278,13 +276,35 @@ class Store:
         """Return where a block lies, decoded now if it is not yet."""
         room = self._rooms[self._room_of[number]]
         if number in self._pending:
-            self._note(number, self._pending.pop(number).result())
+            self._settle(number)
         if number in room.ring:
             return room.ring.place(number)
-        return self._decode(number, room)
-
-    def _decode(self, number: int, room: _Room) -> int:
         place = self._make_place(number, room)
+        self._fill(number, place, room)
+        return place
+
+    def _settle(self, number: int) -> None:
+        """Wait until another process has decoded a block; do it here where that process is gone."""
+        try:
+            damages = self._pending.pop(number).result()
+        except (DecoderGone, CancelledError):
+            if self._decoders is not None:
+                sys.stderr.write(
+                    f"{self._who}: a process that decoded ahead was killed; steps decode by themselves now\n"
+                )
+                self._decoders.close()
+                self._decoders = None
+                self._site = self._site.model_copy(update={"decoders": 0})
+            room = self._rooms[self._room_of[number]]
+            if number in room.ring:
+                self._fill(number, room.ring.place(number), room)
+            return
+        samples = self._signals[self._schedule.blocks[number].source].samples
+        if isinstance(samples, Samples):
+            samples.note(damages)
+
+    def _fill(self, number: int, place: int, room: _Room) -> None:
+        """Decode a block to its place."""
         block, size = self._schedule.blocks[number], self._schedule.block_bytes[number]
         signal = self._signals[block.source]
         if room.host is not None:
@@ -294,13 +314,12 @@ class Store:
             decoded = np.empty(size, dtype=np.uint8)
             signal.fill(block.segments, decoded, bfloat16=self._bfloat16)
             room.device[place : place + size] = torch.from_numpy(decoded)
-        return place
 
     def _make_place(self, number: int, room: _Room) -> int:
         place, gone = room.ring.make_place(number, self._schedule.block_bytes[number])
         for other in gone:
             if other in self._pending:  # Another process writes there still.
-                self._note(other, self._pending.pop(other).result())
+                self._settle(other)
         return place
 
     def _look_ahead(self, numbers: Sequence[int]) -> None:
@@ -315,11 +334,6 @@ class Store:
             block = self._schedule.blocks[number]
             size = self._schedule.block_bytes[number]
             self._pending[number] = self._decoders.submit(block, room.host, place=place, size=size)
-
-    def _note(self, number: int, damages: Sequence[Damage]) -> None:
-        samples = self._signals[self._schedule.blocks[number].source].samples
-        if isinstance(samples, Samples):
-            samples.note(damages)
 
     def _watch(self) -> None:
         """Take less memory where little is left of it: slower, but alive."""
@@ -356,9 +370,7 @@ class Store:
         if self._decoders is not None:
             self._decoders.close()
             self._decoders = None
-        for number, future in self._pending.items():
-            if not future.cancelled():
-                self._note(number, future.result())
+        # What they met of damage is met again when the block is decoded again.
         self._pending.clear()
         self._turns = ()
         for room in self._rooms:
