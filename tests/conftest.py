@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from neurofm.sources import build_manifest
 
 PROJECT = Path(__file__).resolve().parent.parent
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets the terminal's; what is printed must not depend on it
+
+# Where they are started in the background, a shell has interrupts ignored, and whatever tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # Without pytest-xdist there is one process.
