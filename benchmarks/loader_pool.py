@@ -143,8 +143,8 @@ def resident_set(case: Case, folder: Path) -> list[Row]:
     """Return the memory gained by a pool that has served a round, and the pool's size."""
     out, windows = case.corpus.batch(), case.windows(0)
     out[...] = 1
-    opened = PoolServe(case, folder)
     before = _memory_mb()
+    opened = PoolServe(case, folder)
     opened.ready(0)
     opened(windows, out)
     name = f"{case.corpus.name}, resident set"
