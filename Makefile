@@ -26,9 +26,11 @@ check: env
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_pipeline_agreement.py
 
-# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one.
+# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one. A third
+# of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
+TEST_PROCESSES ?= $(shell echo $$(( $$(nproc) + 1 > 4 ? 4 : $$(nproc) + 1 )))
 test: env
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 
 # DVC runs each stage with the `python` it finds first.
 repro: env

@@ -155,9 +155,12 @@ def resident_set(case: Case, folder: Path) -> list[Row]:
 
 
 def longest_stall(case: Case, folder: Path, *, seconds: float, per_second: int = 5_000) -> list[Row]:
-    """Return how long a consumer of so many windows a second waited at most for a batch."""
+    """Return how long a consumer of so many windows a second waited at most for a batch, and what of it was work.
+
+    Where other work has the cores, a consumer waits for the scheduler, which no loader can help.
+    """
     out = case.corpus.batch()
-    waits = []
+    waits, works = [], []
     with store_of(case, folder, decoders=1) as store:
         store.stored_at(0, out=out)
         time.sleep(2.0)  # its processes start while a model compiles
@@ -165,9 +168,10 @@ def longest_stall(case: Case, folder: Path, *, seconds: float, per_second: int =
         stop = due + seconds
         while due < stop:
             time.sleep(max(0.0, due - time.perf_counter()))
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.thread_time()
             store.stored_at(step, out=out)
             waits.append(time.perf_counter() - began)
+            works.append(time.thread_time() - worked)
             step += 1
             due += BATCH / per_second
     ordered = sorted(waits)
@@ -176,6 +180,7 @@ def longest_stall(case: Case, folder: Path, *, seconds: float, per_second: int =
         row(name, "longest wait for a batch", ordered[-1] * 1e3, "ms", higher_is_better=False),
         row(name, "99.9 % of waits below", ordered[int(len(ordered) * 0.999)] * 1e3, "ms", higher_is_better=False),
         row(name, "median wait", statistics.median(ordered) * 1e3, "ms", higher_is_better=False),
+        row(name, "most CPU time for a batch", max(works) * 1e3, "CPU-ms", higher_is_better=False),
     ]
 
 

@@ -20,6 +20,9 @@ from neurofm.sources import build_manifest
 PROJECT = Path(__file__).resolve().parent.parent
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets the terminal's; what is printed must not depend on it
 
+# Hundreds of processes are started here, and without byte code each of them would compile neurofm once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Where they are started in the background, a shell has interrupts ignored, and whatever tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -29,10 +29,9 @@ _INDEX_ROW_BYTES = 16
 """An inner chunk's offset and length, two unsigned integers of 8 bytes (Zarr v3, sharding_indexed)."""
 _MISSING = 2**64 - 1
 _TOGETHER = 2
+"""Chunks; one is read by itself."""
 _MOST_AT_ONCE = 1 << 26
 """Bytes; a long recording is not to be read whole before it is decoded."""
-
-
 _MEMORY = threading.local()
 
 

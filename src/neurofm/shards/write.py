@@ -31,8 +31,8 @@ CHUNK_BYTES = 131_072
 """Decoded bytes of an inner chunk, at least a row: what one read decodes. Less does not compress, more of it does not
 compress better (docs/loader.md)."""
 _DRAWN_FROM = frozenset({"signal", "frames"})
-"""Arrays that training decodes again and again. lz4hc gives them back three times as fast as zstd 7 does: counts are 9
-times smaller instead of 11 to 16 times, int16 1.66 instead of 1.8 times (`make bench-loader`, docs/loader.md). Below
+"""Arrays that training decodes again and again. lz4hc gives them back three times as fast as zstd 7 does: counts are 10
+times smaller instead of 17 times, int16 1.66 instead of 1.8 times (`make bench-loader`, docs/loader.md). Below
 level 5 blosc gives up on int16 data and stores it raw; bits instead of bytes shuffled halve the speed."""
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 

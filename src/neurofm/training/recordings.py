@@ -78,10 +78,7 @@ def schedule_of(recordings: Sequence[TrainingRecording], *, settings: PretrainSe
     """Draw from recordings as params.yaml says."""
     return Schedule(
         [recording.source for recording in recordings],
-        row_bytes=[
-            len(recording.view.channel_ids) * (2 if settings.bfloat16 else recording.view.stored.dtype.itemsize)
-            for recording in recordings
-        ],
+        row_bytes=[recording.view.signal.row_bytes(bfloat16=settings.bfloat16) for recording in recordings],
         drawing=Drawing(
             seed=settings.seed,
             shares=settings.shares.of(),

@@ -177,10 +177,7 @@ class WindowDataset(IterableDataset[dict[str, Any]]):
         signals = [one.signal for one in self._opened]
         schedule = Schedule(
             [one.source for one in self._opened],
-            row_bytes=[
-                one.signal.samples.shape[1] * (2 if self._bfloat16 else one.signal.samples.dtype.itemsize)
-                for one in self._opened
-            ],
+            row_bytes=[signal.row_bytes(bfloat16=self._bfloat16) for signal in signals],
             drawing=self._drawing,
             pool=self._pool,
         )

@@ -6,6 +6,7 @@ import mmap
 import os
 import tempfile
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +14,52 @@ import numpy.typing as npt
 
 
 class Memory:
-    """Bytes of which other processes can fill parts.
+    """Bytes, of which other processes can fill parts if they are shared.
 
     Parameters
     ----------
     size
         Bytes.
+    shared
+        Whether other processes are to fill them, which makes them slower to use: the kernel gives large pages only to
+        what one process has.
     folder
         Put them in a file there, which has no name and is gone with this process; in memory where it is None.
     """
 
-    def __init__(self, size: int, *, folder: Path | None = None) -> None:
-        if folder is None:
-            self._handle = os.memfd_create("neurofm-pool")
-        else:
+    def __init__(self, size: int, *, shared: bool, folder: Path | None = None) -> None:
+        self.size = size
+        self._handle = -1
+        if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._handle = os.dup(file.fileno())
-        os.ftruncate(self._handle, size)
-        self.size = size
-        self.path = Path(f"/proc/{os.getpid()}/fd/{self._handle}")
-        """Where another process of this user opens it, as long as this one lives."""
-        # Pages of memory are there from the start: the first touch of each costs more than what is then read from it.
-        # A file's are not, or all of it would be written to disk as zeros.
-        flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if folder is None else 0)
-        self._map = mmap.mmap(self._handle, size, flags=flags)
+        elif shared:
+            self._handle = os.memfd_create("neurofm-pool")
+        if self._handle < 0:
+            self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            os.ftruncate(self._handle, size)
+            self._map = mmap.mmap(self._handle, size, flags=mmap.MAP_SHARED)
+        if folder is None:
+            with suppress(OSError):  # A kernel may have been built without large pages.
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         self.bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
+        if folder is None:
+            # Pages of memory are there from the start: the first touch of each costs more than what is then read from
+            # it. A file's are not, or all of it would be written to disk as zeros.
+            self.bytes[:: mmap.PAGESIZE] = 0
+
+    @property
+    def path(self) -> Path:
+        """Where another process of this user opens it, if it is shared and as long as this process lives."""
+        return Path(f"/proc/{os.getpid()}/fd/{self._handle}")
 
     def close(self) -> None:
         """Give it back; arrays made of it keep it until they go."""
         del self.bytes
-        os.close(self._handle)
+        if self._handle >= 0:
+            os.close(self._handle)
 
 
 def attach(path: Path, size: int) -> npt.NDArray[np.uint8]:

@@ -26,6 +26,10 @@ class StoredSignal:
     bias: npt.NDArray[np.float32]
     """[channel]"""
 
+    def row_bytes(self, *, bfloat16: bool) -> int:
+        """Return the bytes of a sample of all channels in the store."""
+        return self.samples.shape[1] * (2 if bfloat16 else self.samples.dtype.itemsize)
+
     def standardised(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """[time, channel] of what was stored."""
         return np.asarray(stored.astype(np.float32) * self.gain + self.bias, dtype=np.float32)

@@ -43,11 +43,11 @@ class _Room:
     device: Tensor | None
 
     @classmethod
-    def of(cls, size: int, *, folder: Path | None, device: str) -> Self:
+    def of(cls, size: int, *, shared: bool, folder: Path | None, device: str) -> Self:
         """Take memory."""
         if device != "cpu":
             return cls(ring=Ring(size), host=None, device=torch.empty(size, dtype=torch.uint8, device=device))
-        return cls(ring=Ring(size), host=Memory(size, folder=folder), device=None)
+        return cls(ring=Ring(size), host=Memory(size, shared=shared, folder=folder), device=None)
 
     def close(self) -> None:
         """Give it back."""
@@ -148,7 +148,8 @@ class Store:
                 sizes.append(max(largest, min(int(share * room), sum(self._sizes[number] for number in among))))
         folder = self._site.folder if self.plan.policy is Policy.MMAP else None
         device = self._device if self.plan.policy is Policy.DEVICE_POOL else "cpu"
-        self._rooms = [_Room.of(max(size, 64), folder=folder, device=device) for size in sizes]
+        shared = self._site.decoders > 0
+        self._rooms = [_Room.of(max(size, 64), shared=shared, folder=folder, device=device) for size in sizes]
 
     def _hot(self, most_bytes: int) -> set[int]:
         """Choose the blocks that stay: of the recordings that are drawn most often per byte."""
