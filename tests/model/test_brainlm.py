@@ -35,6 +35,11 @@ def _mask(share: float, *, seed: int = 0) -> TokenMask:
     return TokenMask.draw(windows=WINDOWS, tokens=TOKENS, share=share, generator=generator)
 
 
+def _patches(values: torch.Tensor) -> torch.Tensor:
+    """[window, parcel, time] -> [window, parcel, patch, sample], sharing memory."""
+    return values.view(*values.shape[:2], PATCHES, -1)
+
+
 def _model() -> BrainLM:
     torch.manual_seed(0)
     return BrainLM(SMALL)
@@ -58,8 +63,8 @@ def test_a_mask_hides_its_share_of_each_window(share: float) -> None:
 def test_hidden_values_are_not_read(share: float, fmri: tuple[torch.Tensor, torch.Tensor]) -> None:
     model, mask = _model(), _mask(share)
     values, position = fmri
-    spoiled = values.unflatten(2, (PATCHES, -1)).clone()
-    spoiled[mask.hidden.unflatten(1, (PARCELS, PATCHES))] = torch.nan
+    spoiled = _patches(values).clone()
+    spoiled[mask.hidden.reshape(WINDOWS, PARCELS, PATCHES)] = torch.nan
     with torch.no_grad():
         expected, found = model(values, position, mask), model(spoiled.flatten(2), position, mask)
     assert expected.shape == values.shape
@@ -71,10 +76,10 @@ def test_visible_values_are_read_in_their_own_window_only(fmri: tuple[torch.Tens
     values, position = fmri
     token = int(mask.order[0, 0])
     changed = values.clone()
-    changed.unflatten(2, (PATCHES, -1))[0, token // PATCHES, token % PATCHES] += 1.0
+    _patches(changed)[0, token // PATCHES, token % PATCHES] += 1.0
     with torch.no_grad():
         expected, found = model(values, position, mask), model(changed, position, mask)
-    hidden = mask.hidden.unflatten(1, (PARCELS, PATCHES)).repeat_interleave(PATCH_SAMPLES, dim=2)
+    hidden = mask.hidden.reshape(WINDOWS, PARCELS, PATCHES).repeat_interleave(PATCH_SAMPLES, dim=2)
     assert not torch.allclose(found[0][hidden[0]], expected[0][hidden[0]], atol=1e-4)
     torch.testing.assert_close(found[1], expected[1])
 
@@ -100,7 +105,7 @@ def test_time_and_place_of_a_hidden_patch_matter(fmri: tuple[torch.Tensor, torch
     values, position = fmri
     mask = TokenMask.of_parcels(torch.arange(PARCELS) < 2, windows=WINDOWS, patches=PATCHES)
     with torch.no_grad():
-        found = model(values, position, mask)[:, :2].unflatten(2, (PATCHES, -1))
+        found = _patches(model(values, position, mask))[:, :2]
     assert not torch.allclose(found[:, 0], found[:, 1], atol=1e-3)
     assert not torch.allclose(found[:, 0, 0], found[:, 0, 1], atol=1e-3)
 
@@ -109,16 +114,16 @@ def test_whole_parcels_can_be_hidden() -> None:
     hidden = torch.tensor([False, True, False])
     mask = TokenMask.of_parcels(hidden, windows=2, patches=4)
     assert mask.visible == 8
-    assert torch.equal(mask.hidden.unflatten(1, (3, 4)), hidden[:, None].expand(2, 3, 4))
+    assert torch.equal(mask.hidden.reshape(2, 3, 4), hidden[:, None].expand(2, 3, 4))
 
 
 def test_the_loss_is_that_of_hidden_tokens_only(fmri: tuple[torch.Tensor, torch.Tensor]) -> None:
     model, mask = _model(), _mask(0.75)
     values, position = fmri
     with torch.no_grad():
-        error = (model(values, position, mask) - values).square().unflatten(2, (PATCHES, -1)).mean(dim=-1)
+        error = (model(values, position, mask) - values).square()
         loss = model.loss(values, position, mask)
-    torch.testing.assert_close(loss, error[mask.hidden.unflatten(1, (PARCELS, PATCHES))].mean())
+    torch.testing.assert_close(loss, _patches(error)[mask.hidden.reshape(WINDOWS, PARCELS, PATCHES)].mean())
 
 
 def test_a_real_window_is_learned_in_few_steps(fmri: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -190,23 +190,25 @@ class BrainLM(nn.Module):
             If shapes do not fit each other.
         """
         self._refuse(values, position, mask)
-        patches = values.unflatten(2, (-1, self.patch))
+        patches = _patches(values, patch=self.patch)
+        shape = patches.shape[:3]
         visible = _pick(self._placed(self.signal(patches), self.position(position / _POSITION_UNIT_MM)), mask)
         encoded = self.encoder(torch.cat([self.class_token.expand(len(values), -1, -1), visible], dim=1))
         inner = self.decoder_in(encoded)
         # Visible tokens back to where they were, mask tokens everywhere else.
         index = mask.order[:, : mask.visible, None].expand(-1, -1, inner.shape[2])
         tokens = self.mask_token.to(inner.dtype).expand(len(values), mask.order.shape[1], -1)
-        tokens = tokens.scatter(1, index, inner[:, 1:]).unflatten(1, patches.shape[1:3])
+        tokens = tokens.scatter(1, index, inner[:, 1:]).reshape(*shape, -1)
         placed = self._placed(tokens, self.decoder_position(position / _POSITION_UNIT_MM)).flatten(1, 2)
         decoded = self.decoder(torch.cat([inner[:, :1], placed], dim=1))[:, 1:]
-        reconstructed: Tensor = self.head(decoded).unflatten(1, patches.shape[1:3]).flatten(2)
+        reconstructed: Tensor = self.head(decoded).reshape(values.shape)
         return reconstructed
 
     def loss(self, values: Tensor, position: Tensor, mask: TokenMask) -> Tensor:
         """Mean squared error over hidden tokens."""
-        error = (self(values, position, mask) - values).square()
-        each = error.unflatten(2, (-1, self.patch)).mean(dim=-1).flatten(1)
+        reconstructed: Tensor = self(values, position, mask)
+        error = (reconstructed - values).square()
+        each: Tensor = _patches(error, patch=self.patch).mean(dim=-1).flatten(1)
         return each.gather(1, mask.order[:, mask.visible :]).mean()
 
     @staticmethod
@@ -259,6 +261,11 @@ def refuse_not_finite(values: Tensor, position: Tensor) -> None:
                 f"brainlm: {what} of parcel {first} ({int((~finite).sum())} parcels in all) are not finite.",
                 mend="leave these parcels out",
             )
+
+
+def _patches(values: Tensor, *, patch: int) -> Tensor:
+    """[window, parcel, time] -> [window, parcel, patch, sample]."""
+    return values.reshape(*values.shape[:2], -1, patch)
 
 
 def _pick(tokens: Tensor, mask: TokenMask) -> Tensor:
