@@ -204,13 +204,6 @@ class BrainLM(nn.Module):
         reconstructed: Tensor = self.head(decoded).reshape(values.shape)
         return reconstructed
 
-    def loss(self, values: Tensor, position: Tensor, mask: TokenMask) -> Tensor:
-        """Mean squared error over hidden tokens."""
-        reconstructed: Tensor = self(values, position, mask)
-        error = (reconstructed - values).square()
-        each: Tensor = _patches(error, patch=self.patch).mean(dim=-1).flatten(1)
-        return each.gather(1, mask.order[:, mask.visible :]).mean()
-
     @staticmethod
     def _placed(tokens: Tensor, position: Tensor) -> Tensor:
         """[window, parcel, patch, width] with the parcel's place, [parcel, width], and the patch's time added."""
@@ -234,6 +227,21 @@ class BrainLM(nn.Module):
                 f"brainlm: the mask is for {list(mask.order.shape)} windows and tokens, not [{windows}, {tokens}].",
                 mend="draw the mask for these windows",
             )
+
+
+def masked_error(reconstructed: Tensor, values: Tensor, mask: TokenMask) -> Tensor:
+    """Mean squared error over hidden tokens.
+
+    Parameters
+    ----------
+    reconstructed, values
+        [window, parcel, time]
+    mask
+        What was visible.
+    """
+    error = (reconstructed - values).square().flatten(1)
+    each = error.reshape(*mask.order.shape, -1).mean(dim=-1)
+    return each.gather(1, mask.order[:, mask.visible :]).mean()
 
 
 def refuse_not_finite(values: Tensor, position: Tensor) -> None:
