@@ -152,7 +152,7 @@ class AttentionBlock(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[window, place, width] -> [window, head, place, head_width]."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 def feed_forward(*, width: int, expansion: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from neurofm.model.attention import Attend, RotaryTime, feed_forward
+from neurofm.model.attention import Attend, AttentionBlock, RotaryTime, feed_forward
 from neurofm.model.gru import GRULayer
 from neurofm.model.mamba2 import Mamba2Layer
 from neurofm.model.settings import ModelSettings
@@ -112,4 +112,36 @@ class TemporalBackbone(nn.Module):
                 x = checkpoint(layer, x, time_s, use_reentrant=False)
             else:
                 x = layer(x, time_s)
+        return x
+
+
+class SlotBackbone(nn.Module):
+    """A backbone for each slot, with the same weights, whose slots exchange information every few layers.
+
+    Parameters
+    ----------
+    settings
+        With `mix`, the number of layers between exchanges; 0 is none.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        every = settings.mix or settings.layers
+        lengths = [min(every, settings.layers - done) for done in range(0, settings.layers, every)]
+        self.over_time = nn.ModuleList(TemporalBackbone(settings, layers=length) for length in lengths)
+        self.over_slots = nn.ModuleList(
+            AttentionBlock(
+                width=settings.width, heads=settings.heads, expansion=settings.expansion, dropout=settings.dropout
+            )
+            for _ in range(settings.layers // settings.mix if settings.mix else 0)
+        )
+
+    def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
+        """[window, slot, patch, width] and [patch] seconds -> the same shape."""
+        windows, slots, patches = x.shape[:3]
+        for stage, over_time in enumerate(self.over_time):
+            x = over_time(x.flatten(0, 1), time_s).reshape(windows, slots, patches, -1)
+            if stage < len(self.over_slots):
+                mixed = self.over_slots[stage](x.transpose(1, 2).flatten(0, 1))
+                x = mixed.reshape(windows, patches, slots, -1).transpose(1, 2)
         return x

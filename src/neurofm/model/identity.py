@@ -60,8 +60,9 @@ def table_index(names: Sequence[str], *, size: int) -> Tensor:
 
 
 class FourierPosition(nn.Module):
-    """Sines and cosines of a position, octave by octave, so that near channels can be told apart (NeRF,
-    Mildenhall et al. 2020, doi:10.1007/978-3-030-58452-8_24).
+    """Sines and cosines of a position, octave by octave, so that near channels can be told apart.
+
+    Mildenhall et al. 2020, "NeRF", doi:10.1007/978-3-030-58452-8_24.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int
     # What is appended writes nothing and comes last, so nothing before depends on it.
     x, log_decay = functional.pad(x, (0, 0, 0, 0, 0, short)), functional.pad(log_decay, (0, 0, 0, short))
     write, read = functional.pad(write, (0, 0, 0, short)), functional.pad(read, (0, 0, 0, short))
-    x, log_decay, write, read = (part.unflatten(1, (-1, chunk)) for part in (x, log_decay, write, read))
+    x, log_decay, write, read = (_in_chunks(part, chunk) for part in (x, log_decay, write, read))
     log_decay = log_decay.permute(0, 3, 1, 2)
     total = log_decay.cumsum(dim=-1)  # [window, head, chunk, place]
 
@@ -65,6 +65,11 @@ def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int
     states = torch.einsum("whcd,wdhsv->wchsv", between, states)
     y = y + torch.einsum("wcis,wchsv,whci->wcihv", read, states, total.exp())
     return y.flatten(1, 2)[:, :time]
+
+
+def _in_chunks(x: Tensor, chunk: int) -> Tensor:
+    """[window, time, ...] -> [window, chunk, place, ...]."""
+    return x.reshape(len(x), -1, chunk, *x.shape[2:])
 
 
 def _decay_between(log_decay: Tensor) -> Tensor:
@@ -122,10 +127,10 @@ class Mamba2Layer(nn.Module):
         return result
 
     def _mix(self, x: Tensor, time_s: Tensor) -> Tensor:
-        gate, mixed, step = self.project_in(x).split(self.parts, dim=-1)
+        gate, mixed, step = torch.split(self.project_in(x), self.parts, dim=-1)
         mixed = self.convolution(mixed.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
-        value, write, read = functional.silu(mixed).split(self.inner, dim=-1)
-        value = value.unflatten(-1, (self.heads, -1))
+        value, write, read = torch.split(functional.silu(mixed), self.inner, dim=-1)
+        value = value.reshape(*value.shape[:-1], self.heads, -1)
         step = functional.softplus(step + self.step + self.seconds * _log_patch_seconds(time_s))
         y = ssd(value * step.unsqueeze(-1), -step * self.log_rate.exp(), write, read)
         y = (y + value * self.skip.unsqueeze(-1)).flatten(2)

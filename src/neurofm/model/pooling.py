@@ -66,7 +66,7 @@ class SlotPooling(nn.Module):
         self.look = AttentionBlock(width=width, heads=heads, expansion=expansion, dropout=dropout)
 
     def forward(self, tokens: Tensor, identity: Tensor, counts: Tensor) -> Tensor:
-        """Pool over channels.
+        """Let each slot look.
 
         Parameters
         ----------
@@ -84,4 +84,4 @@ class SlotPooling(nn.Module):
         open_to = (counts | ~counts.any(dim=-1, keepdim=True)).flatten(0, 1).unsqueeze(1)
         memory = (tokens + identity).flatten(0, 1)
         pooled: Tensor = self.look(self.slots.expand(len(memory), -1, -1), memory, mask=open_to)
-        return pooled.unflatten(0, (windows, patches))
+        return pooled.reshape(windows, patches, *pooled.shape[1:])

@@ -87,5 +87,29 @@ class ModelSettings(Settings):
         return self
 
 
+class MaskSettings(Settings):
+    """What is hidden from the whole model in training, and how much of the rest is read."""
+
+    shares: dict[Literal["random", "channel", "time", "region", "forward"], float] = Field(
+        default={"random": 0.4, "channel": 0.2, "time": 0.2, "region": 0.1, "forward": 0.1}
+    )
+    """How often each kind of mask is drawn, in any unit."""
+    hidden_fraction_min: float = Field(default=0.15, gt=0, lt=1)
+    hidden_fraction_max: float = Field(default=0.5, gt=0, lt=1)
+    visible: int = Field(default=64, gt=0)
+    """Channels read per patch."""
+    targets: int = Field(default=256, gt=0)
+    """Hidden patches asked for per window."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> MaskSettings:
+        if self.hidden_fraction_min > self.hidden_fraction_max:
+            low, high = self.hidden_fraction_min, self.hidden_fraction_max
+            raise ValueError(f"hidden_fraction_min {low} exceeds hidden_fraction_max {high}")
+        if min(self.shares.values(), default=0) < 0 or sum(self.shares.values()) == 0:
+            raise ValueError(f"shares {self.shares} must be at least 0, and one of them more")
+        return self
+
+
 def _against(setting: str, value: Any, other: str, other_value: Any) -> str:
     return f"{setting} {value} contradicts {other} {other_value}"
