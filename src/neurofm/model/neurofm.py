@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neurofm.model.backbone import BACKBONES
+from neurofm.model.backbone import TemporalBackbone
 from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.pooling import IdentityPooling
@@ -73,9 +73,7 @@ class NeuroFM(nn.Module):
         )
         self.modality = nn.ParameterDict({str(m): torch.zeros(width) for m in patch_samples})
         self.pooling = IdentityPooling(width)
-        self.backbone = BACKBONES[settings.backbone](
-            width=width, layers=settings.layers, heads=settings.heads, dropout=settings.dropout
-        )
+        self.backbone = TemporalBackbone(settings, layers=settings.layers)
         self.estimates = nn.ModuleDict({str(m): nn.Linear(patch, width) for m, patch in patch_samples.items()})
         self.messages = PairMessages(width)
         self.readout = ChannelReadout(width)
@@ -113,12 +111,15 @@ class NeuroFM(nn.Module):
 
     def _tokens(self, seen: Visible) -> Tensor:
         """[window, patch, visible, width]."""
-        tokens: Tensor = self.tokenizers[seen.modality](seen.values, seen.smoothed)
+        patch = self.patch_samples[seen.modality]
+        tokens: Tensor = self.tokenizers[seen.modality](
+            to_patches(seen.values, patch=patch), to_patches(seen.smoothed, patch=patch)
+        )
         return tokens
 
     def _latents(self, seen: Visible, tokens: Tensor) -> Tensor:
         """[window, patch, width]."""
         pooled = self.pooling(tokens, self.identity(seen.identity)) + self.modality[seen.modality]
         patch_s = self.patch_samples[seen.modality] / seen.sampling_rate_hz
-        latents: Tensor = self.backbone(pooled, torch.arange(pooled.shape[1]) * patch_s)
+        latents: Tensor = self.backbone(pooled, torch.arange(pooled.shape[1], device=pooled.device) * patch_s)
         return latents

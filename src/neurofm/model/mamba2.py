@@ -1,0 +1,145 @@
+"""Mamba-2: a state space model whose cost grows with the length of a sequence, not with its square.
+
+Dao & Gu 2024, "Transformers are SSMs", arXiv:2405.21060, in plain PyTorch: the same code on CPU and GPU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_CHUNK = 64
+_CONVOLUTION = 4
+"""Samples that the short convolution looks back, itself counted."""
+_STEP_RANGE = (1e-3, 1e-1)
+"""Step sizes at the start, as in the paper's code."""
+
+
+def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int = _CHUNK) -> Tensor:
+    """Run the recurrence of a state space model, chunk by chunk.
+
+    Per head, with a state S [state, value] that starts at 0::
+
+        S(t) = exp(log_decay(t)) S(t-1) + write(t) x(t)'
+        y(t) = read(t)' S(t)
+
+    Within a chunk this is masked attention; between chunks only states are handed on (section 6 of the paper).
+
+    Parameters
+    ----------
+    x
+        [window, time, head, value]
+    log_decay
+        [window, time, head], at most 0.
+    write, read
+        [window, time, state], shared by all heads.
+    chunk
+        Length of a chunk; a matter of speed only.
+
+    Returns
+    -------
+    [window, time, head, value]
+    """
+    time = x.shape[1]
+    short = -time % chunk
+    # What is appended writes nothing and comes last, so nothing before depends on it.
+    x, log_decay = functional.pad(x, (0, 0, 0, 0, 0, short)), functional.pad(log_decay, (0, 0, 0, short))
+    write, read = functional.pad(write, (0, 0, 0, short)), functional.pad(read, (0, 0, 0, short))
+    x, log_decay, write, read = (_in_chunks(part, chunk) for part in (x, log_decay, write, read))
+    log_decay = log_decay.permute(0, 3, 1, 2)
+    total = log_decay.cumsum(dim=-1)  # [window, head, chunk, place]
+
+    # Within chunks. w window, c chunk, i reads and j writes within it, h head, s state, v value.
+    score = torch.einsum("wcis,wcjs->wcij", read, write).unsqueeze(1)
+    y = torch.einsum("whcij,wcjhv->wcihv", score * _decay_between(log_decay).exp(), x)
+    if x.shape[1] == 1:
+        return y.flatten(1, 2)[:, :time]
+
+    # What each chunk leaves behind, and what of it is still there when a later chunk starts.
+    left = (total[..., -1:] - total).exp()
+    states = torch.einsum("whcj,wcjs,wcjhv->wchsv", left, write, x)
+    between = functional.pad(_decay_between(total[..., -1]), (0, 0, 1, -1), value=-math.inf).exp()
+    states = torch.einsum("whcd,wdhsv->wchsv", between, states)
+    y = y + torch.einsum("wcis,wchsv,whci->wcihv", read, states, total.exp())
+    return y.flatten(1, 2)[:, :time]
+
+
+def _in_chunks(x: Tensor, chunk: int) -> Tensor:
+    """[window, time, ...] -> [window, chunk, place, ...]."""
+    return x.reshape(len(x), -1, chunk, *x.shape[2:])
+
+
+def _decay_between(log_decay: Tensor) -> Tensor:
+    """[..., place] -> [..., i, j]: sum of places j + 1 to i; minus infinity where j comes after i."""
+    size = log_decay.shape[-1]
+    total = log_decay.cumsum(dim=-1)
+    after = torch.ones(size, size, dtype=torch.bool, device=log_decay.device).triu(1)
+    return (total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(after, -math.inf)
+
+
+class Mamba2Layer(nn.Module):
+    """One pre-norm Mamba-2 block, added to its input.
+
+    In both directions of time unless causal: the same weights read the window forwards and backwards, and the mean
+    of the two is taken.
+
+    Parameters
+    ----------
+    width, heads, dropout
+        As in every backbone. The block works at twice the width, with twice the heads.
+    state
+        Size of a head's memory per value.
+    causal
+        Whether a patch sees earlier ones only.
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float, state: int, causal: bool) -> None:
+        super().__init__()
+        inner, self.heads, self.causal = 2 * width, 2 * heads, causal
+        self.parts = [inner, inner + 2 * state, self.heads]
+        self.inner = [inner, state, state]
+        self.norm = nn.LayerNorm(width)
+        self.project_in = nn.Linear(width, sum(self.parts), bias=False)
+        mixed = self.parts[1]
+        self.convolution = nn.Conv1d(mixed, mixed, _CONVOLUTION, groups=mixed, padding=_CONVOLUTION - 1)
+        low, high = (math.log(step) for step in _STEP_RANGE)
+        step = torch.exp(low + (high - low) * torch.rand(self.heads))
+        self.step = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+        self.seconds = nn.Parameter(torch.zeros(self.heads))
+        self.log_rate = nn.Parameter(torch.log(1 + 15 * torch.rand(self.heads)))
+        self.skip = nn.Parameter(torch.ones(self.heads))
+        self.norm_out = nn.RMSNorm(inner)
+        self.project_out = nn.Linear(inner, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
+        """[window, patch, width] and [patch] seconds -> [window, patch, width]."""
+        normed = self.norm(x)
+        if self.causal:
+            mixed = self._mix(normed, time_s)
+        else:
+            forwards, backwards = self._mix(torch.cat([normed, normed.flip(1)]), time_s).chunk(2)
+            mixed = (forwards + backwards.flip(1)) / 2
+        result: Tensor = x + self.dropout(mixed)
+        return result
+
+    def _mix(self, x: Tensor, time_s: Tensor) -> Tensor:
+        gate, mixed, step = torch.split(self.project_in(x), self.parts, dim=-1)
+        mixed = self.convolution(mixed.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+        value, write, read = torch.split(functional.silu(mixed), self.inner, dim=-1)
+        value = value.reshape(*value.shape[:-1], self.heads, -1)
+        step = functional.softplus(step + self.step + self.seconds * _log_patch_seconds(time_s))
+        y = ssd(value * step.unsqueeze(-1), -step * self.log_rate.exp(), write, read)
+        y = (y + value * self.skip.unsqueeze(-1)).flatten(2)
+        mixed_out: Tensor = self.project_out(self.norm_out(y * functional.silu(gate)))
+        return mixed_out
+
+
+def _log_patch_seconds(time_s: Tensor) -> Tensor:
+    """Log of the patches' distance, so that a step may mean seconds; 0 where there is one patch only."""
+    if len(time_s) == 1:
+        return torch.zeros_like(time_s[0])
+    return (time_s[1] - time_s[0]).log()
