@@ -52,8 +52,10 @@ class Entry:
 
 ENTRIES = (
     Entry(who="neurofm", modality="fmri"),
+    Entry(who="neurofm, all targets", modality="fmri"),
     Entry(who="brainlm", modality="fmri"),
     Entry(who="neurofm", modality="spikes"),
+    Entry(who="neurofm, all targets", modality="spikes"),
     Entry(who="POYO", modality="spikes", module="train_poyo", environment="torch_brain"),
     Entry(who="neurofm", modality="fmri", sizes=("tiny",), compiled=True),
     Entry(who="brainlm", modality="fmri", sizes=("tiny",), compiled=True),
@@ -89,7 +91,7 @@ def main() -> None:
             print(f"{entry.who}, {size}, {entry.modality}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     rows = sorted(rows + _ratios(rows), key=lambda one: one["case"])
     for one in rows:
-        print(f"{one['case']:<48}{one['who']:<10}{one['value']:>12.4g} {one['unit']}")
+        print(f"{one['case']:<56}{one['who']:<22}{one['value']:>12.4g} {one['unit']}")
     RESULT.write_text(json.dumps([one | {"device": options.device} for one in rows], indent=1) + "\n")
 
 
@@ -106,11 +108,14 @@ def _options() -> argparse.Namespace:
 
 def _ratios(rows: list[Row]) -> list[Row]:
     """Return how many times more windows a second neurofm trains on than the other network of a case."""
-    ours = {one["case"]: one["value"] for one in rows if one["who"] == "neurofm"}
     return [
-        row(f"{one['case']}, neurofm's over {one['who']}'s", "neurofm", ours[one["case"]] / one["value"], "times")
-        for one in rows
-        if one["who"] != "neurofm" and one["case"].startswith("windows/s") and one["case"] in ours
+        row(f"{ours['case']}, over {other['who']}", ours["who"], ours["value"] / other["value"], "times")
+        for ours in rows
+        for other in rows
+        if ours["case"] == other["case"]
+        and ours["case"].startswith("windows/s")
+        and ours["who"].startswith("neurofm")
+        and not other["who"].startswith("neurofm")
     ]
 
 

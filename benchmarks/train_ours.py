@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +17,77 @@ from benchmarks.loader_windows import Row, printed
 from benchmarks.train_steps import Trainee, compile_rows, measure
 from benchmarks.train_windows import Corpus, Settings
 from neurofm.model import brainlm
-from neurofm.model.core import CoreSettings, Moments
-from neurofm.model.neurofm import NeuroFM
-from neurofm.model.settings import ModelSettings
+from neurofm.model.core import CoreSettings, LinearCore, Moments, smooth_scales
+from neurofm.model.foundation import Foundation
+from neurofm.model.masks import Hidden, hide
+from neurofm.model.objectives import judge
+from neurofm.model.seen import ChannelTable
+from neurofm.model.settings import MaskSettings
+from neurofm.model.sizes import size
 from neurofm.recording import Modality
 from neurofm.splits import FoldRecording, Segment
-from neurofm.training.batches import Batch, cut, loss_of, make_batch
+from neurofm.training.batches import cut
 from neurofm.training.contexts import Context, CoreChoice, make_context
 from neurofm.windows import RecordingView, fit_normaliser
 
 PATCH_SAMPLES = {Modality.FMRI: 8, Modality.SPIKES: 5}
-NEUROFM_SIZES = {
-    "tiny": ModelSettings(backbone="transformer", width=128, layers=13, heads=4, dropout=0.1),
-    "111M": ModelSettings(backbone="transformer", width=1024, layers=12, heads=16, dropout=0.1),
-}
-"""As many parameters as the other network of that size, to a few per cent."""
+SIZES = {"tiny": "tiny", "111M": "base"}
+"""neurofm's sizes with as many parameters as the references, to 2 %."""
+TARGETS = 256
+"""Hidden patches that neurofm is asked for per window in training, of all that are hidden."""
 _CALIBRATION_SAMPLES = 1000
 _FMRI_STEP = 1e-3
+_EVERYTHING = 10**6
 
 
-def neurofm(corpus: Corpus, settings: Settings) -> Trainee:
-    """Build neurofm's network: whole steps as in pretraining: the linear core of the batch is computed in each."""
+def neurofm(corpus: Corpus, settings: Settings, *, who: str = "neurofm", targets: int = TARGETS) -> Trainee:
+    """Build neurofm's whole model; its step has the linear core of the batch in it, as in pretraining."""
     view = _view(corpus)
-    context = _context(view)
-    hidden = torch.from_numpy(np.flatnonzero(corpus.hidden))
-    visible = torch.from_numpy(np.flatnonzero(~corpus.hidden))
+    context, modality = _context(view), view.modality
     windows: int = settings["windows"]
+    patch = PATCH_SAMPLES[modality]
+    patches = corpus.window_samples // patch
+    hidden = torch.from_numpy(corpus.hidden).expand(windows, patches, -1)
+    channels = ChannelTable(features=context.identity.expand(windows, -1, -1))
+    # All that is visible is read, as BrainLM and POYO do.
+    budget = MaskSettings(visible=_EVERYTHING, targets=targets)
+    generator = torch.Generator().manual_seed(0)
 
-    def prepare(step: int) -> tuple[Batch, Tensor, Tensor]:
-        z, counts = cut(view, corpus.starts(step, windows=windows), window_samples=corpus.window_samples)
-        batch = make_batch(view, context, values=z[..., visible], visible=visible, hidden=hidden)
-        return batch, z[..., hidden], counts
+    def prepare(step: int) -> Hidden:
+        z, valid = cut(view, corpus.starts(step, windows=windows), window_samples=corpus.window_samples)
+        return hide(
+            z,
+            hidden,
+            patch=patch,
+            sampling_rate_hz=view.sampling_rate_hz,
+            channels=channels,
+            scale=context.scale,
+            settings=budget,
+            generator=generator,
+            valid=valid,
+            counts=modality is Modality.SPIKES,
+            core=partial(_estimate, core=context.core, hidden=torch.from_numpy(corpus.hidden)),
+        )
 
-    def output(network: nn.Module, inputs: tuple[Batch, Tensor, Tensor]) -> Tensor:
-        residual: Tensor = network(inputs[0].seen, inputs[0].query)
+    def output(network: nn.Module, batch: Hidden) -> Tensor:
+        residual: Tensor = network({modality: batch.seen}, {modality: batch.asked}).reconstruction[modality].residual
         return residual
 
-    def loss(residual: Tensor, inputs: tuple[Batch, Tensor, Tensor]) -> Tensor:
-        batch, truth, counts = inputs
-        return loss_of(batch, residual=residual, truth=truth, counts=counts)
+    def loss(residual: Tensor, batch: Hidden) -> Tensor:
+        return judge(modality, batch.truth, estimate=batch.asked.estimate, residual=residual)[0]
 
-    modality = view.modality
-    network = NeuroFM(NEUROFM_SIZES[settings["size"]], patch_samples={modality: PATCH_SAMPLES[modality]})
-    return Trainee(who="neurofm", network=network, prepare=prepare, output=output, loss=loss, windows=windows)
+    network = Foundation(size(SIZES[settings["size"]]), patch_samples={modality: patch})
+    return Trainee(who=who, network=network, prepare=prepare, output=output, loss=loss, windows=windows)
+
+
+def _estimate(known: Tensor, _visible: Tensor, *, core: LinearCore, hidden: Tensor) -> Tensor:
+    """Estimate hidden channels and smooth visible ones, [window, time, channel]."""
+    here, there = (~hidden).nonzero().squeeze(1), hidden.nonzero().squeeze(1)
+    smoothed = smooth_scales(known[..., here].double(), sds_samples=core.settings.smoothing_samples)
+    estimate = torch.zeros_like(known, dtype=torch.float64)
+    estimate[..., here] = smoothed.mean(dim=-2)
+    estimate[..., there] = core.estimate(smoothed, visible=here, hidden=there)
+    return estimate
 
 
 def reference(corpus: Corpus, settings: Settings) -> Trainee:
@@ -83,7 +112,12 @@ def reference(corpus: Corpus, settings: Settings) -> Trainee:
     return Trainee(who="brainlm", network=network, prepare=prepare, output=output, loss=loss, windows=windows)
 
 
-NETWORKS: dict[str, Callable[[Corpus, Settings], Trainee]] = {"neurofm": neurofm, "brainlm": reference}
+ALL_TARGETS = "neurofm, all targets"
+NETWORKS: dict[str, Callable[[Corpus, Settings], Trainee]] = {
+    "neurofm": neurofm,
+    ALL_TARGETS: partial(neurofm, who=ALL_TARGETS, targets=_EVERYTHING),
+    "brainlm": reference,
+}
 
 
 def trainee(settings: Settings) -> Trainee:
