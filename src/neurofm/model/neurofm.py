@@ -1,4 +1,4 @@
-"""The network: reads the visible channels of a window and corrects the linear core's estimate of any channel.
+"""The small network: reads the visible channels of a window and corrects the linear core's estimate of any channel.
 
     visible values --tokenizer--> tokens --identity-weighted pooling--> one token per patch
         --backbone over time--> latents
@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neurofm.errors import UserError
 from neurofm.model.backbone import TemporalBackbone
 from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
+from neurofm.model.links import Scale
 from neurofm.model.pooling import IdentityPooling
 from neurofm.model.readout import ChannelReadout, PairMessages
 from neurofm.model.settings import ModelSettings
@@ -39,6 +41,8 @@ class Visible:
     """[window, time, visible] float32: the mean over the scales of the linear core."""
     identity: Tensor
     """[visible, IDENTITY_FEATURES] float32"""
+    scale: Scale | None = None
+    """Of the visible channels, for tokenizers that want spike counts; this network does without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +66,20 @@ class NeuroFM(nn.Module):
         Sizes.
     patch_samples
         Samples in a patch, per modality.
+
+    Raises
+    ------
+    UserError
+        For settings of the whole model.
     """
 
     def __init__(self, settings: ModelSettings, *, patch_samples: Mapping[Modality, int]) -> None:
         super().__init__()
+        if settings.readout != "pairs":
+            raise UserError(
+                f"model: readout {settings.readout} is of the whole model, this network has pairs.",
+                mend="set `readout: pairs`",
+            )
         width = settings.width
         self.identity = ChannelIdentity(width)
         self.tokenizers = nn.ModuleDict(

@@ -79,6 +79,10 @@ class ModelSettings(Settings):
         ):
             if contradiction:
                 raise ValueError(_against(setting, getattr(self, setting), other, getattr(self, other)))
+        for name in ("regions", "units"):
+            # Row 0 is for what is unknown.
+            if getattr(self, name) == 1:
+                raise ValueError(f"{name} 1 is a table without a row for a name, set 0 or at least 2")
         if self.readout == "pairs":
             for name in _FOUNDATION_ONLY:
                 value = getattr(self, name)
