@@ -33,14 +33,18 @@ from neurofm.windows import RecordingView, fit_normaliser
 PATCH_SAMPLES = {Modality.FMRI: 8, Modality.SPIKES: 5}
 SIZES = {"tiny": "tiny", "111M": "base"}
 """neurofm's sizes with as many parameters as the references, to 2 %."""
-TARGETS = 256
+TARGETS = MaskSettings().targets
 """Hidden patches that neurofm is asked for per window in training, of all that are hidden."""
+VISIBLE = MaskSettings().visible
+"""Channels that it reads per patch in training; here all that are visible, as BrainLM and POYO do."""
 _CALIBRATION_SAMPLES = 1000
 _FMRI_STEP = 1e-3
 _EVERYTHING = 10**6
 
 
-def neurofm(corpus: Corpus, settings: Settings, *, who: str = "neurofm", targets: int = TARGETS) -> Trainee:
+def neurofm(
+    corpus: Corpus, settings: Settings, *, who: str = "neurofm", visible: int = _EVERYTHING, targets: int = TARGETS
+) -> Trainee:
     """Build neurofm's whole model; its step has the linear core of the batch in it, as in pretraining."""
     view = _view(corpus)
     context, modality = _context(view), view.modality
@@ -49,8 +53,7 @@ def neurofm(corpus: Corpus, settings: Settings, *, who: str = "neurofm", targets
     patches = corpus.window_samples // patch
     hidden = torch.from_numpy(corpus.hidden).expand(windows, patches, -1)
     channels = ChannelTable(features=context.identity.expand(windows, -1, -1))
-    # All that is visible is read, as BrainLM and POYO do.
-    budget = MaskSettings(visible=_EVERYTHING, targets=targets)
+    budget = MaskSettings(visible=visible, targets=targets)
     generator = torch.Generator().manual_seed(0)
 
     def prepare(step: int) -> Hidden:
@@ -116,6 +119,7 @@ ALL_TARGETS = "neurofm, all targets"
 NETWORKS: dict[str, Callable[[Corpus, Settings], Trainee]] = {
     "neurofm": neurofm,
     ALL_TARGETS: partial(neurofm, who=ALL_TARGETS, targets=_EVERYTHING),
+    f"neurofm, {VISIBLE} visible": partial(neurofm, who=f"neurofm, {VISIBLE} visible", visible=VISIBLE),
     "brainlm": reference,
 }
 
