@@ -55,6 +55,7 @@ ENTRIES = (
     Entry(who="neurofm", modality="fmri"),
     Entry(who="neurofm, all targets", modality="fmri", sizes=("tiny",)),
     Entry(who="brainlm", modality="fmri"),
+    Entry(who="brainlm, as an image", modality="fmri"),
     Entry(who="neurofm", modality="spikes"),
     Entry(who="neurofm, 64 visible", modality="spikes", sizes=("tiny",)),
     Entry(who="POYO", modality="spikes", module="train_poyo", environment="torch_brain"),

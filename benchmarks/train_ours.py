@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks.loader_windows import Row, printed
 from benchmarks.train_steps import Trainee, compile_rows, measure
-from benchmarks.train_windows import Corpus, Settings
+from benchmarks.train_windows import HIDDEN_SHARE, Corpus, Settings
 from neurofm.model import brainlm
 from neurofm.model.core import CoreSettings, LinearCore, Moments, smooth_scales
 from neurofm.model.foundation import Foundation
@@ -40,6 +42,8 @@ VISIBLE = MaskSettings().visible
 _CALIBRATION_SAMPLES = 1000
 _FMRI_STEP = 1e-3
 _EVERYTHING = 10**6
+_IMAGE, _SQUARE, _COLOURS = 432, 16, 3
+"""Of ``modeling_vit_mae_with_padding.py``: 424 parcels x 200 TR in the middle of a square image."""
 
 
 def neurofm(
@@ -115,12 +119,38 @@ def reference(corpus: Corpus, settings: Settings) -> Trainee:
     return Trainee(who="brainlm", network=network, prepare=prepare, output=output, loss=loss, windows=windows)
 
 
+def image(corpus: Corpus, settings: Settings) -> Trainee:
+    """Build the same autoencoder on tokens of BrainLM's published code: a padded image in squares, three times over.
+
+    A square is 16 parcels x 16 TR, so that whole parcels cannot be hidden: 75 % of squares are, at random.
+    """
+    windows: int = settings["windows"]
+    squares = _IMAGE // _SQUARE
+    share, generator = HIDDEN_SHARE["fmri"], torch.Generator().manual_seed(0)
+    position = torch.zeros(squares, 3)
+
+    def prepare(step: int) -> tuple[Tensor, Tensor, brainlm.TokenMask]:
+        values = torch.from_numpy(corpus.windows(step, windows=windows)).transpose(1, 2)
+        high, wide = _IMAGE - values.shape[1], _IMAGE - values.shape[2]
+        padded = functional.pad(values, (wide // 2, wide - wide // 2, high // 2, high - high // 2), value=-1.0)
+        cut_up = padded.reshape(windows, squares, _SQUARE, squares, _SQUARE).transpose(2, 3)
+        tokens = cut_up.reshape(windows, squares, squares, 1, -1).expand(-1, -1, -1, _COLOURS, -1)
+        mask = brainlm.TokenMask.draw(windows=windows, tokens=squares**2, share=share, generator=generator)
+        return tokens.reshape(windows, squares, -1), position, mask
+
+    patch = _COLOURS * _SQUARE**2
+    network = brainlm.BrainLM(brainlm.SIZES[settings["size"]], patch=patch)
+    learns = reference(corpus, settings)
+    return replace(learns, who="brainlm, as an image", network=network, prepare=prepare)
+
+
 ALL_TARGETS = "neurofm, all targets"
 NETWORKS: dict[str, Callable[[Corpus, Settings], Trainee]] = {
     "neurofm": neurofm,
     ALL_TARGETS: partial(neurofm, who=ALL_TARGETS, targets=_EVERYTHING),
     f"neurofm, {VISIBLE} visible": partial(neurofm, who=f"neurofm, {VISIBLE} visible", visible=VISIBLE),
     "brainlm": reference,
+    "brainlm, as an image": image,
 }
 
 

@@ -13,8 +13,8 @@ of xyz, head (D, D / 2, LeakyReLU 0.1, patch), loss, Xavier weights. **Differs f
 where theirs is Nystroem's with 64 landmarks; layers are ViT's, with the norm before each; no dropout where theirs has
 0.1 on attention; positions are in units of 100 mm, so that they do not drown the signal. The published 111M and 650M
 models (``modeling_vit_mae_with_padding.py``) are Hugging Face's ViT-MAE base and huge on 424 parcels x 200 TR padded to
-a square image, with patches of 16 or 14 parcels x TR and sines of parcel order: **their widths, layers and heads are
-those of** `SIZES`, tokens are those of the paper (424 x 10).
+a square image, with patches of 16 x 16 or 14 x 14 parcels x TR and sines of parcel order. **Their widths, layers and
+heads are those of** `SIZES`; tokens here are those of the paper, 424 x 10 where the image has 27 x 27.
 """
 
 from __future__ import annotations
