@@ -22,11 +22,10 @@ from benchmarks.train_steps import Trainee, measure
 from benchmarks.train_windows import Corpus, Settings, spike_times
 
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"dim": 64, "depth": 9, "num_latents_per_step": 16},
-    "111M": {"dim": 512, "depth": 24, "num_latents_per_step": 64},
+    "tiny": {"dim": 64, "depth": 9, "num_latents_per_step": 16, "cross_heads": 2},
+    "111M": {"dim": 512, "depth": 24, "num_latents_per_step": 32, "cross_heads": 4},
 }
-"""Heads of 64, 2 for cross- and 8 for self-attention and latents every 0.125 s, as in the paper; width and depth chosen
-for the number of parameters."""
+"""The authors' 1.3 M (depth 6) made deeper, and their 11.8 M (width 128) made wider, to the number of parameters."""
 _VELOCITY = 2
 
 
@@ -45,7 +44,6 @@ def poyo(settings: Settings) -> Trainee:
         latent_step=0.125,
         dim_out=_VELOCITY,
         dim_head=64,
-        cross_heads=2,
         self_heads=8,
         **SIZES[settings["size"]],
     )
