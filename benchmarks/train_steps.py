@@ -6,11 +6,11 @@ Only numpy, torch and the standard library are imported here, because POYO runs 
 from __future__ import annotations
 
 import copy
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,12 +131,12 @@ def measure(make: Callable[[], Trainee], settings: Settings) -> list[Row]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device, case = settings["device"], f"{settings['size']}, {settings['modality']}"
-    before = resident_mb(device)
+    before = memory_mb(device, anew=True)
     steps = Steps(make(), device=device)
     who, windows = steps.trainee.who, steps.trainee.windows
     first_s = steps.first()
     whole_s, network_s = steps.steady(seconds=settings["seconds"])
-    memory_mb = peak_mb(device) - before
+    used_mb = memory_mb(device) - before
     flops = steps.flops()
     peak = gemm_peak(device)
     unit = "windows/s" if device == "cuda" else "windows/CPU-s"
@@ -146,7 +146,7 @@ def measure(make: Callable[[], Trainee], settings: Settings) -> list[Row]:
         row(f"parameters {case}", who, sum(p.numel() for p in steps.network.parameters()) / 1e6, "millions"),
         row(f"FLOPs {case}", who, flops / windows / 1e9, "GFLOP/window", higher_is_better=False),
         row(f"MFU {case}", who, flops / (network_s * peak), "share"),
-        row(f"peak memory {case}", who, memory_mb, "MB", higher_is_better=False),
+        row(f"peak memory {case}", who, used_mb, "MB", higher_is_better=False),
         row(f"first step {case}", who, first_s, "s", higher_is_better=False),
         row(f"GEMM peak {case}", who, peak / 1e9, "GFLOP/s"),
     ]
@@ -184,19 +184,17 @@ def gemm_peak(device: str) -> float:
     return best
 
 
-def resident_mb(device: str) -> float:
-    """Memory in use now."""
+def memory_mb(device: str, *, anew: bool = False) -> float:
+    """Most memory that was in use at once; `anew` forgets what was before."""
     if device == "cuda":
-        return torch.cuda.memory_allocated() / 1e6
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-
-
-def peak_mb(device: str) -> float:
-    """Most memory that was in use at once."""
-    if device == "cuda":
+        if anew:
+            torch.cuda.reset_peak_memory_stats()
         return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    if anew:
+        # Forget the peak of imports (proc_pid_clear_refs(5)); getrusage's could not, and has the parent's in it.
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def moved(value: Any, device: str) -> Any:
