@@ -208,18 +208,27 @@ def test_latents_and_attention_maps_come_out() -> None:
     assert (maps["pooling.look.attend"][0].amax(dim=(1, 2))[unseen] == 0).all()
 
 
+def test_maps_of_a_causal_backbone_look_back_only() -> None:
+    network, part = foundation(causal=True, latents=0, fusion_layers=0), batch(Modality.EEG)
+    with attention_maps(network) as maps:
+        network({Modality.EEG: part.seen}, {})
+    (over_time,) = maps["backbone.over_time.0.layers.0.attend"]
+    assert over_time.triu(1).abs().max() == 0
+    torch.testing.assert_close(over_time.sum(dim=-1), torch.ones(over_time.shape[:-1]))
+
+
 def test_every_kind_of_head() -> None:
     tasks = {
-        kind: Task(kind=kind, outputs=3, modality=None if head.reads == "summary" else Modality.CALCIUM)
+        kind: Task(kind=kind, outputs=4, modality=None if head.reads == "summary" else Modality.CALCIUM)
         for kind, head in HEADS.items()
     }
     part = batch(Modality.CALCIUM)
     network = foundation(tasks=tasks)
     output = network({Modality.CALCIUM: part.seen}, {Modality.CALCIUM: part.asked})
     targets = part.truth.z.shape[1]
-    answers = dict.fromkeys(("reconstruction", "forecast", "pooled", "replaced"), (2, targets, 3))
-    summary = dict.fromkeys(("classification", "subject", "paired"), (2, 3))
-    assert {kind: tuple(x.shape) for kind, x in output.tasks.items()} == {**answers, **summary, "behaviour": (2, 5, 3)}
+    answers = dict.fromkeys(("reconstruction", "forecast", "pooled", "replaced"), (2, targets, 4))
+    summary = dict.fromkeys(("classification", "subject", "paired"), (2, 4))
+    assert {kind: tuple(x.shape) for kind, x in output.tasks.items()} == {**answers, **summary, "behaviour": (2, 5, 4)}
     eeg = batch(Modality.EEG)
     assert set(network({Modality.EEG: eeg.seen}, {Modality.EEG: eeg.asked}).tasks) == set(summary)
 
@@ -342,6 +351,10 @@ def test_what_it_cannot_read_is_refused_in_words(what: str, said: str) -> None:
         (Task(kind="dream", outputs=1), "task x is of kind dream"),
         (Task(kind="behaviour", outputs=1), "task x of kind behaviour has modality none"),
         (Task(kind="subject", outputs=1, modality=Modality.EEG), "task x of kind subject has modality eeg"),
+        (
+            Task(kind="forecast", outputs=3, modality=Modality.EEG),
+            r"forecast has 3 outputs, windows.eeg.patch_samples is 4",
+        ),
     ],
 )
 def test_tasks_that_contradict_themselves_are_refused(task: Task, said: str) -> None:

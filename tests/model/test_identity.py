@@ -41,7 +41,12 @@ def test_the_same_name_finds_the_same_row_and_no_name_none() -> None:
 
 def test_unknown_regions_and_units_add_nothing() -> None:
     identity = ChannelIdentity(8, regions=4, units=4).eval()
+    assert identity.region is not None
+    assert identity.unit is not None
     features, nobody, somebody = _features(), torch.zeros(3, 5, dtype=torch.int64), torch.ones(3, 5, dtype=torch.int64)
+    assert torch.equal(identity(features), identity(features, somebody, somebody))
+    for learned in (identity.region, identity.unit):
+        learned.weight.data[1:] = torch.randn(3, 8)
     assert torch.equal(identity(features), identity(features, nobody, nobody))
     assert not torch.allclose(identity(features), identity(features, somebody, nobody))
     assert not torch.allclose(identity(features), identity(features, nobody, somebody))
@@ -49,6 +54,8 @@ def test_unknown_regions_and_units_add_nothing() -> None:
 
 def test_training_does_without_the_learned_term_in_some_windows_and_never_elsewhere() -> None:
     identity = ChannelIdentity(8, units=4, unit_dropout=0.5)
+    assert identity.unit is not None
+    identity.unit.weight.data[1:] = torch.randn(3, 8)
     features = _features()[:1].expand(400, -1, -1)
     unit = torch.ones(400, 5, dtype=torch.int64)
     torch.manual_seed(0)

@@ -41,7 +41,9 @@ class Attend(nn.Module):
         super().__init__()
         self.watched: list[Tensor] | None = None
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
         """Gather values.
 
         Parameters
@@ -50,14 +52,17 @@ class Attend(nn.Module):
             [window, head, query or key, head_width]
         mask
             bool, broadcast to [window, head, query, key]: True where a query may look. Each query must have a key.
+        causal
+            Whether a query looks no further than its own place; instead of a mask, which fast kernels do not take.
 
         Returns
         -------
         [window, head, query, head_width]
         """
         if self.watched is not None:
-            self.watched.append(_weights(query, key, mask).detach())
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            earlier = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+            self.watched.append(_weights(query, key, earlier if causal else mask).detach())
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:

@@ -33,15 +33,10 @@ class TransformerLayer(nn.Module):
         """[window, patch, width] -> the same."""
         parts = self.project_in(self.norm_attention(x)).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mask = self._earlier(x) if self.causal else None
-        attended = self.attend(self.rotary(query, time_s), self.rotary(key, time_s), value, mask=mask)
+        attended = self.attend(self.rotary(query, time_s), self.rotary(key, time_s), value, causal=self.causal)
         x = x + self.dropout(self.project_out(attended.transpose(1, 2).flatten(2)))
         result: Tensor = x + self.dropout(self.feed_forward(x))
         return result
-
-    @staticmethod
-    def _earlier(x: Tensor) -> Tensor:
-        return torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
 
 
 def _transformer(settings: ModelSettings) -> nn.Module:

@@ -236,6 +236,12 @@ class Foundation(nn.Module):
                 f"model: task {name} of kind {task.kind} has modality {task.modality or 'none'}.",
                 mend=f"its modality is {known}",
             )
+        if kind.of_patch and task.modality is not None and task.outputs != self.patch_samples[task.modality]:
+            raise UserError(
+                f"model: task {name} of kind {task.kind} has {task.outputs} outputs, windows.{task.modality}."
+                f"patch_samples is {self.patch_samples[task.modality]}.",
+                mend="give it as many outputs as a patch has samples",
+            )
         return kind.make(width=self.width, outputs=task.outputs)
 
 

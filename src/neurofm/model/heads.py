@@ -91,12 +91,14 @@ class HeadKind:
     width]; both `summary and questions` [window, target, 2 * width]."""
     make: Callable[..., nn.Module]
     """Called with `width` and `outputs`."""
+    of_patch: bool = False
+    """Whether outputs are the samples of a patch: residuals on the linear core."""
 
 
 HEADS: dict[str, HeadKind] = {
-    "reconstruction": HeadKind(reads="answers", make=ResidualHead),
-    "forecast": HeadKind(reads="answers", make=ResidualHead),
-    "pooled": HeadKind(reads="summary and questions", make=SummaryHead),
+    "reconstruction": HeadKind(reads="answers", make=ResidualHead, of_patch=True),
+    "forecast": HeadKind(reads="answers", make=ResidualHead, of_patch=True),
+    "pooled": HeadKind(reads="summary and questions", make=SummaryHead, of_patch=True),
     "behaviour": HeadKind(reads="patches", make=LinearHead),
     "classification": HeadKind(reads="summary", make=LinearHead),
     "subject": HeadKind(reads="summary", make=LinearHead),

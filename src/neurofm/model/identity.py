@@ -105,8 +105,8 @@ class ChannelIdentity(nn.Module):
         self.position = FourierPosition(bands) if bands else None
         features = IDENTITY_FEATURES + 6 * bands
         self.layers = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
-        self.region = nn.Embedding(regions, width, padding_idx=0) if regions else None
-        self.unit = nn.Embedding(units, width, padding_idx=0) if units else None
+        self.region = _table(regions, width) if regions else None
+        self.unit = _table(units, width) if units else None
         self.unit_dropout = unit_dropout
 
     def forward(self, features: Tensor, region: Tensor | None = None, unit: Tensor | None = None) -> Tensor:
@@ -142,3 +142,10 @@ class ChannelIdentity(nn.Module):
             return unit
         known = torch.rand(unit.shape[:-1], device=unit.device).unsqueeze(-1) >= self.unit_dropout
         return unit * known
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    """All rows at zero, so that one that training never met adds nothing."""
+    table = nn.Embedding(rows, width, padding_idx=0)
+    nn.init.zeros_(table.weight)
+    return table

@@ -49,19 +49,18 @@ def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int
     x, log_decay = functional.pad(x, (0, 0, 0, 0, 0, short)), functional.pad(log_decay, (0, 0, 0, short))
     write, read = functional.pad(write, (0, 0, 0, short)), functional.pad(read, (0, 0, 0, short))
     x, log_decay, write, read = (_in_chunks(part, chunk) for part in (x, log_decay, write, read))
-    log_decay = log_decay.permute(0, 3, 1, 2)
-    total = log_decay.cumsum(dim=-1)  # [window, head, chunk, place]
+    total = log_decay.permute(0, 3, 1, 2).cumsum(dim=-1)  # [window, head, chunk, place]
 
     # Within chunks. w window, c chunk, i reads and j writes within it, h head, s state, v value.
     score = torch.einsum("wcis,wcjs->wcij", read, write).unsqueeze(1)
-    y = torch.einsum("whcij,wcjhv->wcihv", score * _decay_between(log_decay).exp(), x)
+    y = torch.einsum("whcij,wcjhv->wcihv", score * _decay_between(total), x)
     if x.shape[1] == 1:
         return y.flatten(1, 2)[:, :time]
 
     # What each chunk leaves behind, and what of it is still there when a later chunk starts.
     left = (total[..., -1:] - total).exp()
     states = torch.einsum("whcj,wcjs,wcjhv->wchsv", left, write, x)
-    between = functional.pad(_decay_between(total[..., -1]), (0, 0, 1, -1), value=-math.inf).exp()
+    between = functional.pad(_decay_between(total[..., -1].cumsum(dim=-1)), (0, 0, 1, -1))
     states = torch.einsum("whcd,wdhsv->wchsv", between, states)
     y = y + torch.einsum("wcis,wchsv,whci->wcihv", read, states, total.exp())
     return y.flatten(1, 2)[:, :time]
@@ -72,12 +71,11 @@ def _in_chunks(x: Tensor, chunk: int) -> Tensor:
     return x.reshape(len(x), -1, chunk, *x.shape[2:])
 
 
-def _decay_between(log_decay: Tensor) -> Tensor:
-    """[..., place] -> [..., i, j]: sum of places j + 1 to i; minus infinity where j comes after i."""
-    size = log_decay.shape[-1]
-    total = log_decay.cumsum(dim=-1)
-    after = torch.ones(size, size, dtype=torch.bool, device=log_decay.device).triu(1)
-    return (total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(after, -math.inf)
+def _decay_between(total: Tensor) -> Tensor:
+    """[..., place] sums of log decays -> [..., i, j]: what of place j is left at i; nothing where j comes after i."""
+    after = torch.ones(total.shape[-1], total.shape[-1], dtype=torch.bool, device=total.device).triu(1)
+    # Masked before the exponential: what grows towards the past would overflow, and its gradient with it.
+    return (total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(after, -math.inf).exp()
 
 
 class Mamba2Layer(nn.Module):
