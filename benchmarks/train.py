@@ -61,7 +61,6 @@ ENTRIES = (
     Entry(who="POYO", modality="spikes", module="train_poyo", environment="torch_brain"),
     Entry(who="neurofm", modality="fmri", sizes=("tiny",), compiled=True),
     Entry(who="neurofm", modality="spikes", module="train_scaling", sizes=("tiny",)),
-    Entry(who="Mamba-2", modality="-", module="train_layers", sizes=("tiny",)),
 )
 
 
