@@ -76,7 +76,7 @@ def _layer_way(layer: torch.nn.Module, tokens: Tensor, time_s: Tensor) -> Callab
 
 
 def _there_and_back(y: Tensor) -> None:
-    y.sum().backward()
+    torch.autograd.backward(y.sum())
 
 
 def _recurrence(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor) -> Tensor:

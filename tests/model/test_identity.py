@@ -27,7 +27,9 @@ def test_an_unknown_position_has_no_waves() -> None:
     features[..., :4] = 0.0
     moved = features.clone()
     moved[..., :3] += 1.0
-    identity.layers[0].weight.data[:, :4] = 0.0  # type: ignore[index, union-attr, operator]
+    first = identity.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    first.weight.data[:, :4] = 0.0
     assert torch.equal(identity(features), identity(moved))
 
 

@@ -44,7 +44,7 @@ def test_random_patches() -> None:
     hidden = _draw("random", _surface())
     assert (hidden.sum(dim=(1, 2)) == 36).all()
     assert hidden.float().mean(dim=0).std() < 0.2
-    assert hidden.flatten(1).unique(dim=0).shape[0] == 20
+    assert len({tuple(one) for one in hidden.flatten(1).tolist()}) == 20
 
 
 def test_whole_channels() -> None:
@@ -61,14 +61,15 @@ def test_blocks_of_time_hide_all_channels(kind: str) -> None:
     assert (block.sum(dim=1) == 3).all()
     starts = block.float().argmax(dim=1)
     assert all(block[window, start : start + 3].all() for window, start in enumerate(starts))
-    assert starts.unique().tolist() == [7] if kind == "forward" else len(starts.unique()) > 4
+    different = set(starts.tolist())
+    assert different == {7} if kind == "forward" else len(different) > 4
 
 
 def test_a_region_is_hidden_as_a_whole() -> None:
     surface = _surface()
     assert surface.region is not None
     for hidden in _draw("region", surface):
-        (region,) = surface.region[hidden.any(dim=0)].unique().tolist()
+        (region,) = set(surface.region[hidden.any(dim=0)].tolist())
         assert torch.equal(hidden, (surface.region == region).expand(10, -1))
 
 
@@ -132,7 +133,7 @@ def test_the_budget_is_kept_and_shared_out_at_random() -> None:
     assert part.seen.values.shape == (2, 5, 3, 4)
     assert part.asked.channel.shape == (2, 5)
     assert part.seen.counts.float().mean() > 0.9
-    assert part.seen.channel[part.seen.counts].unique().tolist() == list(range(7))
+    assert set(part.seen.channel[part.seen.counts].tolist()) == set(range(7))
 
 
 def test_the_core_sees_zeros_where_hidden_and_says_what_is_asked(shared_data: Path) -> None:

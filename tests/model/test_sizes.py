@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from ruamel.yaml import YAML
 
 from neurofm.errors import UserError
 from neurofm.model.foundation import Foundation
@@ -56,7 +56,7 @@ def test_tiny_answers(backbone: Backbone) -> None:
 
 def test_nano_is_what_the_pipeline_trains() -> None:
     params = Path(__file__).resolve().parents[2] / "params.yaml"
-    said = yaml.safe_load(params.read_text(encoding="utf-8"))["pretrain"]["model"]
+    said = YAML(typ="safe").load(params)["pretrain"]["model"]
     assert size("nano") == ModelSettings.model_validate(said)
     assert sum(p.numel() for p in NeuroFM(size("nano"), patch_samples=PATCH_SAMPLES).parameters()) < 320_000
 

@@ -33,7 +33,8 @@ class WholeChannels(nn.Module):
 
     def encode(self, seen: Visible) -> Tensor:
         """Turn what is visible into latents, [window, patch, width]."""
-        return self.model({seen.modality: self._seen(seen)}, {}).patches[seen.modality]
+        latents: Tensor = self.model({seen.modality: self._seen(seen)}, {}).patches[seen.modality]
+        return latents
 
     def forward(self, seen: Visible, query: Query) -> Tensor:
         """Correct the linear core's estimate, as `NeuroFM` does: [window, time, channel] float32."""
@@ -51,7 +52,7 @@ class WholeChannels(nn.Module):
             estimate=estimate.flatten(1, 2),
         )
         output = self.model({seen.modality: self._seen(seen)}, {seen.modality: asked})
-        residual = output.reconstruction[seen.modality].residual
+        residual: Tensor = output.reconstruction[seen.modality].residual
         return residual.reshape(windows, patches, channels, patch).transpose(2, 3).flatten(1, 2)
 
     def _seen(self, seen: Visible) -> Seen:
