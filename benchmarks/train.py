@@ -59,8 +59,8 @@ ENTRIES = (
     Entry(who="neurofm", modality="spikes"),
     Entry(who="neurofm, 64 visible", modality="spikes", sizes=("tiny",)),
     Entry(who="POYO", modality="spikes", module="train_poyo", environment="torch_brain"),
-    Entry(who="neurofm", modality="fmri", sizes=("tiny",), compiled=True),
     Entry(who="neurofm", modality="spikes", module="train_scaling", sizes=("tiny",)),
+    Entry(who="neurofm", modality="fmri", sizes=("tiny",), compiled=True),
 )
 
 
@@ -70,7 +70,8 @@ def main() -> None:
     folder = options.folder.resolve()
     train_data.make(folder, shards=options.shards)
     rows: list[Row] = []
-    for size in options.size or ["tiny", "111M"]:
+    found: list[Row] = []
+    for size in options.size or ["111M", "tiny"]:
         for entry in ENTRIES:
             if size not in entry.sizes:
                 continue
@@ -90,10 +91,11 @@ def main() -> None:
             except (NoEnvironment, Failed) as why:
                 print(f"{entry.who}, {size}, {entry.modality}: left out, {why}", file=sys.stderr)
             print(f"{entry.who}, {size}, {entry.modality}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    rows = sorted(rows + _ratios(rows), key=lambda one: one["case"])
-    for one in rows:
+            # After each, since the whole takes minutes.
+            found = sorted(rows + _ratios(rows), key=lambda one: one["case"])
+            RESULT.write_text(json.dumps([one | {"device": options.device} for one in found], indent=1) + "\n")
+    for one in found:
         print(f"{one['case']:<56}{one['who']:<22}{one['value']:>12.4g} {one['unit']}")
-    RESULT.write_text(json.dumps([one | {"device": options.device} for one in rows], indent=1) + "\n")
 
 
 def _options() -> argparse.Namespace:
