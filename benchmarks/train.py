@@ -95,7 +95,7 @@ def main() -> None:
             found = sorted(rows + _ratios(rows), key=lambda one: one["case"])
             RESULT.write_text(json.dumps([one | {"device": options.device} for one in found], indent=1) + "\n")
     for one in found:
-        print(f"{one['case']:<56}{one['who']:<22}{one['value']:>12.4g} {one['unit']}")
+        print(f"{one['case']:<68}{one['who']:<22}{one['value']:>12.4g} {one['unit']}")
 
 
 def _options() -> argparse.Namespace:
