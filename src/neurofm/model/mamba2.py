@@ -37,13 +37,15 @@ def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int
     write, read
         [window, time, state], shared by all heads.
     chunk
-        Length of a chunk; a matter of speed only.
+        Most samples of a chunk; a matter of speed only.
 
     Returns
     -------
     [window, time, head, value]
     """
     time = x.shape[1]
+    # Chunks of one length with little to append: 65 samples are two of 33.
+    chunk = math.ceil(time / math.ceil(time / chunk))
     short = -time % chunk
     # What is appended writes nothing and comes last, so nothing before depends on it.
     x, log_decay = functional.pad(x, (0, 0, 0, 0, 0, short)), functional.pad(log_decay, (0, 0, 0, short))
@@ -115,25 +117,26 @@ class Mamba2Layer(nn.Module):
 
     def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
         """[window, patch, width] and [patch] seconds -> [window, patch, width]."""
-        normed = self.norm(x)
+        gate, mixed, step = torch.split(self.project_in(self.norm(x)), self.parts, dim=-1)
+        gate = functional.silu(gate)
         if self.causal:
-            mixed = self._mix(normed, time_s)
+            y = self.norm_out(self._scan(mixed, step, time_s) * gate)
         else:
-            forwards, backwards = self._mix(torch.cat([normed, normed.flip(1)]), time_s).chunk(2)
-            mixed = (forwards + backwards.flip(1)) / 2
-        result: Tensor = x + self.dropout(mixed)
+            # Projections are the same in both directions: only what remembers is computed twice.
+            both = self._scan(torch.cat([mixed, mixed.flip(1)]), torch.cat([step, step.flip(1)]), time_s)
+            forwards, backwards = both.chunk(2)
+            y = (self.norm_out(forwards * gate) + self.norm_out(backwards.flip(1) * gate)) / 2
+        result: Tensor = x + self.dropout(self.project_out(y))
         return result
 
-    def _mix(self, x: Tensor, time_s: Tensor) -> Tensor:
-        gate, mixed, step = torch.split(self.project_in(x), self.parts, dim=-1)
-        mixed = self.convolution(mixed.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+    def _scan(self, mixed: Tensor, step: Tensor, time_s: Tensor) -> Tensor:
+        """Run forwards in time: [window, patch, parts] and [window, patch, head] -> [window, patch, inner]."""
+        mixed = self.convolution(mixed.transpose(1, 2))[..., : mixed.shape[1]].transpose(1, 2)
         value, write, read = torch.split(functional.silu(mixed), self.inner, dim=-1)
         value = value.reshape(*value.shape[:-1], self.heads, -1)
         step = functional.softplus(step + self.step + self.seconds * _log_patch_seconds(time_s))
         y = ssd(value * step.unsqueeze(-1), -step * self.log_rate.exp(), write, read)
-        y = (y + value * self.skip.unsqueeze(-1)).flatten(2)
-        mixed_out: Tensor = self.project_out(self.norm_out(y * functional.silu(gate)))
-        return mixed_out
+        return (y + value * self.skip.unsqueeze(-1)).flatten(2)
 
 
 def _log_patch_seconds(time_s: Tensor) -> Tensor:
