@@ -23,7 +23,7 @@ from neurofm.model.gru import GRULayer
 from neurofm.model.mamba2 import Mamba2Layer, ssd
 
 RESULT = Path(__file__).with_name("backbones.json")
-WINDOWS, HEADS, VALUE, STATE, WIDTH, ROUNDS = 4, 4, 64, 64, 256, 5
+WINDOWS, HEADS, VALUE, STATE, WIDTH, ROUNDS = 4, 4, 64, 64, 256, 3
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 NAIVE_UP_TO = 512
 
@@ -50,7 +50,7 @@ def _ways(length: int, device: torch.device) -> dict[str, Callable[[], None]]:
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device, requires_grad=True)
 
-    x, decay = random(WINDOWS, length, HEADS, VALUE), random(WINDOWS, length, HEADS)
+    x, step, decay = random(WINDOWS, length, HEADS, VALUE), *(random(WINDOWS, length, HEADS) for _ in range(2))
     write, read = random(WINDOWS, length, STATE), random(WINDOWS, length, STATE)
     query, key, value = (random(WINDOWS, HEADS, length, VALUE) for _ in range(3))
     tokens, time_s = random(WINDOWS, length, WIDTH), 0.1 * torch.arange(length, device=device)
@@ -61,11 +61,11 @@ def _ways(length: int, device: torch.device) -> dict[str, Callable[[], None]]:
         "layer gru, both ways": GRULayer(width=WIDTH, dropout=0.0, causal=False),
     }
     ways = {
-        "ssd": lambda: _there_and_back(ssd(x, -decay.abs(), write, read)),
+        "ssd": lambda: _there_and_back(ssd(x, step, -decay.abs(), write, read)),
         "sdpa": lambda: _there_and_back(functional.scaled_dot_product_attention(query, key, value)),
     }
     if length <= NAIVE_UP_TO:
-        ways["recurrence"] = lambda: _there_and_back(_recurrence(x, -decay.abs(), write, read))
+        ways["recurrence"] = lambda: _there_and_back(_recurrence(x, step, -decay.abs(), write, read))
     for who, layer in layers.items():
         ways[who] = _layer_way(layer.to(device), tokens, time_s)
     return ways
@@ -79,11 +79,13 @@ def _there_and_back(y: Tensor) -> None:
     torch.autograd.backward(y.sum())
 
 
-def _recurrence(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor) -> Tensor:
+def _recurrence(x: Tensor, step: Tensor, log_decay: Tensor, write: Tensor, read: Tensor) -> Tensor:
     state = x.new_zeros(WINDOWS, HEADS, STATE, VALUE)
     out = []
     for t in range(x.shape[1]):
-        state = state * log_decay[:, t].exp()[..., None, None] + torch.einsum("ws,whv->whsv", write[:, t], x[:, t])
+        state = state * log_decay[:, t].exp()[..., None, None] + torch.einsum(
+            "wh,ws,whv->whsv", step[:, t], write[:, t], x[:, t]
+        )
         out.append(torch.einsum("ws,whsv->whv", read[:, t], state))
     return torch.stack(out, dim=1)
 

@@ -9,24 +9,26 @@ from torch import Tensor
 from neurofm.model.mamba2 import Mamba2Layer, ssd
 
 
-def _recurrence(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor) -> Tensor:
+def _recurrence(x: Tensor, step: Tensor, log_decay: Tensor, write: Tensor, read: Tensor) -> Tensor:
     """One step after the other."""
     windows, time, heads, width = x.shape
     state = x.new_zeros(windows, heads, write.shape[-1], width)
     out = []
     for t in range(time):
-        state = state * log_decay[:, t].exp()[..., None, None] + torch.einsum("ws,whv->whsv", write[:, t], x[:, t])
+        state = state * log_decay[:, t].exp()[..., None, None] + torch.einsum(
+            "wh,ws,whv->whsv", step[:, t], write[:, t], x[:, t]
+        )
         out.append(torch.einsum("ws,whsv->whv", read[:, t], state))
     return torch.stack(out, dim=1)
 
 
-def _inputs(time: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _inputs(time: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(time)
 
     def random(*shape: int) -> Tensor:
         return torch.randn(2, time, *shape, generator=generator, dtype=dtype)
 
-    return random(3, 4), -0.3 * random(3).abs(), random(5), random(5)
+    return random(3, 4), random(3), -0.3 * random(3).abs(), random(5), random(5)
 
 
 @pytest.mark.parametrize("time", [1, 5, 64, 65, 200])
@@ -50,9 +52,9 @@ def test_gradients_are_those_of_the_recurrence() -> None:
 
 
 def test_strong_decay_and_long_windows_stay_finite() -> None:
-    x, log_decay, write, read = _inputs(300, torch.float32)
+    x, step, log_decay, write, read = _inputs(300, torch.float32)
     x.requires_grad_()
-    y = ssd(x, 500 * log_decay, write, read)
+    y = ssd(x, step, 500 * log_decay, write, read)
     torch.autograd.backward(y.square().sum())
     assert x.grad is not None
     assert y.isfinite().all()

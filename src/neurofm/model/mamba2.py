@@ -18,12 +18,12 @@ _STEP_RANGE = (1e-3, 1e-1)
 """Step sizes at the start, as in the paper's code."""
 
 
-def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int = _CHUNK) -> Tensor:
+def ssd(x: Tensor, step: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int = _CHUNK) -> Tensor:
     """Run the recurrence of a state space model, chunk by chunk.
 
     Per head, with a state S [state, value] that starts at 0::
 
-        S(t) = exp(log_decay(t)) S(t-1) + write(t) x(t)'
+        S(t) = exp(log_decay(t)) S(t-1) + step(t) write(t) x(t)'
         y(t) = read(t)' S(t)
 
     Within a chunk this is masked attention; between chunks only states are handed on (section 6 of the paper).
@@ -32,46 +32,49 @@ def ssd(x: Tensor, log_decay: Tensor, write: Tensor, read: Tensor, *, chunk: int
     ----------
     x
         [window, time, head, value]
+    step
+        [window, time, head]: how much of `x` is written.
     log_decay
         [window, time, head], at most 0.
     write, read
         [window, time, state], shared by all heads.
     chunk
-        Length of a chunk; a matter of speed only.
+        Most samples of a chunk; a matter of speed only.
 
     Returns
     -------
     [window, time, head, value]
     """
     time = x.shape[1]
+    # Chunks of one length with little to append: 65 samples are two of 33.
+    chunk = math.ceil(time / math.ceil(time / chunk))
     short = -time % chunk
-    # What is appended writes nothing and comes last, so nothing before depends on it.
-    x, log_decay = functional.pad(x, (0, 0, 0, 0, 0, short)), functional.pad(log_decay, (0, 0, 0, short))
-    write, read = functional.pad(write, (0, 0, 0, short)), functional.pad(read, (0, 0, 0, short))
-    x, log_decay, write, read = (_in_chunks(part, chunk) for part in (x, log_decay, write, read))
-    total = log_decay.permute(0, 3, 1, 2).cumsum(dim=-1)  # [window, head, chunk, place]
+    if short:
+        # What is appended writes nothing and comes last, so nothing before depends on it.
+        x = functional.pad(x, (0, 0, 0, 0, 0, short))
+        step, log_decay, write, read = (functional.pad(p, (0, 0, 0, short)) for p in (step, log_decay, write, read))
+    x, write, read = (_in_chunks(part, chunk) for part in (x, write.unsqueeze(2), read.unsqueeze(2)))
+    step, log_decay = (_in_chunks(part.unsqueeze(-1), chunk).squeeze(-1) for part in (step, log_decay))
+    total = log_decay.cumsum(dim=-1)
 
-    # Within chunks. w window, c chunk, i reads and j writes within it, h head, s state, v value.
-    score = torch.einsum("wcis,wcjs->wcij", read, write).unsqueeze(1)
-    y = torch.einsum("whcij,wcjhv->wcihv", score * _decay_between(total), x)
-    if x.shape[1] == 1:
-        return y.flatten(1, 2)[:, :time]
-
-    # What each chunk leaves behind, and what of it is still there when a later chunk starts.
-    left = (total[..., -1:] - total).exp()
-    states = torch.einsum("whcj,wcjs,wcjhv->wchsv", left, write, x)
-    between = functional.pad(_decay_between(total[..., -1].cumsum(dim=-1)), (0, 0, 1, -1))
-    states = torch.einsum("whcd,wdhsv->wchsv", between, states)
-    y = y + torch.einsum("wcis,wchsv,whci->wcihv", read, states, total.exp())
-    return y.flatten(1, 2)[:, :time]
+    # Within chunks.
+    y = (read @ write.transpose(-2, -1) * (_left_between(total) * step.unsqueeze(-2))) @ x
+    if x.shape[2] > 1:
+        # What each chunk leaves behind, and what of it is still there when a later chunk starts.
+        left = (total[..., -1:] - total).exp() * step
+        states = (write * left.unsqueeze(-1)).transpose(-2, -1) @ x  # [window, head, chunk, state, value]
+        between = functional.pad(_left_between(total[..., -1].cumsum(dim=-1)), (0, 0, 1, -1))
+        states = (between @ states.flatten(-2)).reshape(states.shape)
+        y = y + (read * total.exp().unsqueeze(-1)) @ states
+    return y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :time]
 
 
 def _in_chunks(x: Tensor, chunk: int) -> Tensor:
-    """[window, time, ...] -> [window, chunk, place, ...]."""
-    return x.reshape(len(x), -1, chunk, *x.shape[2:])
+    """[window, time, head, size] -> [window, head, chunk, place, size]."""
+    return x.transpose(1, 2).reshape(len(x), x.shape[2], -1, chunk, x.shape[3])
 
 
-def _decay_between(total: Tensor) -> Tensor:
+def _left_between(total: Tensor) -> Tensor:
     """[..., place] sums of log decays -> [..., i, j]: what of place j is left at i; nothing where j comes after i."""
     after = torch.ones(total.shape[-1], total.shape[-1], dtype=torch.bool, device=total.device).triu(1)
     # Masked before the exponential: what grows towards the past would overflow, and its gradient with it.
@@ -87,7 +90,7 @@ class Mamba2Layer(nn.Module):
     Parameters
     ----------
     width, heads, dropout
-        As in every backbone. The block works at twice the width, with twice the heads.
+        As in every backbone. The block works at twice the width, so its heads are twice as wide.
     state
         Size of a head's memory per value.
     causal
@@ -96,7 +99,7 @@ class Mamba2Layer(nn.Module):
 
     def __init__(self, *, width: int, heads: int, dropout: float, state: int, causal: bool) -> None:
         super().__init__()
-        inner, self.heads, self.causal = 2 * width, 2 * heads, causal
+        inner, self.heads, self.causal = 2 * width, heads, causal
         self.parts = [inner, inner + 2 * state, self.heads]
         self.inner = [inner, state, state]
         self.norm = nn.LayerNorm(width)
@@ -115,25 +118,25 @@ class Mamba2Layer(nn.Module):
 
     def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
         """[window, patch, width] and [patch] seconds -> [window, patch, width]."""
-        normed = self.norm(x)
+        gate, mixed, step = torch.split(self.project_in(self.norm(x)), self.parts, dim=-1)
         if self.causal:
-            mixed = self._mix(normed, time_s)
+            y = self._scan(mixed, step, time_s)
         else:
-            forwards, backwards = self._mix(torch.cat([normed, normed.flip(1)]), time_s).chunk(2)
-            mixed = (forwards + backwards.flip(1)) / 2
-        result: Tensor = x + self.dropout(mixed)
+            # Projections are the same in both directions: only what remembers is computed twice.
+            both = self._scan(torch.cat([mixed, mixed.flip(1)]), torch.cat([step, step.flip(1)]), time_s)
+            forwards, backwards = both.chunk(2)
+            y = (forwards + backwards.flip(1)) / 2
+        result: Tensor = x + self.dropout(self.project_out(self.norm_out(y * functional.silu(gate))))
         return result
 
-    def _mix(self, x: Tensor, time_s: Tensor) -> Tensor:
-        gate, mixed, step = torch.split(self.project_in(x), self.parts, dim=-1)
-        mixed = self.convolution(mixed.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2)
+    def _scan(self, mixed: Tensor, step: Tensor, time_s: Tensor) -> Tensor:
+        """Run forwards in time: [window, patch, parts] and [window, patch, head] -> [window, patch, inner]."""
+        mixed = self.convolution(mixed.transpose(1, 2))[..., : mixed.shape[1]].transpose(1, 2).contiguous()
         value, write, read = torch.split(functional.silu(mixed), self.inner, dim=-1)
         value = value.reshape(*value.shape[:-1], self.heads, -1)
         step = functional.softplus(step + self.step + self.seconds * _log_patch_seconds(time_s))
-        y = ssd(value * step.unsqueeze(-1), -step * self.log_rate.exp(), write, read)
-        y = (y + value * self.skip.unsqueeze(-1)).flatten(2)
-        mixed_out: Tensor = self.project_out(self.norm_out(y * functional.silu(gate)))
-        return mixed_out
+        y = ssd(value, step, -step * self.log_rate.exp(), write, read)
+        return (y + value * self.skip.unsqueeze(-1)).flatten(2)
 
 
 def _log_patch_seconds(time_s: Tensor) -> Tensor:
