@@ -65,7 +65,7 @@ bench-spikes: env
 bench-loader: env
 	$(BIN)/python -m benchmarks.loader
 
-# Training speed of neurofm's network beside BrainLM's and POYO's at equal parameters, about 6 minutes; on a GPU with
+# Training speed of neurofm's network beside BrainLM's and POYO's at equal parameters, about 10 minutes; on a GPU with
 # `make bench-train BENCH="--device cuda"`; writes benchmarks/train.json.
 bench-train: env
 	$(BIN)/python -m benchmarks.train $(BENCH)
