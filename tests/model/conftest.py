@@ -15,7 +15,7 @@ from neurofm.model.heads import Task
 from neurofm.model.identity import IDENTITY_FEATURES
 from neurofm.model.links import Scale
 from neurofm.model.masks import Core, Hidden, hide
-from neurofm.model.seen import ChannelTable
+from neurofm.model.patches import ChannelTable
 from neurofm.model.settings import MaskSettings, ModelSettings
 from neurofm.recording import Modality
 

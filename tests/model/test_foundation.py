@@ -17,7 +17,7 @@ from neurofm.model.fusion import keep_modalities
 from neurofm.model.heads import HEADS, Task
 from neurofm.model.masks import Hidden
 from neurofm.model.objectives import OBJECTIVES, judge
-from neurofm.model.seen import Asked, ChannelTable
+from neurofm.model.patches import Asked, ChannelTable
 from neurofm.recording import Modality
 from tests.model.conftest import PATCH, batch, foundation, hidden_of, real_windows, table, z_of
 

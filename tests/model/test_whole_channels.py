@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neurofm.errors import UserError
+from neurofm.model.foundation import Foundation
 from neurofm.model.identity import IDENTITY_FEATURES
 from neurofm.model.links import predict
 from neurofm.model.neurofm import NeuroFM, Query, Visible
@@ -70,6 +71,16 @@ def test_answers_stand_at_their_channel_and_time() -> None:
     expected = torch.zeros_like(moved)
     expected[1, 8:12, 0] = True
     assert torch.equal(moved, expected)
+
+
+def test_weights_are_those_of_the_whole_model() -> None:
+    network = _network(trained=True)
+    foundation = Foundation(ModelSettings(**SMALL), patch_samples=PATCH).eval()
+    foundation.load_state_dict(network.state_dict())
+    seen, _ = _inputs(Modality.FMRI)
+    assert torch.equal(
+        foundation({Modality.FMRI: network._seen(seen)}, {}).patches[Modality.FMRI], network.encode(seen)
+    )
 
 
 def test_counts_of_spikes_need_their_scale() -> None:

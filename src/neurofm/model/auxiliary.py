@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurofm.errors import UserError
-from neurofm.model.seen import Asked, Seen
+from neurofm.model.patches import Asked, Seen
 
 
 def replace_channels(z: Tensor, *, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@
     answers --head (starts at zero)--> residual on the core estimate
     answers, summary, patches --heads of tasks--> anything else
 
-What is hidden is not in the batch (`neurofm.model.seen`), so it cannot influence what is predicted.
+What is hidden is not in the batch (`neurofm.model.patches`), so it cannot influence what is predicted.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from neurofm.model.fusion import PerceiverFusion, keep_modalities
 from neurofm.model.heads import HEADS, Task
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.objectives import OBJECTIVES
+from neurofm.model.patches import Asked, ChannelTable, Seen, check_batch
 from neurofm.model.pooling import IdentityPooling, SlotPooling
 from neurofm.model.popt import PopT
-from neurofm.model.seen import Asked, ChannelTable, Seen, check_batch
 from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import TOKENIZERS, PatchTokenizer
 from neurofm.model.tokens import Tokens
@@ -138,7 +138,7 @@ class Foundation(nn.Module):
         Raises
         ------
         UserError
-            For a batch that the model cannot read (`neurofm.model.seen.check_batch`).
+            For a batch that the model cannot read (`neurofm.model.patches.check_batch`).
         """
         check_batch(seen, asked, patch=self.patch_samples)
         read = {modality: self._read(modality, one) for modality, one in seen.items()}

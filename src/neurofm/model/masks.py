@@ -15,7 +15,7 @@ from torch import Tensor
 from neurofm.errors import UserError
 from neurofm.model.links import Scale
 from neurofm.model.objectives import Truth
-from neurofm.model.seen import Asked, ChannelTable, Seen
+from neurofm.model.patches import Asked, ChannelTable, Seen
 from neurofm.model.settings import MaskSettings
 from neurofm.model.tokenizer import to_patches
 

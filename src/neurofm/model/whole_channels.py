@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neurofm.errors import UserError
 from neurofm.model.foundation import Foundation
 from neurofm.model.links import target
 from neurofm.model.neurofm import NeuroFM, Query, Visible
-from neurofm.model.seen import Asked, ChannelTable, Seen
+from neurofm.model.patches import Asked, ChannelTable, Seen
 from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import to_patches
 from neurofm.recording import Modality
 
 
-class WholeChannels(nn.Module):
+class WholeChannels(Foundation):
     """The whole model for windows of one recording, all of whose patches share one set of hidden channels.
+
+    Its weights have the names that they have in `Foundation`, so that each loads what the other learned.
 
     Parameters
     ----------
@@ -27,18 +29,16 @@ class WholeChannels(nn.Module):
     """
 
     def __init__(self, settings: ModelSettings, *, patch_samples: Mapping[Modality, int]) -> None:
-        super().__init__()
-        self.model = Foundation(settings, patch_samples=patch_samples)
+        super().__init__(settings, patch_samples=patch_samples)
         self.counts = settings.tokens == "modality"
 
     def encode(self, seen: Visible) -> Tensor:
         """Turn what is visible into latents, [window, patch, width]."""
-        latents: Tensor = self.model({seen.modality: self._seen(seen)}, {}).patches[seen.modality]
-        return latents
+        return super().forward({seen.modality: self._seen(seen)}, {}).patches[seen.modality]
 
-    def forward(self, seen: Visible, query: Query) -> Tensor:
+    def forward(self, seen: Visible, query: Query) -> Tensor:  # type: ignore[override]  # the small network's call
         """Correct the linear core's estimate, as `NeuroFM` does: [window, time, channel] float32."""
-        patch = self.model.patch_samples[seen.modality]
+        patch = self.patch_samples[seen.modality]
         estimate = to_patches(query.linear, patch=patch)
         windows, patches, channels, _ = estimate.shape
         channel = torch.arange(channels, device=estimate.device).repeat(patches)
@@ -51,12 +51,12 @@ class WholeChannels(nn.Module):
             counts=torch.ones(windows, patches * channels, dtype=torch.bool, device=estimate.device),
             estimate=estimate.flatten(1, 2),
         )
-        output = self.model({seen.modality: self._seen(seen)}, {seen.modality: asked})
-        residual: Tensor = output.reconstruction[seen.modality].residual
+        output = super().forward({seen.modality: self._seen(seen)}, {seen.modality: asked})
+        residual = output.reconstruction[seen.modality].residual
         return residual.reshape(windows, patches, channels, patch).transpose(2, 3).flatten(1, 2)
 
     def _seen(self, seen: Visible) -> Seen:
-        patch = self.model.patch_samples[seen.modality]
+        patch = self.patch_samples[seen.modality]
         values = to_patches(self._in_units(seen), patch=patch)
         windows, patches, channels, _ = values.shape
         everyone = torch.arange(channels, device=values.device)
