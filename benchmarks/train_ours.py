@@ -23,7 +23,7 @@ from neurofm.model.core import CoreSettings, LinearCore, Moments, smooth_scales
 from neurofm.model.foundation import Foundation
 from neurofm.model.masks import Hidden, hide
 from neurofm.model.objectives import judge
-from neurofm.model.seen import ChannelTable
+from neurofm.model.patches import ChannelTable
 from neurofm.model.settings import MaskSettings
 from neurofm.model.sizes import size
 from neurofm.recording import Modality
