@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader soak
+.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader bench-train soak
 
 env: .venv/.ready
 
@@ -66,6 +66,11 @@ bench-spikes: env
 # 15 minutes and 10 GB on first use; writes benchmarks/loader.json.
 bench-loader: env
 	$(BIN)/python -m benchmarks.loader
+
+# Training speed of neurofm's network beside BrainLM's and POYO's at equal parameters, about 10 minutes; on a GPU with
+# `make bench-train BENCH="--device cuda"`; writes benchmarks/train.json.
+bench-train: env
+	$(BIN)/python -m benchmarks.train $(BENCH)
 
 # A local S3 server (SeaweedFS, in .neurofm/s3/) to try the remote on one machine; prints what to type next.
 s3-up: env

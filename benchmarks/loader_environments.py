@@ -1,6 +1,6 @@
-"""Environments of their own for the libraries that the loader benchmark reads beside ours.
+"""Environments of their own for the libraries that the loader and training benchmarks run beside ours.
 
-They are made with ``uv`` in ``.neurofm/bench-loader/envs`` on first need: about 3 GB in all, most of it torch.
+They are made with ``uv`` under ``.neurofm`` on first need: about 3 GB in all, most of it torch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "litdata": ("litdata==0.2.76", "torch==2.13.0", "numpy==2.4.6"),
     # 0.13 wants numpy below 2.2.
     "mosaicml": ("mosaicml-streaming==0.13.0", "torch==2.13.0", "numpy==2.1.3"),
+    # Trains POYO; pulls ray.
+    "torch_brain": ("torch_brain==0.2.1", "torch==2.13.0", "numpy==2.4.6"),
     "webdataset": ("webdataset==1.0.2", "numpy==2.4.6"),
 }
-"""torch_brain 0.2.1 reads with temporaldata; its own dataset adds sampling, not reading."""
+"""The loader of torch_brain 0.2.1 reads with temporaldata; its own dataset adds sampling, not reading."""
 
 
 class NoEnvironment(Exception):

@@ -11,6 +11,7 @@ from neurofm.errors import UserError
 from neurofm.model.identity import IDENTITY_FEATURES
 from neurofm.model.neurofm import NeuroFM, Query, Visible
 from neurofm.model.settings import ModelSettings
+from neurofm.model.sizes import size
 from neurofm.recording import Modality
 
 SETTINGS = ModelSettings(backbone="transformer", width=16, layers=2, heads=2, dropout=0.1)
@@ -105,3 +106,39 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
     settings = {"backbone": "transformer", "width": 18, "layers": 1, "heads": 4, "dropout": 0.0}
     with pytest.raises(UserError, match="width 18 is not a multiple of 2 \\* heads 8"):
         ModelSettings.parse(settings, where="params.yaml: pretrain.model", mend="change it")
+
+
+# What the network of params.yaml computed before it shared its parts with the whole model: mean, SD and two values.
+BEFORE = {
+    Modality.SPIKES: (0.1075306, 2.3728426, -1.3057516, 2.8621771),
+    Modality.CALCIUM: (0.0751888, 2.9545264, -1.1021826, -3.943707),
+    Modality.MINISCOPE: (-0.3180586, 3.2415266, -7.8773017, -5.0465136),
+    Modality.FMRI: (0.5066949, 2.7202592, -2.3644676, -3.2651868),
+    Modality.EEG: (-1.343591, 1.7294086, -1.8901535, -1.1372116),
+}
+
+
+def test_the_network_of_the_pipeline_computes_what_it_always_did() -> None:
+    torch.manual_seed(3)
+    network = NeuroFM(size("nano"), patch_samples=PATCH).eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 103_892
+    generator = torch.Generator().manual_seed(4)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    for head in network.heads.values():
+        head.project.weight.data = random(4, 64)  # type: ignore[union-attr]
+    for modality, (mean, sd, first, last) in BEFORE.items():
+        seen = Visible(
+            modality=modality,
+            sampling_rate_hz=10.0,
+            values=random(2, 12, 5),
+            smoothed=random(2, 12, 5),
+            identity=random(5, IDENTITY_FEATURES),
+        )
+        query = Query(linear=random(2, 12, 3), identity=random(3, IDENTITY_FEATURES), correlations=random(3, 5))
+        found = network(seen, query)
+        expected = torch.tensor([mean, sd, first, last])
+        actual = torch.stack([found.mean(), found.std(), found[0, 0, 0], found[1, 11, 2]])
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)

@@ -2,68 +2,90 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-_PERIODS_S = (0.2, 200.0)
-"""Shortest and longest period of the rotary encoding: from a patch of spikes to a window of fMRI."""
-
-
-class RotaryTime(nn.Module):
-    """Rotary encoding of real seconds, so that a second means the same at every sampling rate.
-
-    Su et al. 2021, arXiv:2104.09864, with periods in seconds.
-    """
-
-    def __init__(self, head_width: int) -> None:
-        super().__init__()
-        shortest, longest = (math.log(period) for period in _PERIODS_S)
-        periods = torch.exp(torch.linspace(shortest, longest, head_width // 2))
-        self.register_buffer("frequency", 2 * math.pi / periods, persistent=False)
-
-    def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
-        """Rotate [window, head, patch, head_width] by the patches' times [patch]."""
-        angle = time_s.unsqueeze(-1) * self.get_buffer("frequency")
-        cos, sin = angle.cos(), angle.sin()
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+from neurofm.model.attention import Attend, AttentionBlock, RotaryTime, feed_forward
+from neurofm.model.gru import GRULayer
+from neurofm.model.mamba2 import Mamba2Layer
+from neurofm.model.settings import ModelSettings
 
 
 class TransformerLayer(nn.Module):
     """Pre-norm self-attention and feed-forward, each added to its input."""
 
-    def __init__(self, *, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, *, width: int, heads: int, dropout: float, expansion: int = 2, causal: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        self.causal = causal
         self.rotary = RotaryTime(width // heads)
         self.norm_attention = nn.LayerNorm(width)
         self.project_in = nn.Linear(width, 3 * width)
+        self.attend = Attend()
         self.project_out = nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
+        self.feed_forward = feed_forward(width=width, expansion=expansion)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
         """[window, patch, width] -> the same."""
         parts = self.project_in(self.norm_attention(x)).chunk(3, dim=-1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        attended = functional.scaled_dot_product_attention(self.rotary(query, time_s), self.rotary(key, time_s), value)
+        attended = self.attend(self.rotary(query, time_s), self.rotary(key, time_s), value, causal=self.causal)
         x = x + self.dropout(self.project_out(attended.transpose(1, 2).flatten(2)))
         result: Tensor = x + self.dropout(self.feed_forward(x))
         return result
 
 
-class TransformerBackbone(nn.Module):
-    """A stack of transformer layers over the patches of a window, in both directions of time."""
+def _transformer(settings: ModelSettings) -> nn.Module:
+    return TransformerLayer(
+        width=settings.width,
+        heads=settings.heads,
+        dropout=settings.dropout,
+        expansion=settings.expansion,
+        causal=settings.causal,
+    )
 
-    def __init__(self, *, width: int, layers: int, heads: int, dropout: float) -> None:
+
+def _mamba2(settings: ModelSettings) -> nn.Module:
+    return Mamba2Layer(
+        width=settings.width,
+        heads=settings.heads,
+        dropout=settings.dropout,
+        state=settings.state,
+        causal=settings.causal,
+    )
+
+
+def _gru(settings: ModelSettings) -> nn.Module:
+    return GRULayer(width=settings.width, dropout=settings.dropout, causal=settings.causal)
+
+
+BACKBONES: dict[str, Callable[[ModelSettings], nn.Module]] = {
+    "transformer": _transformer,
+    "mamba2": _mamba2,
+    "gru": _gru,
+}
+"""One layer of a backbone, per name in the settings: ([window, patch, width], [patch] seconds) -> the same shape."""
+
+
+class TemporalBackbone(nn.Module):
+    """A stack of layers over the patches of a window, in both directions of time unless causal.
+
+    Parameters
+    ----------
+    settings
+        Which layers, and of what size.
+    layers
+        How many.
+    """
+
+    def __init__(self, settings: ModelSettings, *, layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(width=width, heads=heads, dropout=dropout) for _ in range(layers))
+        self.checkpointing = settings.checkpointing
+        self.layers = nn.ModuleList(BACKBONES[settings.backbone](settings) for _ in range(layers))
 
     def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
         """Let patches exchange information.
@@ -80,9 +102,41 @@ class TransformerBackbone(nn.Module):
         [window, patch, width]
         """
         for layer in self.layers:
-            x = layer(x, time_s)
+            if self.checkpointing and torch.is_grad_enabled():
+                # Activations are computed again on the way back rather than kept: less memory, a third more work.
+                x = checkpoint(layer, x, time_s, use_reentrant=False)
+            else:
+                x = layer(x, time_s)
         return x
 
 
-BACKBONES: dict[str, Any] = {"transformer": TransformerBackbone}
-"""Backbone per name in the settings."""
+class SlotBackbone(nn.Module):
+    """A backbone for each slot, with the same weights, whose slots exchange information every few layers.
+
+    Parameters
+    ----------
+    settings
+        With `mix`, the number of layers between exchanges; 0 is none.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        every = settings.mix or settings.layers
+        lengths = [min(every, settings.layers - done) for done in range(0, settings.layers, every)]
+        self.over_time = nn.ModuleList(TemporalBackbone(settings, layers=length) for length in lengths)
+        self.over_slots = nn.ModuleList(
+            AttentionBlock(
+                width=settings.width, heads=settings.heads, expansion=settings.expansion, dropout=settings.dropout
+            )
+            for _ in range(settings.layers // settings.mix if settings.mix else 0)
+        )
+
+    def forward(self, x: Tensor, time_s: Tensor) -> Tensor:
+        """[window, slot, patch, width] and [patch] seconds -> the same shape."""
+        windows, slots, patches = x.shape[:3]
+        for stage, over_time in enumerate(self.over_time):
+            x = over_time(x.flatten(0, 1), time_s).reshape(windows, slots, patches, -1)
+            if stage < len(self.over_slots):
+                mixed = self.over_slots[stage](x.transpose(1, 2).flatten(0, 1))
+                x = mixed.reshape(windows, patches, slots, -1).transpose(1, 2)
+        return x

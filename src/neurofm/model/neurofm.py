@@ -1,4 +1,4 @@
-"""The network: reads the visible channels of a window and corrects the linear core's estimate of any channel.
+"""The small network: reads the visible channels of a window and corrects the linear core's estimate of any channel.
 
     visible values --tokenizer--> tokens --identity-weighted pooling--> one token per patch
         --backbone over time--> latents
@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neurofm.model.backbone import BACKBONES
+from neurofm.errors import UserError
+from neurofm.model.backbone import TemporalBackbone
 from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
+from neurofm.model.links import Scale
 from neurofm.model.pooling import IdentityPooling
 from neurofm.model.readout import ChannelReadout, PairMessages
 from neurofm.model.settings import ModelSettings
@@ -39,6 +41,8 @@ class Visible:
     """[window, time, visible] float32: the mean over the scales of the linear core."""
     identity: Tensor
     """[visible, IDENTITY_FEATURES] float32"""
+    scale: Scale | None = None
+    """Of the visible channels, for tokenizers that want spike counts; this network does without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +66,20 @@ class NeuroFM(nn.Module):
         Sizes.
     patch_samples
         Samples in a patch, per modality.
+
+    Raises
+    ------
+    UserError
+        For settings of the whole model.
     """
 
     def __init__(self, settings: ModelSettings, *, patch_samples: Mapping[Modality, int]) -> None:
         super().__init__()
+        if settings.readout != "pairs":
+            raise UserError(
+                f"model: readout {settings.readout} is of the whole model, this network has pairs.",
+                mend="set `readout: pairs`",
+            )
         width = settings.width
         self.identity = ChannelIdentity(width)
         self.tokenizers = nn.ModuleDict(
@@ -73,9 +87,7 @@ class NeuroFM(nn.Module):
         )
         self.modality = nn.ParameterDict({str(m): torch.zeros(width) for m in patch_samples})
         self.pooling = IdentityPooling(width)
-        self.backbone = BACKBONES[settings.backbone](
-            width=width, layers=settings.layers, heads=settings.heads, dropout=settings.dropout
-        )
+        self.backbone = TemporalBackbone(settings, layers=settings.layers)
         self.estimates = nn.ModuleDict({str(m): nn.Linear(patch, width) for m, patch in patch_samples.items()})
         self.messages = PairMessages(width)
         self.readout = ChannelReadout(width)
@@ -113,12 +125,15 @@ class NeuroFM(nn.Module):
 
     def _tokens(self, seen: Visible) -> Tensor:
         """[window, patch, visible, width]."""
-        tokens: Tensor = self.tokenizers[seen.modality](seen.values, seen.smoothed)
+        patch = self.patch_samples[seen.modality]
+        tokens: Tensor = self.tokenizers[seen.modality](
+            to_patches(seen.values, patch=patch), to_patches(seen.smoothed, patch=patch)
+        )
         return tokens
 
     def _latents(self, seen: Visible, tokens: Tensor) -> Tensor:
         """[window, patch, width]."""
         pooled = self.pooling(tokens, self.identity(seen.identity)) + self.modality[seen.modality]
         patch_s = self.patch_samples[seen.modality] / seen.sampling_rate_hz
-        latents: Tensor = self.backbone(pooled, torch.arange(pooled.shape[1]) * patch_s)
+        latents: Tensor = self.backbone(pooled, torch.arange(pooled.shape[1], device=pooled.device) * patch_s)
         return latents
