@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,39 @@ class Batch:
     def modality(self) -> Modality:
         """Modality of the recording."""
         return self.seen.modality
+
+    def __len__(self) -> int:
+        return len(self.linear)
+
+    def rows(self, first: int, last: int) -> Batch:
+        """Return some of the windows."""
+        some = slice(first, last)
+        return Batch(
+            seen=replace(self.seen, values=self.seen.values[some], smoothed=self.seen.smoothed[some]),
+            query=replace(self.query, linear=self.query.linear[some]),
+            linear=self.linear[some],
+            scale=self.scale,
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """Move it to where the network is."""
+        seen, query, scale = self.seen, self.query, self.scale
+        return Batch(
+            seen=replace(
+                seen,
+                values=seen.values.to(device),
+                smoothed=seen.smoothed.to(device),
+                identity=seen.identity.to(device),
+            ),
+            query=replace(
+                query,
+                linear=query.linear.to(device),
+                identity=query.identity.to(device),
+                correlations=query.correlations.to(device),
+            ),
+            linear=self.linear.to(device),
+            scale=replace(scale, mean=scale.mean.to(device), sd=scale.sd.to(device)),
+        )
 
 
 def see(view: RecordingView, context: Context, *, values: Tensor, visible: Tensor) -> tuple[Visible, Tensor]:

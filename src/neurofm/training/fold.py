@@ -16,10 +16,14 @@ from neurofm.model.core import Moments
 from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
-from neurofm.training.loop import train
+from neurofm.training.guard import Guard
+from neurofm.training.keeping import Keeper
+from neurofm.training.loop import Loop
 from neurofm.training.recordings import left_out, schedule_of, training_recordings
 from neurofm.training.scoring import choose_gains, residuals, validation_items
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.spending import Spending
+from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.policy import StoreSite
@@ -42,7 +46,9 @@ class FoldResult:
     curve: list[dict[str, Any]]
     """Per validation: step, train and validation loss per modality, relative to predicting the mean."""
     stopped_by: str | None = None
-    """``max_hours`` if the limit on time ended it."""
+    """``max_hours`` or ``max_cost`` if that limit ended it."""
+    skipped_steps: int | None = None
+    """Steps whose loss was not a number, or exploded; None if there were none."""
 
 
 def pretrain(
@@ -55,6 +61,8 @@ def pretrain(
     out_dir: Path,
     site: StoreSite | None = None,
     side_by_side: int = 1,
+    price_per_hour: float = 0.0,
+    guard: Guard | None = None,
 ) -> FoldResult:
     """Train the model of one fold and write it.
 
@@ -75,16 +83,29 @@ def pretrain(
         Where decoded samples lie meanwhile.
     side_by_side
         Folds that train at once on this machine.
+    price_per_hour
+        Of the machine.
+    guard
+        Is told that training goes on.
 
     Raises
     ------
     UserError
         If nothing can be learned from, there is no room for samples, more of them is damaged than
-        `settings.most_damaged`, or the loss becomes NaN; step and modality are named.
+        `settings.most_damaged`, there is no memory for a single window, or the loss diverges again and again; step,
+        modality, recording and learning rate are named.
+    Stopped
+        After SIGTERM or SIGUSR1; what was learned is kept.
     """
+    spending = Spending(
+        max_hours=settings.max_hours,
+        max_cost=settings.max_cost,
+        price_per_hour=price_per_hour,
+        side_by_side=side_by_side,
+    )
     who = f"pretrain fold {fold}"
     refuse_absent(settings.dataset_shares, {view.dataset for view in views})
-    with _reproducible():
+    with Stopping() as stopping, _reproducible():
         choices = choose_cores(views, settings=settings, windows=windows)
         recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
         if not recordings:
@@ -109,17 +130,32 @@ def pretrain(
             side_by_side=side_by_side,
             who=who,
         ) as store:
-            state = train(
-                network, recordings, items, store, settings=settings, path=run_dir / "last.pt", key=key, fold=fold
-            )
+            state = Loop(
+                network,
+                recordings,
+                store,
+                items,
+                settings=settings,
+                keeper=Keeper(run_dir / "last.pt", key=key, who=who),
+                stopping=stopping,
+                spending=spending,
+                guard=guard or Guard(),
+                who=who,
+            ).run()
         found = refuse_damage(samples, most=settings.most_damaged, who=who)
         sys.stderr.write(found if found != known else "")
         network.load_state_dict(state.best)
         gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
         network.eval()
-        write_checkpoint(
-            _checkpoint(network, views, choices=choices, gains=gains, settings=settings, windows=windows), out_dir
-        )
+        made = _checkpoint(network, views, choices=choices, gains=gains, settings=settings, windows=windows)
+        try:
+            write_checkpoint(made, out_dir)
+        except OSError as error:
+            raise UserError(
+                f"{out_dir}: the finished model cannot be written: {error.strerror or error}.",
+                mend="free space and run it again: training goes on from its last kept state",
+            ) from None
+    cut_short = state.step < settings.steps and state.stale < settings.patience
     return FoldResult(
         fold=fold,
         steps=state.step,
@@ -127,7 +163,8 @@ def pretrain(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         residual_gain={str(modality): gain for modality, gain in gains.items()},
         curve=state.curve,
-        stopped_by="max_hours" if state.step < settings.steps and state.stale < settings.patience else None,
+        stopped_by=spending.used_up(state.seconds) if cut_short else None,
+        skipped_steps=state.skipped or None,
     )
 
 

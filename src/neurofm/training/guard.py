@@ -1,0 +1,15 @@
+"""Guard: what a training tells whoever watches over it. This one tells nobody; a watchdog's tells the watchdog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Guard:
+    """Nobody watches."""
+
+    def beat(self, step: int, what: str) -> None:
+        """Say that training goes on, and what it does next."""
+
+    def can_keep(self, keep: Callable[[], bool]) -> None:
+        """Say how what was learned can be kept by another thread, while this one hangs."""
