@@ -68,6 +68,18 @@ def test_several_in_a_row_go_back_with_a_lower_rate_and_training_ends_well(
     assert "back to step 4, with 0.5 times the learning rate" in capsys.readouterr().err
 
 
+def test_before_the_first_validation_it_goes_back_to_the_start(
+    lab: Lab, whole: tuple[FoldResult, dict[str, bytes]]
+) -> None:
+    bad = [0, 1]
+    limits = SafeguardSettings(skips=2, rollback_rate=0.999999999)
+    with at_draw(lambda step: math.nan if bad and step == bad.pop(0) else None) as steps:
+        result = lab.train("start", safeguards=limits)
+    assert steps == [0, 1, *range(12)]
+    for point, known in zip(result.curve, whole[0].curve, strict=True):
+        assert point["train"] == pytest.approx(known["train"], rel=1e-5)
+
+
 def test_a_training_that_diverges_again_and_again_ends_with_a_diagnosis(lab: Lab) -> None:
     limits = SafeguardSettings(skips=2, rollbacks=2)
     with (

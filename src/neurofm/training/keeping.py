@@ -26,7 +26,7 @@ class Keeper:
         self._path = path
         self._between = path.with_name(f"between-{path.name}")
         self._key = key
-        self._who = who
+        self.who = who
         self.kept: int | None = None
         """Step of the state on disk."""
         self.complaint = ""
@@ -50,7 +50,7 @@ class Keeper:
         except UnreadableState as error:
             aside = path.with_name(f"{path.name}.damaged")
             path.replace(aside)
-            sys.stderr.write(f"{self._who}: {path} is damaged and now {aside.name}: {error}\n")
+            sys.stderr.write(f"{self.who}: {path} is damaged and now {aside.name}: {error}\n")
             return None
 
     def save(self, state: RunState, *, is_validated: bool) -> bool:
@@ -62,7 +62,7 @@ class Keeper:
         except OSError as error:
             self.complaint = error.strerror or str(error)
             sys.stderr.write(
-                f"{self._who}: the state at step {state.step} is not kept, {self._path.parent}: {self.complaint}; "
+                f"{self.who}: the state at step {state.step} is not kept, {self._path.parent}: {self.complaint}; "
                 f"{self.what_is_kept}\n"
             )
             return False

@@ -20,7 +20,7 @@ from neurofm.training.recordings import TrainingRecording
 from neurofm.training.scoring import ValidationItem, losses, residuals, score_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.spending import Spending
-from neurofm.training.state import RunState, copy_of
+from neurofm.training.state import RunState, Weights, copy_of
 from neurofm.training.step import Drawn, Gradient, take_gradient
 from neurofm.training.stopping import Stopped, Stopping
 from neurofm.windows.store import Store
@@ -43,15 +43,15 @@ class Loop:
     settings
         Of params.yaml.
     keeper
-        Keeps the state at every validation, and when a signal ends the training.
+        Keeps the state at every validation, and when a signal ends the training; says for whom messages are.
     stopping
         Hears signals.
     spending
         Limits on time and money.
     guard
         Is told that training goes on.
-    who
-        For messages.
+    start_score
+        What the network is validated with before its first step; an untrained one is its linear core.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Loop:
         stopping: Stopping,
         spending: Spending,
         guard: Guard,
-        who: str,
+        start_score: float = 1.0,
     ) -> None:
         self._network, self._recordings, self._store, self._items = network, recordings, store, items
         self._settings, self._keeper, self._stopping, self._spending = settings, keeper, stopping, spending
-        self._guard, self._who = guard, who
+        self._guard, self._who = guard, keeper.who
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -78,10 +78,10 @@ class Loop:
         self._windows = 0
         """Learned from since then."""
         self._validating = False
-        self.state = keeper.latest() or self._fresh()
+        self._start_score = start_score
+        self._untrained = self._optimizer.state_dict()
+        self.state = keeper.latest() or self._fresh(network.state_dict())
         self._resume(self.state)
-        if keeper.kept is None:  # What there is to go back to.
-            keeper.save(self.state, is_validated=True)
 
     def run(self) -> RunState:
         """Train.
@@ -105,6 +105,7 @@ class Loop:
             said = "" if whole else f" ({self._keeper.complaint})"
             sys.stderr.write(f"{self._who}: ended by {stopped.name}; {self._keeper.what_is_kept}{said}\n")
             raise
+        self._guard.rest()
         if self._keeper.complaint:
             sys.stderr.write(
                 f"{self._who}: the last state was never kept ({self._keeper.complaint}): if the model cannot be "
@@ -116,7 +117,7 @@ class Loop:
         while True:
             before, safeguards = self.state.step, self._settings.safeguards
             if self.state.bad_in_row >= safeguards.skips:
-                self.state = go_back(self.state, self._keeper.validated(), settings=safeguards, who=self._who)
+                self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
                 self._resume(self.state)
             elif self._is_due():
                 self._validate()
@@ -256,16 +257,20 @@ class Loop:
         self.state.optimizer = self._optimizer.state_dict()
         self.state.seconds = time.monotonic() - self._started
 
-    def _fresh(self) -> RunState:
-        start = copy_of(self._network.state_dict())
+    def _back(self) -> RunState | None:
+        """Return the state of the latest validation, or the start, where there was none; None if it was not kept."""
+        kept = self._keeper.validated()
+        return self._fresh(self.state.best) if kept is None and self.state.best_step == 0 else kept
+
+    def _fresh(self, start: Weights) -> RunState:
         return RunState(
             step=0,
-            weights=start,
+            weights=copy_of(start),
             average=copy_of(start),
-            optimizer=self._optimizer.state_dict(),
+            optimizer=self._untrained,
             best=copy_of(start),
             best_step=0,
-            best_score=1.0,
+            best_score=self._start_score,
             stale=0,
         )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,10 @@ import torch
 from neurofm.files import sha256_of
 from neurofm.splits import Splits
 from neurofm.training.fold import FoldResult, pretrain
+from neurofm.training.guard import Guard
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.site import TrainingSite
+from neurofm.training.watchdog import train_folds
 from neurofm.units import code_digest
 from neurofm.windows import WindowsSettings, load_views
 from neurofm.windows.policy import StoreSite
@@ -32,6 +34,8 @@ def pretrain_all_folds(
     out: Path,
     workers: int,
     site: StoreSite | None = None,
+    training: TrainingSite | None = None,
+    price_per_hour: float = 0.0,
 ) -> dict[str, Any]:
     """Train every fold's model, `workers` at a time; the results do not depend on how many.
 
@@ -51,41 +55,63 @@ def pretrain_all_folds(
         Processes.
     site
         Where decoded samples lie meanwhile.
+    training
+        How a watchdog watches over it; None lets nobody watch.
+    price_per_hour
+        Of the machine.
 
     Returns
     -------
     Plain data for ``metrics/pretrain.json``.
+
+    Raises
+    ------
+    UserError
+        As `pretrain` does; or after too many hung steps.
+    Stopped
+        After SIGTERM or SIGUSR1; what was learned is kept.
     """
+    digests = _digests(splits, shards=shards)
     one = partial(
         _pretrain_fold,
         splits=splits,
         shards=shards,
         settings=settings,
         windows=windows,
-        run=runs / _run_digest(splits, shards=shards, settings=settings, windows=windows),
+        run=runs / _run_digest(splits, digests=digests, settings=settings, windows=windows),
         out=out,
         site=site,
         side_by_side=min(workers, len(splits.folds)),
+        price_per_hour=price_per_hour,
+        shards_sha256=digests,
     )
     folds = range(len(splits.folds))
-    if workers == 1 or len(folds) == 1:
+    if training is None and (workers == 1 or len(folds) == 1):
         results = [one(fold) for fold in folds]
     else:
-        with ProcessPoolExecutor(max_workers=min(workers, len(folds)), mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(one, folds))
+        results = train_folds(one, folds, workers=workers, site=training or TrainingSite(step_limit_s=None))
     return {"folds": [{key: value for key, value in vars(result).items() if value is not None} for result in results]}
 
 
-def _run_digest(splits: Splits, *, shards: Path, settings: PretrainSettings, windows: WindowsSettings) -> str:
+def _digests(splits: Splits, *, shards: Path) -> dict[str, str]:
+    """SHA-256 of every shard that takes part, by ``<dataset>/<recording>``."""
+    taking_part = {(one.dataset, one.recording) for fold in splits.folds for one in fold.recordings}
+    return {
+        f"{dataset}/{recording}": sha256_of(shards / dataset / f"{recording}.zarr.zip")
+        for dataset, recording in sorted(taking_part)
+    }
+
+
+def _run_digest(
+    splits: Splits, *, digests: Mapping[str, str], settings: PretrainSettings, windows: WindowsSettings
+) -> str:
     """Digest of everything that a run's state depends on."""
     digested = hashlib.sha256()
     code = code_digest("neurofm.training.pretrain")
     for text in (splits.model_dump_json(), settings.key(), windows.model_dump_json(), torch.__version__, code):
         digested.update(f"{text}\n".encode())
-    for dataset, recording in sorted(
-        {(one.dataset, one.recording) for fold in splits.folds for one in fold.recordings}
-    ):
-        digested.update(sha256_of(shards / dataset / f"{recording}.zarr.zip").encode())
+    for sha256 in digests.values():
+        digested.update(sha256.encode())
     return digested.hexdigest()[:16]
 
 
@@ -100,6 +126,9 @@ def _pretrain_fold(
     out: Path,
     site: StoreSite | None,
     side_by_side: int,
+    price_per_hour: float,
+    shards_sha256: Mapping[str, str],
+    guard: Guard | None = None,
 ) -> FoldResult:
     return pretrain(
         load_views(splits, fold=fold, shards=shards, decoded=False),
@@ -110,4 +139,7 @@ def _pretrain_fold(
         out_dir=out / f"fold-{fold}",
         site=site,
         side_by_side=side_by_side,
+        price_per_hour=price_per_hour,
+        guard=guard,
+        shards_sha256=shards_sha256,
     )
