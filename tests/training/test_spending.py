@@ -1,10 +1,14 @@
-"""What a training costs is said, foretold and limited."""
+"""What a training does and costs is said, foretold and limited."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 import pytest
 
 from neurofm.errors import UserError
+from neurofm.progress import Progressing
 from neurofm.training.spending import Spending
 from tests.training.faults import Lab
 
@@ -40,3 +44,31 @@ def test_a_training_whose_money_is_spent_stops_and_says_so(lab: Lab, capsys: pyt
     assert "spent at step 4; " in said
     assert "at most for all 12 steps" in said
     assert lab.train("poor").steps == 12, "with more it goes on"
+
+
+def test_progress_says_windows_a_second_and_the_loss_of_each_modality(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+
+    def noting(progress: Progressing, amount: float = 1.0, *, note: str = "") -> None:
+        notes.append(note)
+
+    monkeypatch.setattr(Progressing, "advance", noting)
+    result = lab.train("noted")
+    assert all(re.match(r"[\d.e+]+ windows/s", note) for note in notes if note)
+    assert sum("loss" in note for note in notes) >= 12
+    last: Any = result.curve[-1]["train"]
+    before_validation = [note for note in notes if "fmri" in note and "spikes" in note][-1]
+    assert before_validation.endswith(f"loss fmri {last['fmri']:.3f}, spikes {last['spikes']:.3f}")
+
+
+def test_damage_that_is_met_while_training_is_said(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter(["", "pretrain fold 0: 1 damaged chunks; skipped\n", "same\n", "same\n"])
+    monkeypatch.setattr("neurofm.training.fold.refuse_damage", lambda *_, **__: next(found))
+    lab.train("damaged", steps=1)
+    assert capsys.readouterr().err.count("1 damaged chunks; skipped") == 1
+    lab.train("known before", steps=1)
+    assert capsys.readouterr().err.count("same") == 1

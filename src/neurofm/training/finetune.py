@@ -40,8 +40,8 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, *, rank: int) -> None:
         super().__init__()
         rows, columns = weight.shape
-        self.narrow = nn.Parameter(torch.randn(rank, columns) / math.sqrt(columns))
-        self.wide = nn.Parameter(torch.zeros(rows, rank))
+        self.narrow = nn.Parameter(torch.randn(rank, columns).to(weight.device) / math.sqrt(columns))
+        self.wide = nn.Parameter(torch.zeros(rows, rank, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
         """[out, in] -> the same."""
