@@ -115,8 +115,17 @@ def test_merged_additions_are_part_of_the_matrices(first: Lab) -> None:
             assert not change.any(), name
 
 
+def test_unit_terms_learn_alone_where_there_are_any(first: Lab) -> None:
+    network = Predictor.load(first.at / "first" / "out").checkpoint.network
+    with pytest.raises(UserError, match=r"mode 'unit' trains identity.unit.\*, and this network has no such weights"):
+        freeze(network, mode="unit", rank=RANK)
+    network.identity.unit = torch.nn.Embedding(8, 16)
+    freeze(network, mode="unit", rank=RANK)
+    assert [name for name, one in network.named_parameters() if one.requires_grad] == ["identity.unit.weight"]
+
+
 def test_an_unknown_mode_is_named(first: Lab) -> None:
-    with pytest.raises(UserError, match=r"there is no mode 'some'. Mend: choose one of full, lora, head"):
+    with pytest.raises(UserError, match=r"there is no mode 'some'. Mend: choose one of full, lora, head, unit"):
         finetune(
             first.at / "first" / "out",
             first.views,

@@ -23,7 +23,7 @@ from neurofm.model.backbone import BACKBONES
 from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.pooling import IdentityPooling
-from neurofm.model.pretrained import WEIGHTS, read_config, read_tensors, refuse_other_size, unreadable
+from neurofm.model.pretrained import CONFIG, MEND, WEIGHTS, read_config, read_tensors, refuse_other_size, unreadable
 from neurofm.model.readout import ChannelReadout, PairMessages
 from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import PatchTokenizer, to_patches
@@ -97,7 +97,7 @@ class NeuroFM(nn.Module):
         config = read_config(folder)
         weights = read_tensors(folder, WEIGHTS, config=config)
         try:
-            settings = ModelSettings.model_validate(config["model"])
+            settings = ModelSettings.parse(config["model"], where=f"{folder / CONFIG}: model", mend=MEND)
             patches = {Modality(name): window["patch_samples"] for name, window in config["windows"].items()}
         except (ValueError, KeyError, TypeError) as error:
             raise unreadable(folder, error) from None

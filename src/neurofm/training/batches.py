@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,23 +50,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Move it to where the network is."""
-        seen, query, scale = self.seen, self.query, self.scale
-        return Batch(
-            seen=replace(
-                seen,
-                values=seen.values.to(device),
-                smoothed=seen.smoothed.to(device),
-                identity=seen.identity.to(device),
-            ),
-            query=replace(
-                query,
-                linear=query.linear.to(device),
-                identity=query.identity.to(device),
-                correlations=query.correlations.to(device),
-            ),
-            linear=self.linear.to(device),
-            scale=replace(scale, mean=scale.mean.to(device), sd=scale.sd.to(device)),
-        )
+        moved: Batch = _moved(self, device)
+        return moved
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Move a tensor, or every tensor of a dataclass."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _moved(getattr(value, one.name), device) for one in fields(value)})
+    return value
 
 
 def see(view: RecordingView, context: Context, *, values: Tensor, visible: Tensor) -> tuple[Visible, Tensor]:

@@ -22,7 +22,7 @@ import neurofm
 from neurofm.files import write_atomic, write_json
 from neurofm.model.core import CoreSettings, Moments
 from neurofm.model.neurofm import NeuroFM
-from neurofm.model.pretrained import CONFIG, SCHEMA, WEIGHTS, describe_file, read_config, read_tensors, unreadable
+from neurofm.model.pretrained import CONFIG, MEND, SCHEMA, WEIGHTS, describe_file, read_config, read_tensors, unreadable
 from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
 from neurofm.training.acquisition import Acquisition
@@ -105,12 +105,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     network = NeuroFM.from_pretrained(folder)
     statistics = read_tensors(folder, STATISTICS, config=config)
     try:
-        return _build(config, network=network, statistics=statistics)
+        return _build(config, network=network, statistics=statistics, where=str(folder / CONFIG))
     except (ValueError, KeyError, TypeError) as error:
         raise unreadable(folder, error) from None
 
 
-def _build(config: Mapping[str, Any], *, network: NeuroFM, statistics: Mapping[str, torch.Tensor]) -> Checkpoint:
+def _build(
+    config: Mapping[str, Any], *, network: NeuroFM, statistics: Mapping[str, torch.Tensor], where: str
+) -> Checkpoint:
     by_set = {name: _choice(plain) for name, plain in config["core"].items()}
     priors = {
         name: Moments(
@@ -121,8 +123,8 @@ def _build(config: Mapping[str, Any], *, network: NeuroFM, statistics: Mapping[s
     }
     return Checkpoint(
         network=network,
-        model=ModelSettings.model_validate(config["model"]),
-        windows=WindowsSettings.model_validate(config["windows"]),
+        model=ModelSettings.parse(config["model"], where=f"{where}: model", mend=MEND),
+        windows=WindowsSettings.parse(config["windows"], where=f"{where}: windows", mend=MEND),
         gains={Modality(name): gain for name, gain in config["residual_gain"].items()},
         choices=CoreChoices(
             by_channel_set=by_set,

@@ -27,8 +27,11 @@ from neurofm.training.tuning import CoreChoices, choose_cores
 from neurofm.windows import RecordingView
 from neurofm.windows.policy import StoreSite
 
-Mode = Literal["full", "lora", "head"]
-"""All weights; low-rank additions to every matrix but the heads, and the heads; the heads alone."""
+Mode = Literal["full", "lora", "head", "unit"]
+"""All weights; low-rank additions to every matrix but the heads, and the heads; the heads alone; the learned terms of
+single channels alone, where a network has them (few-shot, for a new recording)."""
+_LEARNS = {"full": "", "lora": "heads.", "head": "heads.", "unit": "identity.unit."}
+"""How the names of the weights begin that learn."""
 
 
 class LowRank(nn.Module):
@@ -63,16 +66,17 @@ def freeze(network: NeuroFM, *, mode: Mode, rank: int) -> None:
     Raises
     ------
     UserError
-        For another mode.
+        For another mode, or if the network has no such weights.
     """
     if mode not in get_args(Mode):
         raise UserError(f"finetune: there is no mode {mode!r}.", mend=f"choose one of {', '.join(get_args(Mode))}")
-    if mode == "full":
-        return
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)  # noqa: FBT003  # torch has no name for it
-    for parameter in network.heads.parameters():
-        parameter.requires_grad_(True)  # noqa: FBT003
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(_LEARNS[mode]))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(
+            f"finetune: mode {mode!r} trains {_LEARNS[mode]}*, and this network has no such weights.",
+            mend=f"choose another of {', '.join(get_args(Mode))}",
+        )
     if mode == "lora":
         for name, module in list(network.named_modules()):
             if isinstance(module, nn.Linear) and not name.startswith("heads."):
