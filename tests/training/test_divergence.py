@@ -86,7 +86,7 @@ def test_a_training_that_diverges_again_and_again_ends_with_a_diagnosis(lab: Lab
         at_draw(lambda step: math.nan if step >= 5 else None) as steps,
         pytest.raises(
             UserError,
-            match=r"the loss of (spikes|fmri) \(.*\) is nan at step 6, learning rate 0.00\d+ "
+            match=r"the loss of (spikes|fmri) \(.*\) is nan at step 6, learning rate 0.000327 "
             "after going back 2 times; 6 steps were skipped",
         ),
     ):

@@ -178,7 +178,7 @@ class Loop:
 
     def _update(self, step: int) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = self.state.rate * learning_rate(step, settings=self._settings)
+            group["lr"] = self._rate(step)
         self._optimizer.step()
         move_average(self.state.average, self._network.state_dict(), step=step + 1, decay=self._settings.ema_decay)
 
@@ -189,8 +189,11 @@ class Loop:
             recording=drawn.recording.source.name,
             loss=gradient.loss,
             norm=gradient.norm,
-            rate=self.state.rate * learning_rate(step, settings=self._settings),
+            rate=self._rate(step),
         )
+
+    def _rate(self, step: int) -> float:
+        return self.state.rate * learning_rate(step, settings=self._settings)
 
     def _validate(self) -> None:
         """Validate the averaged weights, keep them if they are the best yet, and the state on disk."""
@@ -226,7 +229,7 @@ class Loop:
     def _has_diverged(self, found: Mapping[Modality, float]) -> bool:
         """Whether validation shows that the weights are beyond rescue; the loop goes back then."""
         state = self.state
-        rate = state.rate * learning_rate(state.step - 1, settings=self._settings)
+        rate = self._rate(state.step - 1)
         for modality, loss in found.items():
             if not math.isfinite(loss):
                 trouble = Trouble(

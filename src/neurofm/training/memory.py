@@ -69,6 +69,6 @@ def fitting(attempt: Callable[[int], Result], *, windows: int, what: str) -> tup
 
 
 def _give_back() -> None:
-    gc.collect()
+    gc.collect(1)  # of what was made lately
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
