@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ def _hang() -> None:
     ctypes.CDLL(None).sleep(600)
 
 
-def _tell_parent() -> None:
-    os.kill(os.getppid(), signal.SIGTERM)
+def _tell_parent(signum: int) -> None:
+    """And this process too, as a terminal and Slurm do."""
+    os.kill(os.getppid(), signum)
+    os.kill(os.getpid(), signum)
     time.sleep(60)
 
 
@@ -39,7 +42,8 @@ _FAULTS: dict[str, Callable[[], None]] = {
     "stops": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "told": lambda: os.kill(os.getpid(), signal.SIGUSR1),
-    "parent told": _tell_parent,
+    "parent told": partial(_tell_parent, signal.SIGTERM),
+    "all interrupted": partial(_tell_parent, signal.SIGINT),
     "fails": _fail,
     "refuses": _refuse,
 }

@@ -95,6 +95,16 @@ def test_a_signal_to_either_ends_both_and_the_state_is_kept(
     assert _count(tmp_path, {}) == "ten"
 
 
+def test_ctrl_c_ends_all_and_the_state_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _count(tmp_path, {4: "all interrupted"})
+    assert (tmp_path / "kept").read_text() == "4"
+    said = capfd.readouterr().err
+    assert "ended by SIGTERM" in said
+    assert "Traceback" not in said
+    assert _count(tmp_path, {}) == "ten"
+
+
 def test_mistakes_and_bugs_come_through(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the user's mistake"):
         _count(tmp_path, {1: "refuses"})

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 
@@ -57,7 +58,8 @@ class _Training:
             args=(self._train, self.fold),
             kwargs={"heartbeat": self.heartbeat, "connection": theirs, "environment": self._environment},
         )
-        self.process.start()
+        with _ignored(signal.SIGINT):  # A Ctrl-C is for the watchdog, also while the other is being loaded.
+            self.process.start()
         theirs.close()
 
     def look(self) -> None:
@@ -171,6 +173,19 @@ def train_folds(train: TrainFold, folds: Sequence[int], *, workers: int, site: T
     finally:
         _end(running, signum=signal.SIGTERM)
     return [done[fold] for fold in folds]
+
+
+@contextmanager
+def _ignored(signum: int) -> Iterator[None]:
+    """Ignore a signal, as processes that are started meanwhile do from their first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)
 
 
 def _end(running: Sequence[_Training], *, signum: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
 import threading
 import time
@@ -139,7 +138,6 @@ def train_watched(
         Variables to be set before any GPU is asked for.
     """
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the watchdog hears it, and ends this one
     guard = _WatchedGuard(heartbeat, connection)
     threading.Thread(target=guard.listen, daemon=True).start()
     try:
