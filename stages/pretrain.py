@@ -23,6 +23,8 @@ def main() -> None:
         out=Path("models/pretrained"),
         workers=site.workers,
         site=site.store,
+        training=site.training,
+        price_per_hour=site.price_per_hour,
     )
     write_json(Path("metrics/pretrain.json"), result)
     log_curves(result, Path("metrics/dvclive"))

@@ -25,6 +25,7 @@ from neurofm.settings import Settings
 from neurofm.slices.settings import SliceSettings
 from neurofm.splits import SplitSettings
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.site import TrainingSite
 from neurofm.units import UnitsSite
 from neurofm.windows import WindowsSettings
 from neurofm.windows.policy import StoreSite
@@ -138,6 +139,8 @@ class Site(UnitsSite, ContainersSite):
     """Run fMRIPrep through its authors' wrapper, `fmriprep-docker`, instead of the engine itself."""
     store: StoreSite = Field(default_factory=StoreSite)
     """Where training keeps decoded samples."""
+    training: TrainingSite = Field(default_factory=TrainingSite)
+    """Who watches over training."""
     disk_budget_gb: float = Field(default=50.0, gt=0)
     """Most that raw files of streamed datasets may take at any moment, 10^9 bytes."""
     bandwidth_mb_s: float = Field(default=20.0, gt=0)
@@ -145,7 +148,8 @@ class Site(UnitsSite, ContainersSite):
     price_per_gb_month: float = Field(default=0.023, ge=0)
     """Of the storage that artefacts are kept on, for what preflight foretells."""
     price_per_hour: float = Field(default=0.0, ge=0)
-    """Of the machine that stages run on, for what preflight foretells; 0 where nobody sends a bill."""
+    """Of the machine that stages run on, for what preflight foretells and training says; 0 where nobody sends a
+    bill."""
 
 
 def load_params(root: Path = Path(), *, dataset: str = "", groups: tuple[str, ...] = GROUPS) -> Params:

@@ -19,6 +19,7 @@ import pytest
 from neurofm.fetch import FileState
 from neurofm.fetch.landing import part_of, size_of
 from neurofm.recording import UnitStatus
+from tests import disks
 from tests.servers.http_files import Fault, FileServer, Request
 from tests.streamed import PROJECT, SIDE, Streamed, Watch, digests_in, real_files
 
@@ -43,27 +44,9 @@ if __name__ == "__main__":
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return the mount point of a new ext4 of 400 KB."""
-    image, place = tmp_path / "disk.img", tmp_path / "project" / ".neurofm" / "stream"
-    place.mkdir(parents=True)
-    with image.open("wb") as file:
-        file.truncate(400 << 10)
-    plain = ["-q", "-F", "-b", "1024", "-N", "64", "-m", "0", "-O", "^has_journal,^resize_inode"]
-    for command in (["mkfs.ext4", *plain, str(image)], ["mount", "-o", "loop", str(image), str(place)]):
-        if (complaint := _run(command)) and os.environ.get("CI"):
-            pytest.fail(f"CI must be able to mount a small disk: {complaint}")
-        if complaint:
-            pytest.skip(f"a small disk cannot be mounted here (it needs root): {complaint}")
-    yield place
-    assert not _run(["umount", str(place)])
-
-
-def _run(command: list[str]) -> str:
-    """Run a command; returns its complaint."""
-    binary = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if binary is None:
-        return f"{command[0]} is not installed"
-    done = subprocess.run([binary, *command[1:]], capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else f"{' '.join(command)}: {done.stderr.strip() or done.returncode}"
+    place = tmp_path / "project" / ".neurofm" / "stream"
+    with disks.small_disk(place, image=tmp_path / "disk.img", kilobytes=400):
+        yield place
 
 
 def test_a_small_disk_and_kills_cost_nothing_twice(small_disk: Path, tmp_path: Path, shared_data: Path) -> None:

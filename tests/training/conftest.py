@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,10 @@ import pytest
 
 from neurofm.recording import Modality
 from neurofm.splits import FoldRecording, Kind, Segment
-from neurofm.training.settings import PretrainSettings
+from neurofm.training.pretrain import FoldResult
+from neurofm.training.settings import CoreGrid, PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings, fit_normaliser
+from tests.training.faults import Lab
 
 Span = tuple[int, int]
 MakeView = Callable[..., RecordingView]
@@ -171,3 +174,23 @@ def windows() -> WindowsSettings:
 def settings() -> PretrainSettings:
     """Small enough that a fold trains in a second."""
     return small_settings()
+
+
+def small_lab(at: Path) -> Lab:
+    """Where one fold is trained in no time: its linear core has no choice."""
+    core = {"smoothing_samples": [1.0], "ridge": [0.1], "prior_samples": [100.0], "rate_floors": [0.1]}
+    settings = small_settings().model_copy(update={"core": CoreGrid.parse(core, where="core", mend="")})
+    return Lab(views=two_kinds(), settings=settings, windows=short_windows(), at=at)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """Where one fold is trained, with faults."""
+    return small_lab(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[FoldResult, dict[str, bytes]]:
+    """What a training without faults gives: its result and its model."""
+    lab = small_lab(tmp_path_factory.mktemp("whole"))
+    return lab.train("whole"), lab.model("whole")

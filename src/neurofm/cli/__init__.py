@@ -23,6 +23,7 @@ COMMANDS = {
     "push": "transfer",
     "pull": "transfer",
     "explain": "explain",
+    "embed": "embed",
     "certify": "certify",
 }
 """Commands by the module of this package whose `app` has them."""

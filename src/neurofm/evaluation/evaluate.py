@@ -61,7 +61,7 @@ def evaluate(
     UserError
         If anything scored was learned from (`audit_fold`), or a model is missing or damaged.
     """
-    predictors = [Predictor.load(models / f"fold-{number}") for number in range(len(splits.folds))]
+    predictors = [Predictor.load(models / f"fold-{number}", strict=False) for number in range(len(splits.folds))]
     for number, (fold, predictor) in enumerate(zip(splits.folds, predictors, strict=True)):
         audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
     found = _Found()

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.links import Scale
 from neurofm.model.pooling import IdentityPooling
+from neurofm.model.pretrained import CONFIG, MEND, WEIGHTS, read_config, read_tensors, refuse_other_size, unreadable
 from neurofm.model.readout import ChannelReadout, PairMessages
 from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import PatchTokenizer, to_patches
@@ -93,6 +96,27 @@ class NeuroFM(nn.Module):
         self.readout = ChannelReadout(width)
         self.heads = nn.ModuleDict({str(m): PatchHead(patch=patch, width=width) for m, patch in patch_samples.items()})
         self.patch_samples = dict(patch_samples)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Load the network of a checkpoint, ready to be applied; `neurofm.training.predict` loads all of it.
+
+        Raises
+        ------
+        UserError
+            If a file is missing, truncated or of another size than ``config.json`` says.
+        """
+        config = read_config(folder)
+        weights = read_tensors(folder, WEIGHTS, config=config)
+        try:
+            settings = ModelSettings.parse(config["model"], where=f"{folder / CONFIG}: model", mend=MEND)
+            patches = {Modality(name): window["patch_samples"] for name, window in config["windows"].items()}
+        except (ValueError, KeyError, TypeError) as error:
+            raise unreadable(folder, error) from None
+        network = cls(settings, patch_samples=patches)
+        refuse_other_size(weights, network.state_dict(), folder=folder)
+        network.load_state_dict(weights)
+        return network.eval()
 
     def encode(self, seen: Visible) -> Tensor:
         """Turn what is visible into latents, [window, patch, width]."""

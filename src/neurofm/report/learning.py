@@ -20,6 +20,9 @@ from neurofm.report.verdict import group_scores, is_ours, metric_name
 from neurofm.report.words import MISSING, MODALITY_WORDS, modality_order, modality_word, number, plain
 from neurofm.report.written import FoldTraining, Pretraining
 
+_LIMITS = {"max_hours": " (time limit)", "max_cost": " (cost limit)"}
+"""What is said of a fold that a limit stopped."""
+
 
 def fold_columns(training: Pretraining) -> tuple[str, ...]:
     """Return the columns of `fold_rows`."""
@@ -32,7 +35,7 @@ def fold_rows(training: Pretraining) -> list[tuple[str, ...]]:
         (
             str(fold.fold),
             f"{fold.parameters:,}",
-            f"{fold.steps} (time limit)" if fold.stopped_by == "max_hours" else str(fold.steps),
+            f"{fold.steps}{_LIMITS.get(fold.stopped_by or '', '')}",
             str(fold.best_step),
             *(_gain(fold, modality) for modality in _gained(training)),
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,33 @@ class Batch:
     def modality(self) -> Modality:
         """Modality of the recording."""
         return self.seen.modality
+
+    def __len__(self) -> int:
+        return len(self.linear)
+
+    def rows(self, first: int, last: int) -> Batch:
+        """Return some of the windows."""
+        some = slice(first, last)
+        return Batch(
+            seen=replace(self.seen, values=self.seen.values[some], smoothed=self.seen.smoothed[some]),
+            query=replace(self.query, linear=self.query.linear[some]),
+            linear=self.linear[some],
+            scale=self.scale,
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        """Move it to where the network is."""
+        moved: Batch = _moved(self, device)
+        return moved
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Move a tensor, or every tensor of a dataclass."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _moved(getattr(value, one.name), device) for one in fields(value)})
+    return value
 
 
 def see(view: RecordingView, context: Context, *, values: Tensor, visible: Tensor) -> tuple[Visible, Tensor]:

@@ -1,35 +1,36 @@
-"""Checkpoint: a trained model as plain files, without pickle, the same bytes for the same training.
+"""Checkpoint: a trained model as a folder of plain files, without pickle, the same bytes for the same training.
 
 ``model.safetensors``       weights of the network
 ``statistics.safetensors``  moments of the training recordings per set of channels
-``config.json``             sizes, windows, gains, core settings, who was seen in training (hashed), versions
+``config.json``             size and digest of both, sizes of the network, windows, gains, core settings, rates, atlases
+                            and montages of the training data, who and what was seen in training (hashed), versions
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 import neurofm
-from neurofm.errors import UserError
 from neurofm.files import write_atomic, write_json
 from neurofm.model.core import CoreSettings, Moments
 from neurofm.model.neurofm import NeuroFM
+from neurofm.model.pretrained import CONFIG, MEND, SCHEMA, WEIGHTS, describe_file, read_config, read_tensors, unreadable
 from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
+from neurofm.training.acquisition import Acquisition
 from neurofm.training.contexts import CoreChoice
 from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
 
-SCHEMA = "neurofm-model/1"
+STATISTICS = "statistics.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +44,14 @@ class Checkpoint:
     choices: CoreChoices
     priors: dict[str, Moments]
     """Per channel set, with the smoothing chosen for it, over all its training recordings."""
+    acquisitions: tuple[Acquisition, ...]
+    """Rates, atlases and montages of the training data."""
     prior_recordings: frozenset[str]
     """`digest` of the names of the recordings in the priors."""
     subjects: frozenset[str]
     """`digest` of every subject seen in training."""
+    shards: frozenset[str] = frozenset()
+    """SHA-256 of every shard that was learned from, where it was told."""
 
 
 def digest(name: str) -> str:
@@ -60,27 +65,31 @@ def patch_samples(windows: WindowsSettings) -> dict[Modality, int]:
 
 
 def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write the three files."""
-    weights = {name: value.contiguous() for name, value in checkpoint.network.state_dict().items()}
-    write_atomic(folder / "model.safetensors", save(weights))
+    """Write the three files; the one that describes the others is the last."""
+    weights = {name: value.cpu().contiguous() for name, value in checkpoint.network.state_dict().items()}
     statistics = {}
     for name, prior in checkpoint.priors.items():
         statistics[f"{name}.samples"] = torch.tensor(prior.samples, dtype=torch.float64)
         statistics[f"{name}.ss"] = prior.ss.contiguous()
         statistics[f"{name}.xs"] = prior.xs.contiguous()
-    write_atomic(folder / "statistics.safetensors", save(statistics))
+    files = {WEIGHTS: save(weights), STATISTICS: save(statistics)}
+    for name, content in files.items():
+        write_atomic(folder / name, content)
     config = {
         "schema": SCHEMA,
+        "files": {name: describe_file(content) for name, content in files.items()},
         "model": checkpoint.model.model_dump(mode="json"),
         "windows": checkpoint.windows.model_dump(mode="json"),
         "residual_gain": checkpoint.gains,
         "core": {name: asdict(choice) for name, choice in checkpoint.choices.by_channel_set.items()},
         "core_of_new_channels": {name: asdict(choice) for name, choice in checkpoint.choices.by_modality.items()},
+        "acquisitions": [asdict(one) for one in checkpoint.acquisitions],
         "prior_recordings_sha256": sorted(checkpoint.prior_recordings),
         "subjects_sha256": sorted(checkpoint.subjects),
-        "versions": {"neurofm": neurofm.__version__, "torch": str(torch.__version__)},
+        "shards_sha256": sorted(checkpoint.shards),
+        "versions": {"neurofm": neurofm.__version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
-    write_json(folder / "config.json", config)
+    write_json(folder / CONFIG, config)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -89,34 +98,21 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises
     ------
     UserError
-        If a file is missing or damaged, or was written by another version of the schema.
+        If a file is missing or damaged, holds a network of another size, or was written by another version of the
+        schema.
     """
+    config = read_config(folder)
+    network = NeuroFM.from_pretrained(folder)
+    statistics = read_tensors(folder, STATISTICS, config=config)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config.get("schema") != SCHEMA:
-            raise UserError(
-                f"{folder / 'config.json'}: schema is {config.get('schema')!r}, this version reads {SCHEMA!r}.",
-                mend="train again with `dvc repro pretrain`",
-            )
-        weights = load((folder / "model.safetensors").read_bytes())
-        statistics = load((folder / "statistics.safetensors").read_bytes())
-        return _build(config, weights=weights, statistics=statistics)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        what = " ".join(str(error).split())
-        problem = f"{folder}: not a readable model: {what}."
-        raise UserError(
-            problem, mend="restore it with `dvc checkout`, or train again with `dvc repro pretrain`"
-        ) from None
+        return _build(config, network=network, statistics=statistics, where=str(folder / CONFIG))
+    except (ValueError, KeyError, TypeError) as error:
+        raise unreadable(folder, error) from None
 
 
 def _build(
-    config: Mapping[str, Any], *, weights: dict[str, torch.Tensor], statistics: Mapping[str, torch.Tensor]
+    config: Mapping[str, Any], *, network: NeuroFM, statistics: Mapping[str, torch.Tensor], where: str
 ) -> Checkpoint:
-    model = ModelSettings.model_validate(config["model"])
-    windows = WindowsSettings.model_validate(config["windows"])
-    network = NeuroFM(model, patch_samples=patch_samples(windows))
-    network.load_state_dict(weights)
-    network.eval()
     by_set = {name: _choice(plain) for name, plain in config["core"].items()}
     priors = {
         name: Moments(
@@ -127,16 +123,18 @@ def _build(
     }
     return Checkpoint(
         network=network,
-        model=model,
-        windows=windows,
+        model=ModelSettings.parse(config["model"], where=f"{where}: model", mend=MEND),
+        windows=WindowsSettings.parse(config["windows"], where=f"{where}: windows", mend=MEND),
         gains={Modality(name): gain for name, gain in config["residual_gain"].items()},
         choices=CoreChoices(
             by_channel_set=by_set,
             by_modality={Modality(name): _choice(plain) for name, plain in config["core_of_new_channels"].items()},
         ),
         priors=priors,
+        acquisitions=tuple(Acquisition.parse(one) for one in config["acquisitions"]),
         prior_recordings=frozenset(config["prior_recordings_sha256"]),
         subjects=frozenset(config["subjects_sha256"]),
+        shards=frozenset(config["shards_sha256"]),
     )
 
 

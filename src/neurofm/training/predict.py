@@ -12,6 +12,7 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.core import Moments
 from neurofm.model.links import predict, to_z
+from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.contexts import Context, make_context, moments_of
@@ -30,14 +31,17 @@ class Predictor:
     ----------
     checkpoint
         The trained model.
+    strict
+        Whether recordings of another rate, atlas or montage than those of the training are refused.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, strict: bool = True) -> None:
         self.checkpoint = checkpoint
+        self._strict = strict
         self._contexts: dict[str, Context] = {}
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, *, strict: bool = True) -> Self:
         """Load ``models/pretrained/fold-<n>``.
 
         Raises
@@ -45,7 +49,14 @@ class Predictor:
         UserError
             If a file is missing or damaged.
         """
-        return cls(read_checkpoint(folder))
+        return cls(read_checkpoint(folder), strict=strict)
+
+    def feature_names(self) -> list[str]:
+        """Return the names of the last axis of what `encode` returns."""
+        width = self.checkpoint.model.width
+        return [f"latent {number}" for number in range(width)] + [
+            f"component {number}" for number in range(_COMPONENTS)
+        ]
 
     def trained_on(self, subject: str) -> bool:
         """Whether the subject was seen in training."""
@@ -57,7 +68,8 @@ class Predictor:
         Raises
         ------
         UserError
-            For a modality that the model was not trained on.
+            For a modality that the model was not trained on; and, if this one is strict, for another rate, atlas or
+            montage.
         """
         if view.name not in self._contexts:
             choices = self.checkpoint.choices
@@ -66,6 +78,8 @@ class Predictor:
                     f"{view.name}: the model was not trained on {view.modality} recordings.",
                     mend="add a dataset of that modality to `datasets` in params.yaml and train again",
                 )
+            if self._strict:
+                refuse_other(view, self.checkpoint.acquisitions)
             choice = choices.of(view)
             prior = self.checkpoint.priors.get(
                 view.channel_set,

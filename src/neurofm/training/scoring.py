@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import make_context
+from neurofm.training.memory import fitting
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.tuning import CoreChoices, masks_of, prior_of, validation_trials
 from neurofm.windows import RecordingView, WindowsSettings
@@ -54,13 +56,27 @@ def validation_items(
     return items
 
 
-def residuals(network: NeuroFM, items: Sequence[ValidationItem]) -> list[Tensor]:
-    """Residual of every item, without dropout."""
+def residuals(
+    network: NeuroFM, items: Sequence[ValidationItem], *, each: Callable[[], None] = lambda: None
+) -> list[Tensor]:
+    """Residual of every item, without dropout; `each` is called before each of them."""
+    device = next(network.parameters()).device
+    made, most = [], max((len(item.batch) for item in items), default=1)
     network.eval()
     with torch.no_grad():
-        made = [network(item.batch.seen, item.batch.query) for item in items]
+        for item in items:
+            each()
+            in_parts = partial(_in_parts, network, item.batch.to(device))
+            found, most = fitting(in_parts, windows=most, what="pretrain: validation")
+            made.append(found)
     network.train()
     return made
+
+
+def _in_parts(network: NeuroFM, batch: Batch, windows: int) -> Tensor:
+    """[window, time, hidden] residual, of so many windows at a time."""
+    parts = [batch.rows(first, first + windows) for first in range(0, len(batch), windows)]
+    return torch.cat([network(part.seen, part.query) for part in parts]).cpu()
 
 
 def losses(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gain: float) -> dict[Modality, float]:

@@ -59,6 +59,19 @@ class CoreGrid(Settings):
         return self
 
 
+class SafeguardSettings(Settings):
+    """What a training does about losses that are not numbers, or explode."""
+
+    exploding_loss: float = Field(default=1e4, gt=1)
+    """A step is skipped whose loss is this many times that of predicting the mean, or not a number."""
+    skips: int = Field(default=5, gt=0)
+    """So many skipped steps in a row send the training back to its last kept state."""
+    rollbacks: int = Field(default=3, ge=0)
+    """So often; then it ends."""
+    rollback_rate: float = Field(default=0.5, gt=0, lt=1)
+    """What the learning rate is multiplied with each time."""
+
+
 class PretrainSettings(Settings):
     """`pretrain` in params.yaml."""
 
@@ -91,6 +104,9 @@ class PretrainSettings(Settings):
     max_hours: Annotated[float, Field(gt=0)] | None = None
     """Training of a fold stops at the first validation after so many hours, and keeps the best until then; null is no
     limit. A fold that it stops depends on the machine's speed, so that it is not repeatable to the byte."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """As `max_hours`, in money: at `price_per_hour` of site.yaml, shared by the folds that train side by side."""
+    safeguards: SafeguardSettings = Field(default_factory=SafeguardSettings)
     ema_decay: float = Field(ge=0, lt=1)
     """Of the running average of weights that is validated and kept."""
     mask_groups: int = Field(ge=2)
@@ -102,8 +118,8 @@ class PretrainSettings(Settings):
     model: ModelSettings
 
     def key(self) -> str:
-        """Return all that a run's result depends on, unless it is stopped by its time: with more time it goes on."""
-        return self.model_dump_json(exclude={"max_hours"})
+        """Return all that a run's result depends on, unless a limit on time or money stops it: with more it goes on."""
+        return self.model_dump_json(exclude={"max_hours", "max_cost"})
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,23 @@ class RunState:
     seconds: float = 0.0
     """Spent up to the latest validation, in all the runs that led to it."""
     curve: list[dict[str, Any]] = field(default_factory=list)
+    seen: dict[str, list[float]] = field(default_factory=dict)
+    """Training losses per modality since the latest validation."""
+    rate: float = 1.0
+    """What the learning rate of the settings is multiplied with: less than 1 after going back."""
+    bad_in_row: int = 0
+    """Steps that were skipped since the last that was not."""
+    skipped: int = 0
+    """Steps that were skipped in all."""
+    rollbacks: int = 0
+    trouble: str = ""
+    """What was wrong with the latest of them."""
+    micro_windows: dict[str, int] = field(default_factory=dict)
+    """Windows at a time per modality, where there was no memory for a whole batch."""
+
+
+class UnreadableState(Exception):
+    """A state on disk is damaged."""
 
 
 def save_state(state: RunState, path: Path, *, key: str) -> None:
@@ -43,13 +61,20 @@ def save_state(state: RunState, path: Path, *, key: str) -> None:
 
 
 def load_state(path: Path, *, key: str) -> RunState | None:
-    """Read what `save_state` wrote; None where there is nothing that belongs to `key`."""
+    """Read what `save_state` wrote; None where there is nothing that belongs to `key`.
+
+    Raises
+    ------
+    UnreadableState
+        If the file is damaged.
+    """
     if not path.exists():
         return None
-    saved = torch.load(path, weights_only=True)
-    if saved.pop("key") != key:
-        return None
-    return RunState(**saved)
+    try:
+        saved = torch.load(path, weights_only=True)
+        return None if saved.pop("key") != key else RunState(**saved)
+    except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, OSError, pickle.UnpicklingError) as error:
+        raise UnreadableState(" ".join(str(error).split())[:120]) from None
 
 
 def copy_of(weights: Weights) -> Weights:

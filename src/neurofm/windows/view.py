@@ -121,6 +121,35 @@ def load_views(splits: Splits, *, fold: int, shards: Path, decoded: bool = True)
     return views
 
 
+def load_view(path: Path, *, calibration_s: float | None = None) -> RecordingView:
+    """Load a recording that is in no split: to be described and encoded, not scored.
+
+    Parameters
+    ----------
+    path
+        ``<recording>.zarr.zip``.
+    calibration_s
+        Seconds at its beginning that may be looked at to normalise and describe it; all of it without.
+
+    Raises
+    ------
+    Unreadable
+        If the shard is not whole.
+    """
+    shard = read_shard(path)
+    recording, samples = shard.recording, len(shard.stored)
+    stop = samples if calibration_s is None else min(samples, max(1, round(calibration_s * shard.sampling_rate_hz)))
+    roles = FoldRecording(
+        dataset=recording.dataset,
+        recording=path.name.removesuffix(".zarr.zip"),
+        subject=recording.subject,
+        modality=recording.modality,
+        kind="subject",
+        calibration=(Segment(start=0, stop=stop),),
+    )
+    return _view(shard, roles, shard.stored)
+
+
 def _view(shard: Shard, roles: FoldRecording, stored: Samples | npt.NDArray[Any]) -> RecordingView:
     recording = shard.recording
     calibration = [

@@ -1,0 +1,107 @@
+"""Pretrained: the files of a checkpoint, checked against what its ``config.json`` says of them.
+
+``huggingface_hub``'s `PyTorchModelHubMixin` is not used: nothing here needs a hub, it would be one dependency more,
+and it would write a second ``config.json`` of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from neurofm.errors import UserError
+
+SCHEMA = "neurofm-model/2"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+MEND = "restore it with `dvc checkout`, or train again with `dvc repro pretrain`"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json``.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged, or of another version of the schema.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        schema = config.get("schema")
+    except (OSError, ValueError, AttributeError) as error:
+        raise unreadable(folder, error) from None
+    if schema != SCHEMA:
+        raise UserError(
+            f"{folder / CONFIG}: schema is {schema!r}, this version reads {SCHEMA!r}.",
+            mend="train again with `dvc repro pretrain`",
+        )
+    return dict(config)
+
+
+def describe_file(content: bytes) -> dict[str, Any]:
+    """Return what ``config.json`` says of a file."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def read_tensors(folder: Path, name: str, *, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Read a file of tensors.
+
+    Parameters
+    ----------
+    folder, name
+        Where it is.
+    config
+        What `read_config` gave.
+
+    Raises
+    ------
+    UserError
+        If it is missing, truncated or changed.
+    """
+    try:
+        content = (folder / name).read_bytes()
+        _refuse_changed(content, config["files"][name], name=name)
+        tensors: dict[str, Tensor] = load(content)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise unreadable(folder, error) from None
+    return tensors
+
+
+def _refuse_changed(content: bytes, told: Mapping[str, Any], *, name: str) -> None:
+    if len(content) != told["bytes"]:
+        raise ValueError(f"{name} has {len(content)} bytes, and had {told['bytes']} when it was written")
+    if describe_file(content) != told:
+        raise ValueError(f"{name} is not what was written: its SHA-256 differs")
+
+
+def refuse_other_size(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, folder: Path) -> None:
+    """Refuse weights of another network than the one that ``config.json`` describes.
+
+    Raises
+    ------
+    UserError
+        That names the first tensor that differs, and both shapes.
+    """
+    shapes = [{name: list(value.shape) for name, value in one.items()} for one in (weights, expected)]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        here, there = (str(one.get(name, "absent")) for one in shapes)
+        if here != there:
+            raise UserError(
+                f"{folder}: not a readable model: {name} is {here} in {WEIGHTS}, and {there} in a network of the size "
+                f"that {CONFIG} says.",
+                mend=MEND,
+            )
+
+
+def unreadable(folder: Path, error: Exception) -> UserError:
+    """Say in one line that a checkpoint cannot be read."""
+    what = " ".join(str(error).split())
+    return UserError(f"{folder}: not a readable model: {what}.", mend=MEND)

@@ -1,0 +1,180 @@
+"""Finetune: a trained model learns on from other recordings, with all of its weights or with a few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from neurofm.errors import UserError
+from neurofm.files import sha256_of
+from neurofm.model.core import Moments
+from neurofm.model.neurofm import NeuroFM
+from neurofm.model.pretrained import WEIGHTS
+from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
+from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
+from neurofm.training.guard import Guard
+from neurofm.training.keeping import Keeper
+from neurofm.training.settings import PretrainSettings
+from neurofm.training.stopping import Stopping
+from neurofm.training.tuning import CoreChoices, choose_cores
+from neurofm.windows import RecordingView
+from neurofm.windows.policy import StoreSite
+
+Mode = Literal["full", "lora", "head", "unit"]
+"""All weights; low-rank additions to every matrix but the heads, and the heads; the heads alone; the learned terms of
+single channels alone, where a network has them (few-shot, for a new recording)."""
+_LEARNS = {"full": "", "lora": "heads.", "head": "heads.", "unit": "identity.unit."}
+"""How the names of the weights begin that learn."""
+
+
+class LowRank(nn.Module):
+    """A matrix, and a product of two narrow ones that is added to it and starts at zero.
+
+    Hu et al. 2022, arXiv:2106.09685.
+    """
+
+    def __init__(self, weight: Tensor, *, rank: int) -> None:
+        super().__init__()
+        rows, columns = weight.shape
+        self.narrow = nn.Parameter(torch.randn(rank, columns).to(weight.device) / math.sqrt(columns))
+        self.wide = nn.Parameter(torch.zeros(rows, rank, device=weight.device))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """[out, in] -> the same."""
+        return weight + self.wide @ self.narrow
+
+
+def freeze(network: NeuroFM, *, mode: Mode, rank: int) -> None:
+    """Let only the weights of `mode` learn.
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    mode
+        Which weights.
+    rank
+        Of the low-rank additions.
+
+    Raises
+    ------
+    UserError
+        For another mode, or if the network has no such weights.
+    """
+    if mode not in get_args(Mode):
+        raise UserError(f"finetune: there is no mode {mode!r}.", mend=f"choose one of {', '.join(get_args(Mode))}")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(_LEARNS[mode]))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(
+            f"finetune: mode {mode!r} trains {_LEARNS[mode]}*, and this network has no such weights.",
+            mend=f"choose another of {', '.join(get_args(Mode))}",
+        )
+    if mode == "lora":
+        for name, module in list(network.named_modules()):
+            if isinstance(module, nn.Linear) and not name.startswith("heads."):
+                parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank=rank))
+
+
+def merge(network: NeuroFM) -> None:
+    """Make low-rank additions part of the matrices that they were added to: an ordinary network is left."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Linear) and parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+def finetune(
+    model: Path,
+    views: Sequence[RecordingView],
+    *,
+    mode: Mode,
+    settings: PretrainSettings,
+    run_dir: Path,
+    out_dir: Path,
+    rank: int = 4,
+    site: StoreSite | None = None,
+) -> FoldResult:
+    """Train a checkpoint's network on from other recordings and write what it has become, as a checkpoint.
+
+    Parameters
+    ----------
+    model
+        The checkpoint; it stays as it is. Its sizes and windows hold.
+    views
+        Recordings to learn from, with train and validation segments.
+    mode
+        Which weights learn.
+    settings
+        As of pretraining; its `model` is not looked at.
+    run_dir, out_dir, site
+        As in `pretrain`.
+    rank
+        Of `lora`.
+
+    Raises
+    ------
+    UserError, Stopped
+        As `pretrain` does; or for a mode that does not exist.
+    """
+    before = read_checkpoint(model)
+    network, chosen = before.network, settings.model_copy(update={"model": before.model})
+    told = f"{mode} {rank} {sha256_of(model / WEIGHTS)} {chosen.key()} {before.windows.model_dump_json()}"
+    with Stopping() as stopping, reproducible():
+        choices = _choices(before, choose_cores(views, settings=chosen, windows=before.windows))
+        torch.manual_seed(settings.seed)
+        freeze(network, mode=mode, rank=rank)
+        learned = learn(
+            network,
+            views,
+            choices=choices,
+            settings=chosen,
+            windows=before.windows,
+            keeper=Keeper(run_dir / "last.pt", key=told, who=f"finetune {mode}"),
+            stopping=stopping,
+            site=site or StoreSite(),
+            side_by_side=1,
+            price_per_hour=0.0,
+            guard=Guard(),
+            is_trained=True,
+        )
+        merge(network)
+        after = checkpoint_of(
+            network, views, choices=choices, gains=learned.gains, settings=chosen, windows=before.windows
+        )
+        save_model(_joined(before, after, views), out_dir)
+    return learned.result(0, network)
+
+
+def _choices(before: Checkpoint, found: CoreChoices) -> CoreChoices:
+    """Keep what was chosen in pretraining; of channels never met, take what these recordings show."""
+    return CoreChoices(
+        by_channel_set={**found.by_channel_set, **before.choices.by_channel_set},
+        by_modality={**found.by_modality, **before.choices.by_modality},
+    )
+
+
+def _joined(before: Checkpoint, after: Checkpoint, views: Sequence[RecordingView]) -> Checkpoint:
+    """Put together what was learned before and now: priors add up, and nobody who was seen is forgotten."""
+    known = {view.channel_set for view in views if digest(view.name) in before.prior_recordings}
+    priors: dict[str, Moments] = dict(before.priors)
+    for name, prior in after.priors.items():
+        if name not in known:  # Recordings that are in it already would count twice.
+            priors[name] = priors[name] + prior if name in priors else prior
+    validated = {view.modality for view in views if view.roles.validation}
+    return replace(
+        after,
+        gains={m: gain if m in validated else before.gains[m] for m, gain in after.gains.items()},
+        priors=priors,
+        acquisitions=tuple(sorted({*before.acquisitions, *after.acquisitions}, key=repr)),
+        prior_recordings=before.prior_recordings
+        | frozenset(digest(view.name) for view in views if view.roles.train and view.channel_set not in known),
+        subjects=before.subjects | after.subjects,
+        shards=before.shards | after.shards,
+    )

@@ -1,0 +1,308 @@
+"""Fold: one model of all modalities, by predicting hidden channels from visible ones, from views to a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurofm.errors import UserError
+from neurofm.model.core import Moments
+from neurofm.model.neurofm import NeuroFM
+from neurofm.recording import Modality
+from neurofm.training.acquisition import acquisitions
+from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
+from neurofm.training.guard import Guard
+from neurofm.training.keeping import Keeper
+from neurofm.training.loop import Loop
+from neurofm.training.recordings import left_out, schedule_of, training_recordings
+from neurofm.training.scoring import choose_gains, residuals, score_of, validation_items
+from neurofm.training.settings import PretrainSettings
+from neurofm.training.spending import Spending
+from neurofm.training.state import RunState
+from neurofm.training.stopping import Stopping
+from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
+from neurofm.windows import RecordingView, WindowsSettings
+from neurofm.windows.policy import StoreSite
+from neurofm.windows.samples import Samples, refuse_damage
+from neurofm.windows.sampling import refuse_absent
+from neurofm.windows.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """What `metrics/pretrain.json` says of one fold."""
+
+    fold: int
+    steps: int
+    """Steps done, early stopping counted in."""
+    best_step: int
+    """0: the linear core alone was best."""
+    parameters: int
+    residual_gain: dict[str, float]
+    curve: list[dict[str, Any]]
+    """Per validation: step, train and validation loss per modality, relative to predicting the mean."""
+    stopped_by: str | None = None
+    """``max_hours`` or ``max_cost`` if that limit ended it."""
+    skipped_steps: int | None = None
+    """Steps whose loss was not a number, or exploded; None if there were none."""
+
+
+def pretrain(
+    views: Sequence[RecordingView],
+    *,
+    settings: PretrainSettings,
+    windows: WindowsSettings,
+    fold: int,
+    run_dir: Path,
+    out_dir: Path,
+    site: StoreSite | None = None,
+    side_by_side: int = 1,
+    price_per_hour: float = 0.0,
+    guard: Guard | None = None,
+    shards_sha256: Mapping[str, str] | None = None,
+) -> FoldResult:
+    """Train the model of one fold and write it.
+
+    Parameters
+    ----------
+    views
+        All recordings of the fold; only train, calibration and validation segments are read.
+    settings, windows
+        Of params.yaml.
+    fold
+        Its number, for names only.
+    run_dir
+        Where the run's state is kept. A run that was killed goes on from its last validation and ends with the
+        same bits.
+    out_dir
+        Where the finished model is written.
+    site
+        Where decoded samples lie meanwhile.
+    side_by_side
+        Folds that train at once on this machine.
+    price_per_hour
+        Of the machine.
+    guard
+        Is told that training goes on.
+    shards_sha256
+        Of each recording's shard, by the recording's name, for the checkpoint.
+
+    Raises
+    ------
+    UserError
+        If nothing can be learned from, there is no room for samples, more of them is damaged than
+        `settings.most_damaged`, there is no memory for a single window, or the loss diverges again and again; step,
+        modality, recording and learning rate are named.
+    Stopped
+        After SIGTERM or SIGUSR1; what was learned is kept.
+    """
+    refuse_absent(settings.dataset_shares, {view.dataset for view in views})
+    with Stopping() as stopping, reproducible():
+        choices = choose_cores(views, settings=settings, windows=windows)
+        torch.manual_seed(settings.seed)
+        network = NeuroFM(settings.model, patch_samples=patch_samples(windows))
+        learned = learn(
+            network,
+            views,
+            choices=choices,
+            settings=settings,
+            windows=windows,
+            keeper=Keeper(
+                run_dir / "last.pt",
+                key=f"{fold} {settings.key()} {windows.model_dump_json()}",
+                who=f"pretrain fold {fold}",
+            ),
+            stopping=stopping,
+            site=site or StoreSite(),
+            side_by_side=side_by_side,
+            price_per_hour=price_per_hour,
+            guard=guard or Guard(),
+        )
+        made = checkpoint_of(network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows)
+        save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
+    return learned.result(fold, network)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What became of a training."""
+
+    state: RunState
+    gains: dict[Modality, float]
+    stopped_by: str | None
+    """The limit that ended it."""
+
+    def result(self, fold: int, network: NeuroFM) -> FoldResult:
+        """Say it for ``metrics/``."""
+        return FoldResult(
+            fold=fold,
+            steps=self.state.step,
+            best_step=self.state.best_step,
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            residual_gain={str(modality): gain for modality, gain in self.gains.items()},
+            curve=self.state.curve,
+            stopped_by=self.stopped_by,
+            skipped_steps=self.state.skipped or None,
+        )
+
+
+def learn(
+    network: NeuroFM,
+    views: Sequence[RecordingView],
+    *,
+    choices: CoreChoices,
+    settings: PretrainSettings,
+    windows: WindowsSettings,
+    keeper: Keeper,
+    stopping: Stopping,
+    site: StoreSite,
+    side_by_side: int,
+    price_per_hour: float,
+    guard: Guard,
+    is_trained: bool = False,
+) -> Learned:
+    """Train a network; its best weights are in it afterwards.
+
+    Parameters
+    ----------
+    network
+        Where it starts from, if nothing was kept.
+    views, settings, windows, site, side_by_side, price_per_hour, guard
+        As in `pretrain`.
+    choices
+        Settings of the linear cores.
+    keeper
+        Keeps the state.
+    stopping
+        Hears signals.
+    is_trained
+        Whether the network has learned before: then it must get better than it is to be changed.
+
+    Raises
+    ------
+    UserError, Stopped
+        As `pretrain` does.
+    """
+    who = keeper.who
+    spending = Spending(
+        max_hours=settings.max_hours,
+        max_cost=settings.max_cost,
+        price_per_hour=price_per_hour,
+        side_by_side=side_by_side,
+    )
+    recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
+    if not recordings:
+        raise UserError(
+            f"{who} has no recording with train segments long enough for two patches.",
+            mend="add recordings, or shorten the patches under `windows` in params.yaml",
+        )
+    for note in left_out(views, recordings, settings=settings):
+        sys.stderr.write(f"{who}: {note}\n")
+    items = validation_items(views, choices=choices, settings=settings, windows=windows)
+    samples = [view.stored for view in views if isinstance(view.stored, Samples)]
+    known = refuse_damage(samples, most=settings.most_damaged, who=who)
+    sys.stderr.write(known)
+    with Store(
+        [recording.view.signal for recording in recordings],
+        schedule_of(recordings, settings=settings),
+        site=site,
+        bfloat16=settings.bfloat16,
+        side_by_side=side_by_side,
+        who=who,
+    ) as store:
+        state = Loop(
+            network,
+            recordings,
+            store,
+            items,
+            settings=settings,
+            keeper=keeper,
+            stopping=stopping,
+            spending=spending,
+            guard=guard,
+            start_score=score_of(items, residuals(network, items), gains=settings.residual_gains)
+            if is_trained
+            else 1.0,
+        ).run()
+    found = refuse_damage(samples, most=settings.most_damaged, who=who)
+    sys.stderr.write(found if found != known else "")
+    network.load_state_dict(state.best)
+    gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
+    network.eval()
+    cut_short = state.step < settings.steps and state.stale < settings.patience
+    return Learned(state=state, gains=gains, stopped_by=spending.used_up(state.seconds) if cut_short else None)
+
+
+def save_model(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a finished model.
+
+    Raises
+    ------
+    UserError
+        If there is no place for it.
+    """
+    try:
+        write_checkpoint(checkpoint, folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the finished model cannot be written: {error.strerror or error}.",
+            mend="free space and run it again: training goes on from its last kept state",
+        ) from None
+
+
+def checkpoint_of(
+    network: NeuroFM,
+    views: Sequence[RecordingView],
+    *,
+    choices: CoreChoices,
+    gains: dict[Modality, float],
+    settings: PretrainSettings,
+    windows: WindowsSettings,
+) -> Checkpoint:
+    """Put together what a model is, beside its weights: from train segments only."""
+    trained = [view for view in views if view.roles.train]
+    priors: dict[str, Moments] = {}
+    for view in trained:
+        if view.channel_set in choices.by_channel_set and view.channel_set not in priors:
+            priors[view.channel_set] = prior_of(
+                views,
+                channel_set=view.channel_set,
+                without="",
+                sds_samples=choices.of(view).core.smoothing_samples,
+                channels=len(view.channel_ids),
+            )
+    return Checkpoint(
+        network=network,
+        model=settings.model,
+        windows=windows,
+        gains=gains,
+        choices=choices,
+        priors=priors,
+        acquisitions=acquisitions(trained),
+        prior_recordings=frozenset(digest(view.name) for view in trained if view.channel_set in priors),
+        subjects=frozenset(digest(view.subject) for view in trained),
+    )
+
+
+def _learned_from(views: Sequence[RecordingView], shards_sha256: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(shards_sha256[view.name] for view in views if view.roles.train and view.name in shards_sha256)
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Deterministic kernels on one thread, as it was before afterwards."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(mode=strict)

@@ -1,0 +1,291 @@
+"""Loop: steps and validations, until the last step, until nothing gets better, or until time or money is up."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from neurofm.model.neurofm import NeuroFM
+from neurofm.progress import Progressing
+from neurofm.recording import Modality
+from neurofm.training.divergence import Trouble, go_back, is_sound, skip
+from neurofm.training.guard import Guard
+from neurofm.training.keeping import Keeper
+from neurofm.training.learning_rate import learning_rate, move_average
+from neurofm.training.recordings import TrainingRecording
+from neurofm.training.scoring import ValidationItem, losses, residuals, score_of
+from neurofm.training.settings import PretrainSettings
+from neurofm.training.spending import Spending
+from neurofm.training.state import RunState, Weights, copy_of
+from neurofm.training.step import Drawn, Gradient, take_gradient
+from neurofm.training.stopping import Stopped, Stopping
+from neurofm.windows.store import Store
+
+_UPDATE_S = 5.0
+"""Longest that an update of the weights is waited for before it counts as hung."""
+
+
+class Loop:
+    """The training of one fold, from the state that was kept, or from the start.
+
+    Parameters
+    ----------
+    network
+        To be trained; its weights are the start, where nothing was kept.
+    recordings, store
+        What is learned from, and its samples.
+    items
+        What is validated on.
+    settings
+        Of params.yaml.
+    keeper
+        Keeps the state at every validation, and when a signal ends the training; says for whom messages are.
+    stopping
+        Hears signals.
+    spending
+        Limits on time and money.
+    guard
+        Is told that training goes on.
+    start_score
+        What the network is validated with before its first step; an untrained one is its linear core.
+    """
+
+    def __init__(
+        self,
+        network: NeuroFM,
+        recordings: Sequence[TrainingRecording],
+        store: Store,
+        items: Sequence[ValidationItem],
+        *,
+        settings: PretrainSettings,
+        keeper: Keeper,
+        stopping: Stopping,
+        spending: Spending,
+        guard: Guard,
+        start_score: float = 1.0,
+    ) -> None:
+        self._network, self._recordings, self._store, self._items = network, recordings, store, items
+        self._settings, self._keeper, self._stopping, self._spending = settings, keeper, stopping, spending
+        self._guard, self._who = guard, keeper.who
+        self._optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self._began = time.monotonic()
+        self._windows = 0
+        """Learned from since then."""
+        self._validating = False
+        self._start_score = start_score
+        self._untrained = self._optimizer.state_dict()
+        self.state = keeper.latest() or self._fresh(network.state_dict())
+        self._resume(self.state)
+
+    def run(self) -> RunState:
+        """Train.
+
+        Raises
+        ------
+        Stopped
+            After a signal; the state is kept.
+        UserError
+            If the loss diverges again and again, or memory holds no window.
+        """
+        if self._spending.is_of_interest:
+            sys.stderr.write(f"{self._who}: {self._spending.rules()}\n")
+        self._guard.can_keep(self._keep_meanwhile)
+        try:
+            with Progressing(self._who, total=self._settings.steps, unit="steps") as progress:
+                progress.advance(self.state.step)
+                self._run(progress)
+        except Stopped as stopped:
+            whole = self._keep()
+            said = "" if whole else f" ({self._keeper.complaint})"
+            sys.stderr.write(f"{self._who}: ended by {stopped.name}; {self._keeper.what_is_kept}{said}\n")
+            raise
+        self._guard.rest()
+        if self._keeper.complaint:
+            sys.stderr.write(
+                f"{self._who}: the last state was never kept ({self._keeper.complaint}): if the model cannot be "
+                f"written either, training goes on from there: {self._keeper.what_is_kept}\n"
+            )
+        return self.state
+
+    def _run(self, progress: Progressing) -> None:
+        while True:
+            before, safeguards = self.state.step, self._settings.safeguards
+            if self.state.bad_in_row >= safeguards.skips:
+                self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
+                self._resume(self.state)
+            elif self._is_due():
+                self._validate()
+            elif self._is_done():
+                return
+            else:
+                self._step()
+            progress.advance(self.state.step - before, note=self._note())
+
+    def _is_due(self) -> bool:
+        """Whether this step ends with a validation that is not done yet."""
+        step, settings = self.state.step, self._settings
+        return (
+            not self._is_validated()
+            and bool(step)
+            and (step % settings.validate_every_steps == 0 or step == settings.steps)
+        )
+
+    def _is_validated(self) -> bool:
+        return bool(self.state.curve) and bool(self.state.curve[-1]["step"] == self.state.step)
+
+    def _is_done(self) -> bool:
+        """Whether it ends here; but for the last step that is decided at validations."""
+        state, settings = self.state, self._settings
+        if state.step >= settings.steps:
+            return True
+        return self._is_validated() and (
+            state.stale >= settings.patience or self._spending.used_up(state.seconds) is not None
+        )
+
+    def _step(self) -> None:
+        state, settings = self.state, self._settings
+        step = state.step
+        self._guard.beat(step, f"step {step}")
+        draw, z, counts = self._store.at(step)
+        drawn = Drawn(recording=self._recordings[draw.source], draw=draw, z=z, counts=counts)
+        modality, name = str(drawn.recording.view.modality), drawn.recording.source.name
+        self._guard.beat(step, f"step {step} ({modality}, {name})")
+        gradient = take_gradient(
+            self._network,
+            drawn,
+            step=step,
+            settings=settings,
+            micro_windows=state.micro_windows.get(modality, len(z)),
+            who=self._who,
+        )
+        with self._stopping.held():
+            self._windows += len(z)
+            if gradient.micro_windows < len(z):
+                state.micro_windows[modality] = gradient.micro_windows
+            state.step += 1
+            if is_sound(gradient.loss, gradient.norm, settings=settings.safeguards):
+                state.bad_in_row = 0
+                state.seen.setdefault(modality, []).append(gradient.loss)
+                self._update(step)
+                return
+            skip(self._trouble(drawn, gradient, step=step), state, who=self._who)
+
+    def _update(self, step: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate(step)
+        self._optimizer.step()
+        move_average(self.state.average, self._network.state_dict(), step=step + 1, decay=self._settings.ema_decay)
+
+    def _trouble(self, drawn: Drawn, gradient: Gradient, *, step: int) -> Trouble:
+        return Trouble(
+            step=step,
+            modality=drawn.recording.view.modality,
+            recording=drawn.recording.source.name,
+            loss=gradient.loss,
+            norm=gradient.norm,
+            rate=self._rate(step),
+        )
+
+    def _rate(self, step: int) -> float:
+        return self.state.rate * learning_rate(step, settings=self._settings)
+
+    def _validate(self) -> None:
+        """Validate the averaged weights, keep them if they are the best yet, and the state on disk."""
+        state, settings = self.state, self._settings
+        self._guard.beat(state.step, f"validation at step {state.step}")
+        with self._stopping.held():
+            self._snapshot()
+            self._validating = True
+        self._network.load_state_dict(state.average)
+        corrections = residuals(self._network, self._items, each=lambda: self._guard.beat(state.step, "validation"))
+        self._network.load_state_dict(state.weights)
+        found = losses(self._items, corrections, gain=1.0)
+        score = score_of(self._items, corrections, gains=settings.residual_gains)
+        with self._stopping.held():
+            self._validating = False
+            if self._has_diverged(found):
+                return
+            train = {modality: sum(values) / len(values) for modality, values in sorted(state.seen.items())}
+            validation = {str(modality): value for modality, value in sorted(found.items())}
+            state.curve.append({"step": state.step, "train": train, "validation": validation})
+            if score < state.best_score:
+                state.best, state.best_step, state.best_score = copy_of(state.average), state.step, score
+                state.stale = 0
+            else:
+                state.stale += 1
+            state.seen = {}
+            if not state.bad_in_row:  # Else there would be no state from before the trouble to go back to.
+                self._keeper.save(state, is_validated=True)
+            if self._spending.is_of_interest:
+                spent = self._spending.report(seconds=state.seconds, step=state.step, steps=settings.steps)
+                sys.stderr.write(f"{self._who}: {spent}\n")
+
+    def _has_diverged(self, found: Mapping[Modality, float]) -> bool:
+        """Whether validation shows that the weights are beyond rescue; the loop goes back then."""
+        state = self.state
+        rate = self._rate(state.step - 1)
+        for modality, loss in found.items():
+            if not math.isfinite(loss):
+                trouble = Trouble(
+                    step=state.step, modality=modality, recording="validation", loss=loss, norm=0.0, rate=rate
+                )
+                state.trouble, state.bad_in_row = str(trouble), self._settings.safeguards.skips
+                return True
+        return False
+
+    def _keep(self) -> bool:
+        """Write down what was learned up to the last whole step."""
+        if not self._validating:
+            self._snapshot()
+        return self._keeper.save(self.state, is_validated=False)
+
+    def _keep_meanwhile(self) -> bool:
+        """Do so in another thread, while this one hangs; not in the middle of an update."""
+        if not self._stopping.unchanged.acquire(timeout=_UPDATE_S):
+            return False
+        try:
+            return self._keep()
+        finally:
+            self._stopping.unchanged.release()
+
+    def _snapshot(self) -> None:
+        """Take weights and time into the state."""
+        self.state.weights = copy_of(self._network.state_dict())
+        self.state.optimizer = self._optimizer.state_dict()
+        self.state.seconds = time.monotonic() - self._started
+
+    def _back(self) -> RunState | None:
+        """Return the state of the latest validation, or the start, where there was none; None if it was not kept."""
+        kept = self._keeper.validated()
+        return self._fresh(self.state.best) if kept is None and self.state.best_step == 0 else kept
+
+    def _fresh(self, start: Weights) -> RunState:
+        return RunState(
+            step=0,
+            weights=copy_of(start),
+            average=copy_of(start),
+            optimizer=self._untrained,
+            best=copy_of(start),
+            best_step=0,
+            best_score=self._start_score,
+            stale=0,
+        )
+
+    def _resume(self, state: RunState) -> None:
+        """Put weights where they are used."""
+        self._network.load_state_dict(state.weights)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._network.train()
+        self._started = time.monotonic() - state.seconds
+
+    def _note(self) -> str:
+        """Windows a second, and the mean loss of each modality since the last validation."""
+        pace = self._windows / max(time.monotonic() - self._began, 1e-9)
+        means = [f"{modality} {sum(seen) / len(seen):.3f}" for modality, seen in sorted(self.state.seen.items())]
+        return f"{pace:.3g} windows/s" + (f", loss {', '.join(means)}" if means else "")

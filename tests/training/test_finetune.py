@@ -1,0 +1,136 @@
+"""A model learns on from children that it never met, with the weights that it may change and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neurofm.errors import UserError
+from neurofm.recording import Modality
+from neurofm.training.finetune import Mode, finetune, freeze, merge
+from neurofm.training.predict import Predictor
+from neurofm.windows import RecordingView
+from tests.training.conftest import Span, small_lab, view_of
+from tests.training.faults import Lab
+
+RANK = 2
+
+
+def _children(shared_data: Path, which: range) -> list[RecordingView]:
+    """Regions of real films; the last child is validated on."""
+    files = sorted((shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries").glob("*BASC064*.npy"))
+    views = []
+    for number in which:
+        whole: list[Span] = [(0, 168)]
+        role = {"validation" if number == which[-1] else "train": whole}
+        name = files[number].name.partition("_")[0]
+        series = np.load(files[number]).astype(np.float64)[:, :16]
+        views.append(
+            view_of(
+                series,
+                modality=Modality.FMRI,
+                name=name,
+                channel_set="fmri-basc",
+                kind="subject",
+                calibration=whole,
+                **role,
+            )
+        )
+    return views
+
+
+@pytest.fixture(scope="module")
+def first(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A model of two children, in ``first/out``."""
+    lab = small_lab(tmp_path_factory.mktemp("finetune"))
+    lab = Lab(views=_children(shared_data, range(3)), settings=lab.settings, windows=lab.windows, at=lab.at)
+    lab.train("first", steps=8)
+    return lab
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "head"])
+def test_only_the_weights_of_the_mode_change(mode: Mode, first: Lab, shared_data: Path) -> None:
+    others = _children(shared_data, range(10, 13))
+    settings = first.settings.model_copy(update={"steps": 16, "validate_every_steps": 8})
+    folder = first.at / mode
+    result = finetune(
+        first.at / "first" / "out",
+        others,
+        mode=mode,
+        settings=settings,
+        run_dir=folder / "run",
+        out_dir=folder / "out",
+        rank=RANK,
+    )
+    before, after = (Predictor.load(at / "out") for at in (first.at / "first", folder))
+    assert result.curve[-1]["validation"]["fmri"] < 0.8, "of real films, relative to predicting the mean"
+    state = torch.load(folder / "run" / "last.pt", weights_only=True)["weights"]
+    start = before.checkpoint.network.state_dict()
+    changed = {name for name in state if not torch.equal(state[name], start.get(name, torch.zeros_like(state[name])))}
+    heads = {name for name in start if name.startswith("heads.fmri")}
+    assert heads <= changed
+    inside = changed - heads
+    if mode == "lora":
+        added = {name for name in state if name.endswith((".narrow", ".wide"))}
+        frozen = {name.replace(".parametrizations.weight.original", ".weight") for name in state if "original" in name}
+        assert len(added) == 2 * len(frozen)
+        assert any(name.endswith(".wide") for name in inside)
+        assert inside <= added | {name for name in state if "original" in name}
+        assert all(
+            torch.equal(state[name], start[name.replace(".parametrizations.weight.original", ".weight")])
+            for name in state
+            if "original" in name
+        )
+    else:
+        assert bool(inside) == (mode == "full")
+    assert after.checkpoint.network.state_dict().keys() == start.keys(), "an ordinary network is written"
+    subjects = [*first.views[:2], *others[:2]]
+    assert [after.trained_on(view.subject) for view in subjects] == [True] * 4
+    assert after.checkpoint.priors["fmri-basc"].samples == 4 * 168
+
+
+def test_merged_additions_are_part_of_the_matrices(first: Lab) -> None:
+    network = Predictor.load(first.at / "first" / "out").checkpoint.network
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    freeze(network, mode="lora", rank=RANK)
+    linear = network.readout.latent
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(".wide"):
+                parameter.add_(0.1)
+    added = linear(torch.ones(linear.in_features))
+    merge(network)
+    merged = network.state_dict()
+    assert torch.equal(linear(torch.ones(linear.in_features)), added)
+    changes = {name: merged[name] - start[name] for name in start}
+    for name, change in changes.items():
+        if change.ndim == 2 and not name.startswith("heads."):
+            singular = torch.linalg.svdvals(change.double())
+            assert singular[0] > 0
+            assert float(singular[RANK:].sum()) < 1e-5 * float(singular[0]), name
+        else:
+            assert not change.any(), name
+
+
+def test_unit_terms_learn_alone_where_there_are_any(first: Lab) -> None:
+    network = Predictor.load(first.at / "first" / "out").checkpoint.network
+    with pytest.raises(UserError, match=r"mode 'unit' trains identity.unit.\*, and this network has no such weights"):
+        freeze(network, mode="unit", rank=RANK)
+    network.identity.unit = torch.nn.Embedding(8, 16)
+    freeze(network, mode="unit", rank=RANK)
+    assert [name for name, one in network.named_parameters() if one.requires_grad] == ["identity.unit.weight"]
+
+
+def test_an_unknown_mode_is_named(first: Lab) -> None:
+    with pytest.raises(UserError, match=r"there is no mode 'some'. Mend: choose one of full, lora, head, unit"):
+        finetune(
+            first.at / "first" / "out",
+            first.views,
+            mode="some",  # type: ignore[arg-type]
+            settings=first.settings,
+            run_dir=first.at / "run",
+            out_dir=first.at / "out",
+        )
