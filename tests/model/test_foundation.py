@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,21 @@ def test_padding_does_not_leak(changes: dict[str, Any]) -> None:
     assert torch.equal(one, other)
 
 
+@VARIANTS
+def test_a_patch_of_which_nothing_is_visible_is_an_empty_one(changes: dict[str, Any]) -> None:
+    network, z = foundation(**changes), z_of(Modality.EEG)
+    hidden = torch.zeros(2, 5, 7, dtype=torch.bool)
+    hidden[:, 1:3] = True
+    part = batch(Modality.EEG, z=z, hidden=hidden)
+    assert not part.seen.counts[:, 1:3].any()
+    poisoned = replace(part.seen, values=part.seen.values.clone(), smoothed=part.seen.smoothed.clone())
+    poisoned.values[:, 1:3], poisoned.smoothed[:, 1:3] = 9.0, -9.0
+    summary = network({Modality.EEG: part.seen}, {}).summary
+    assert torch.equal(network({Modality.EEG: poisoned}, {}).summary, summary)
+    network.empty.data += torch.randn(network.empty.shape)
+    assert not torch.allclose(network({Modality.EEG: part.seen}, {}).summary, summary, atol=1e-4)
+
+
 @pytest.mark.parametrize("backbone", ["transformer", "mamba2", "gru"])
 def test_a_causal_model_does_not_see_the_future(backbone: str) -> None:
     network = foundation(backbone=backbone, causal=True, latents=0, fusion_layers=0)
@@ -208,13 +223,16 @@ def test_latents_and_attention_maps_come_out() -> None:
     assert (maps["pooling.look.attend"][0].amax(dim=(1, 2))[unseen] == 0).all()
 
 
-def test_maps_of_a_causal_backbone_look_back_only() -> None:
+def test_maps_of_a_causal_model_look_back_only() -> None:
     network, part = foundation(causal=True, latents=0, fusion_layers=0), batch(Modality.EEG)
+    assert not part.asked.counts.all()
     with attention_maps(network) as maps:
-        network({Modality.EEG: part.seen}, {})
+        network({Modality.EEG: part.seen}, {Modality.EEG: part.asked})
     (over_time,) = maps["backbone.over_time.0.layers.0.attend"]
     assert over_time.triu(1).abs().max() == 0
-    torch.testing.assert_close(over_time.sum(dim=-1), torch.ones(over_time.shape[:-1]))
+    # Padding among the questions looks at itself, since something must be looked at.
+    for (one,) in maps.values():
+        torch.testing.assert_close(one.sum(dim=-1), torch.ones(one.shape[:-1]))
 
 
 def test_every_kind_of_head() -> None:
@@ -294,6 +312,27 @@ def test_it_can_learn_a_few_windows_of_real_fmri_by_heart(backbone: str, shared_
         optimiser.step()
     assert losses[0] == 1.0
     assert losses[-1] < 0.4
+
+
+def _to(part: Any, device: str) -> Any:
+    """Move all tensors of a dataclass."""
+    moved = {
+        field.name: value.to(device) if isinstance(value, Tensor) else _to(value, device)
+        for field in fields(part)
+        if isinstance(value := getattr(part, field.name), Tensor | ChannelTable)
+    }
+    return replace(part, **moved)
+
+
+@VARIANTS
+def test_all_it_makes_is_on_the_device_of_the_batch(changes: dict[str, Any]) -> None:
+    # "meta" stands for a GPU: it refuses tensors of the CPU too.
+    network = foundation(trained=False, **changes).to("meta").train()
+    parts = {modality: batch(modality) for modality in Modality}
+    seen = {modality: _to(part.seen, "meta") for modality, part in parts.items()}
+    output = network(seen, {modality: _to(part.asked, "meta") for modality, part in parts.items()})
+    assert output.summary.device.type == "meta"
+    assert {one.residual.device.type for one in output.reconstruction.values()} == {"meta"}
 
 
 @pytest.mark.parametrize("backbone", ["transformer", "mamba2", "gru"])
