@@ -11,16 +11,10 @@ import torch
 from torch import Tensor
 
 from neurofm.errors import UserError
+from neurofm.model.adaptation import covariance_map, log_map, map_covariance, spectral_gain
 from neurofm.model.posterior import WindowCovariance, posterior_mean
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums, parzen
-from neurofm.model.spectral_core import (
-    SpectralCore,
-    SpectralSettings,
-    covariance_map,
-    log_map,
-    map_covariance,
-    spectral_gain,
-)
+from neurofm.model.spectral_core import SpectralCore, SpectralSettings
 
 WINDOW, LAGS, PATCH = 64, 16, 8
 ROIS = 40

@@ -105,6 +105,8 @@ class StationaryPrior:
     """[frequency, channel, channel] complex, Hermitian and positive definite: G(f), whose mean over all frequencies of
     the FFT is the covariance at lag 0."""
     fft_samples: int
+    own_samples: float = 0.0
+    """Samples of the recording itself that are in it."""
 
     @classmethod
     def fit(cls, sums: LagSums, *, settings: PriorSettings) -> Self:
@@ -148,6 +150,7 @@ class StationaryPrior:
             covariance=self.covariance.to(like),
             spectra=self.spectra.to(device=like.device, dtype=like.dtype.to_complex()),
             fft_samples=self.fft_samples,
+            own_samples=self.own_samples,
         )
 
 
