@@ -2,7 +2,8 @@
 
 Three folds over the 117 shared subjects, of which 30 are tested: a prior comes from the other folds. Two windows a
 subject, z-scored over the run. ROIs without variance and exact duplicates are neither shown nor scored. Hidden are
-half of the patches of 8 TR, or 30 % of the ROIs, or one block of 8 TR. Nothing was tuned on these subjects.
+half of the patches of 8 TR, or 30 % of the ROIs, or one block of 8 TR. Nothing was tuned on these subjects. With
+calibration the core also knows the 100 TR of the run before or after the window, all ROIs visible.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cores_scores import Scores
+from neurofm.model.cross_spectrum import CrossSpectrumSettings, calibrate
 from neurofm.model.posterior import WindowCovariance, posterior_mean
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
 from neurofm.model.spectral_core import SpectralCore, SpectralSettings
@@ -24,6 +26,7 @@ WINDOW, PATCH, LAGS = 64, 8, 16
 STARTS = (0, 100)
 FOLDS, TESTED = 3, 10
 SETTINGS = PriorSettings(lags=LAGS, fft_samples=128, shrinkage=0.05)
+CALIBRATION = CrossSpectrumSettings(lags=LAGS, shrinkage=0.05, covariance_samples=70.0, spectrum_samples=3000.0)
 NOISE = 0.02
 UNIT = "masked R2"
 CASES = {
@@ -52,9 +55,12 @@ def scores(data: Path) -> Scores:
             fit = _fit_for_use(x)
             for kind in CASES:
                 shown = torch.stack([_mask(kind, x.shape[1], generator) for _ in STARTS])
-                for who, fill in estimators(prior).items():
-                    filled = fill(torch.where(shown & fit, windows, 0.0), shown & fit)
-                    asked = ~shown & fit
+                visible, asked = shown & fit, ~shown & fit
+                values = torch.where(visible, windows, 0.0)
+                filled_in = {who: fill(values, visible) for who, fill in estimators(prior).items()}
+                filled_in["neurofm core with calibration"] = _calibrated(prior, x, values, visible)
+                filled_in["neurofm core"] = filled_in.pop("neurofm core")
+                for who, filled in filled_in.items():
                     error = (filled - windows)[asked].square().sum() / windows[asked].square().sum()
                     found[CASES[kind], UNIT].setdefault(who, []).append(1 - float(error))
     windows_scored = FOLDS * TESTED * len(STARTS) * len(CASES)
@@ -78,6 +84,21 @@ def estimators(prior: StationaryPrior) -> dict[str, Callable[[Tensor, Tensor], T
         "stationary lagged covariance (STAT)": fixed(prior.spectra),
         "neurofm core": lambda values, visible: core(values, visible, prior=prior),
     }
+
+
+def _calibrated(prior: StationaryPrior, x: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+    """[window, time, roi]: each window with the rest of its run for calibration."""
+    core = SpectralCore(SpectralSettings()).double().requires_grad_(requires_grad=False)
+    filled = []
+    for start, window, shown in zip(STARTS, values, visible, strict=True):
+        rest = x[:start] if start else x[WINDOW:]
+        adapted = calibrate(prior, _sums(rest), settings=CALIBRATION)
+        filled.append(core(window[None], shown[None], prior=adapted)[0])
+    return torch.stack(filled)
+
+
+def _sums(x: Tensor) -> LagSums:
+    return lag_sums([x], valid=[torch.ones(len(x), dtype=torch.bool)], lags=LAGS, channels=x.shape[1])
 
 
 def _standardised(x: Tensor) -> Tensor:

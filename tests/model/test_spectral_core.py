@@ -12,6 +12,7 @@ from torch import Tensor
 
 from neurofm.errors import UserError
 from neurofm.model.adaptation import covariance_map, log_map, map_covariance, spectral_gain
+from neurofm.model.cross_spectrum import CrossSpectrumSettings, calibrate
 from neurofm.model.posterior import WindowCovariance, posterior_mean
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums, parzen
 from neurofm.model.spectral_core import SpectralCore, SpectralSettings
@@ -310,6 +311,37 @@ def test_it_beats_fixed_gaussians_on_unseen_subjects(prior: StationaryPrior, win
     assert scores["channels"]["core"] > scores["channels"]["stationary"]
     assert scores["block"]["core"] > 0.03
     assert abs(scores["block"]["covariance"]) < 0.01
+
+
+def test_a_calibration_span_of_the_subject_helps(subjects: list[Tensor], prior: StationaryPrior) -> None:
+    core = SpectralCore(SpectralSettings()).double()
+    settings = CrossSpectrumSettings(lags=LAGS, shrinkage=0.05, covariance_samples=70.0, spectrum_samples=3000.0)
+    gains = []
+    with torch.no_grad():
+        for x in subjects[TRAINING:]:
+            values = x[None, -WINDOW:]
+            visible = _mask("channels", values.shape)
+            rest = x[:-WINDOW]
+            own = lag_sums([rest], valid=[torch.ones(len(rest), dtype=torch.bool)], lags=LAGS, channels=ROIS)
+            known, without = (
+                _r2(core(values, visible, prior=one), values, visible)
+                for one in (calibrate(prior, own, settings=settings), prior)
+            )
+            gains.append(known - without)
+    assert np.mean(gains) > 0.03
+
+
+def test_the_preconditioner_is_the_inverse_of_a_periodic_window(prior: StationaryPrior, windows: Tensor) -> None:
+    covariance = WindowCovariance(
+        spectra=prior.spectra,
+        fft_samples=prior.fft_samples,
+        gain=torch.linspace(0.5, 2.0, prior.spectra.shape[0]).double().expand(len(windows), -1),
+        map=covariance_map(prior.covariance, windows.mT @ windows / WINDOW + torch.eye(ROIS).double()),
+        precision=prior.precision,
+    )
+    periodic = torch.cat([windows, windows.flip(1)], dim=1)
+    assert periodic.shape[1] == prior.fft_samples
+    torch.testing.assert_close(covariance.inverse().times(covariance.times(periodic)), periodic)
 
 
 def test_the_log_map_keeps_distances_and_is_zero_at_the_prior(prior: StationaryPrior, windows: Tensor) -> None:

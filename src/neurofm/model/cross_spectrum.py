@@ -45,7 +45,7 @@ class CrossSpectrumSettings:
     em_steps: int = 5
     rounds: int = 1
     """Rounds of EM on the cross-spectrum."""
-    iterations: int = 200
+    iterations: int = 100
     """Largest number of steps of conjugate gradients."""
     tolerance: float = 1e-3
 
@@ -151,7 +151,11 @@ class CrossSpectralCore(nn.Module):
 
     def _mean(self, spectra: Tensor, known: Tensor, visible: Tensor, *, prior: StationaryPrior) -> Tensor:
         return posterior_mean(
-            WindowCovariance(spectra=spectra, fft_samples=prior.fft_samples),
+            WindowCovariance(
+                spectra=spectra,
+                fft_samples=prior.fft_samples,
+                precision=prior.precision if spectra is prior.spectra else None,
+            ),
             known,
             visible,
             noise=self.log_noise.exp().to(known),

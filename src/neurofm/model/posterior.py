@@ -2,8 +2,9 @@
 
 The covariance of a whole window is far too large to factorise (64 TR of 116 ROIs: 7424 squared), but multiplying by it
 is cheap in the frequency domain, and conjugate gradients (Hestenes & Stiefel 1952, doi:10.6028/jres.049.044) need no
-more. Gradients come from the implicit function theorem: they solve the same system once more instead of being kept for
-every iteration.
+more. They are preconditioned by the visible block of the circulant inverse, as for Toeplitz systems (Chan & Ng 1996,
+doi:10.1137/S0036144594276474), which takes a quarter of the steps or less. Gradients come from the implicit function
+theorem: they solve the same system once more instead of being kept for every step.
 """
 
 from __future__ import annotations
@@ -30,6 +31,17 @@ class WindowCovariance:
     """[window, frequency] real: g(f); None for 1."""
     map: Tensor | None = None
     """[window, channel, channel] real: A; None for the identity."""
+    precision: Tensor | None = None
+    """Inverse of `spectra`, where it is known already."""
+
+    def inverse(self) -> WindowCovariance:
+        """Return the inverse of the covariance of an endless periodic window."""
+        return WindowCovariance(
+            spectra=torch.linalg.inv(self.spectra) if self.precision is None else self.precision,
+            fft_samples=self.fft_samples,
+            gain=None if self.gain is None else 1 / self.gain,
+            map=None if self.map is None else torch.linalg.inv(self.map).mT,
+        )
 
     def times(self, x: Tensor) -> Tensor:
         """[window, time, channel] -> the same: the covariance times `x`."""
@@ -85,9 +97,17 @@ def posterior_mean(
     def visible_covariance(x: Tensor) -> Tensor:
         return torch.where(visible, covariance.times(x) + noise * x, 0.0)
 
+    with torch.no_grad():
+        inverse = covariance.inverse()
+
+    def visible_inverse(x: Tensor) -> Tensor:
+        return torch.where(visible, inverse.times(x), 0.0)
+
     def solve(right: Tensor) -> Tensor:
         among = torch.where(visible, right, 0.0)
-        return conjugate_gradients(visible_covariance, among, iterations=iterations, tolerance=tolerance)
+        return conjugate_gradients(
+            visible_covariance, among, precondition=visible_inverse, iterations=iterations, tolerance=tolerance
+        )
 
     with torch.no_grad():
         solution = solve(known)
@@ -99,7 +119,9 @@ def posterior_mean(
     return covariance.times(solution)
 
 
-def conjugate_gradients(times: Solver, right: Tensor, *, iterations: int, tolerance: float) -> Tensor:
+def conjugate_gradients(
+    times: Solver, right: Tensor, *, precondition: Solver, iterations: int, tolerance: float
+) -> Tensor:
     """Solve one symmetric positive definite system per window.
 
     Parameters
@@ -108,25 +130,28 @@ def conjugate_gradients(times: Solver, right: Tensor, *, iterations: int, tolera
         Multiplies [window, time, channel] by the matrices.
     right
         [window, time, channel]
+    precondition
+        Multiplies by something like their inverses, symmetric positive definite too.
     iterations, tolerance
         When to stop.
     """
     solution = torch.zeros_like(right)
     residual = right
-    direction = right
-    power = _dot(right, right)
-    enough = tolerance**2 * power + _TINY
+    direction = precondition(right)
+    power = _dot(right, direction)
+    enough = tolerance**2 * _dot(right, right) + _TINY
     for _ in range(iterations):
         # A window that is solved stands still while others go on, so that it does not depend on them.
-        going = power > enough
+        going = _dot(residual, residual) > enough
         if not going.any():
             break
         image = times(direction)
         step = torch.where(going, power / _dot(direction, image).clamp_min(_TINY), 0.0)
         solution = solution + step * direction
         residual = residual - step * image
-        after = torch.where(going, _dot(residual, residual), power)
-        direction = residual + (after / power.clamp_min(_TINY)) * direction
+        improved = precondition(residual)
+        after = _dot(residual, improved)
+        direction = improved + (after / power.clamp_min(_TINY)) * direction
         power = after
     return solution
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -138,6 +139,12 @@ class StationaryPrior:
             spectra=spectra_of(lagged, fft_samples=settings.fft_samples, shrinkage=settings.shrinkage),
             fft_samples=settings.fft_samples,
         )
+
+    @cached_property
+    def precision(self) -> Tensor:
+        """[frequency, channel, channel] complex: inverse of the spectra, without gradients; kept."""
+        inverse: Tensor = torch.linalg.inv(self.spectra.detach())
+        return inverse
 
     @property
     def channels(self) -> int:

@@ -39,7 +39,7 @@ class SpectralSettings:
     gain_lags: int = 48
     """Largest lag of the window's power spectrum."""
     em_steps: int = 5
-    iterations: int = 100
+    iterations: int = 60
     """Largest number of steps of conjugate gradients."""
     tolerance: float = 1e-3
 
@@ -101,6 +101,7 @@ class SpectralCore(nn.Module):
                 fft_samples=prior.fft_samples,
                 gain=adapted.gain,
                 map=covariance_map(prior.covariance, adapted.covariance),
+                precision=prior.precision,
             ),
             known,
             visible,
