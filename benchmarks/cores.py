@@ -33,7 +33,6 @@ PROTOCOLS: dict[str, Callable[[Path], Scores]] = {
 def main() -> None:
     """Run the protocols named, print their scores and write them down beside those of the others."""
     torch.set_num_threads(1)
-    rows = json.loads(RESULT.read_text()) if RESULT.exists() else []
     for name in sys.argv[1:] or PROTOCOLS:
         found = PROTOCOLS[name](DATA)
         made = []
@@ -52,6 +51,7 @@ def main() -> None:
                 value = round(float(np.mean(values)), 4)
                 made.append({"case": case, "who": who, "value": value, "unit": unit, "higher_is_better": True})
         cases = {row["case"] for row in made}
+        rows = json.loads(RESULT.read_text()) if RESULT.exists() else []
         rows = [row for row in rows if row["case"] not in cases] + made
         RESULT.write_text(json.dumps(rows, indent=1) + "\n")
 

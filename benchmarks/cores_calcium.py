@@ -29,6 +29,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 BLOCKS, TEST, VALIDATION = 10, (4, 9), (2, 6)
 TRAIN = tuple(block for block in range(BLOCKS) if block not in (*TEST, *VALIDATION))
 HIDDEN, DRAWS, STEPS = 0.3, 10, 200
+LONGEST = 300
+"""Frames of a block that a step learns from."""
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.4)
 UNIT = "R2"
 CASES = {"calcium, 30 % of the ROIs": "a0662-2p", "Miniscope, 30 % of the cells": "cnmfe-miniscope"}
@@ -131,7 +133,9 @@ def _learn_mixture(movies: list[Movie]) -> BankMixture:
     mixture = BankMixture(members=len(FLUORESCENCE_BANK), features=episodes[0][2].shape[1]).double()
     optimiser = torch.optim.AdamW(mixture.parameters(), lr=3e-3, weight_decay=0.05)
     for _ in range(STEPS):
-        z, bank, identity = episodes[int(torch.randint(len(episodes), (), generator=generator))]
+        blocks, bank, identity = episodes[int(torch.randint(len(episodes), (), generator=generator))]
+        start = int(torch.randint(max(1, blocks.shape[1] - LONGEST), (), generator=generator))
+        z = blocks[:, start : start + LONGEST]
         share = 0.15 + 0.35 * float(torch.rand((), generator=generator))
         visible = torch.rand(z.shape[2], generator=generator) > share
         if visible.all() or not visible.any():

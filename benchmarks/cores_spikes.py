@@ -25,8 +25,8 @@ from neurofm.model.bank import (
     BankMixture,
     MemberSettings,
     log_rate,
+    smooth_windows,
     smoothed_sums,
-    smoothing_matrix,
 )
 from neurofm.model.losses import poisson_deviance
 from neurofm.model.statistics import channel_statistics
@@ -75,7 +75,7 @@ Estimates = dict[str, Tensor]
 def scores(data: Path) -> Scores:
     """Score every estimator on every session."""
     files = sorted((data / "ephys/steinmetz2019_rds").glob("session*.rds"), key=lambda file: int(file.stem[7:]))
-    sessions = [_load(file) for file in files[: int(__import__("os").environ.get("NS", "99"))]]
+    sessions = [_load(file) for file in files]
     started = time.process_time()
     mixture = _learn_mixture(sessions)
     print(f"spikes: the mixture took {time.process_time() - started:.0f} CPU-s to learn")
@@ -136,21 +136,19 @@ def _floored(session: Session, estimates: Estimates) -> Estimates:
     }
 
 
-def _smooth(z: Tensor, sd: float) -> Tensor:
-    return smoothing_matrix(z.shape[1], sd_samples=sd, like=z) @ z
-
-
 def _ridge(session: Session) -> Estimates:
     """Hidden from smoothed visible units; estimates in z units."""
     training, scored = session.z[session.among(TRAIN)], _scored(session)
     found = {}
     for sd in SMOOTHING:
-        s, target = (part.flatten(0, 1) for part in (_smooth(training, sd)[..., ~session.hidden], training))
+        s, target = (
+            part.flatten(0, 1) for part in (smooth_windows(training, sd_samples=sd)[..., ~session.hidden], training)
+        )
         for penalty in (0.3, 1.0, 3.0):
             among = s.T @ s
             among += penalty * len(s) * among.diagonal().mean() / len(s) * torch.eye(len(among), dtype=among.dtype)
             weights = torch.linalg.solve(among, s.T @ target[:, session.hidden])
-            found[f"{sd} {penalty}"] = _smooth(scored, sd)[..., ~session.hidden] @ weights
+            found[f"{sd} {penalty}"] = smooth_windows(scored, sd_samples=sd)[..., ~session.hidden] @ weights
     return found
 
 
@@ -162,30 +160,29 @@ def _factor_analysis(session: Session) -> Estimates:
     found = {}
     for sd, rank in product(SMOOTHING, (8, 16)):
         model = FactorAnalysis(rank, svd_method="randomized", max_iter=60, random_state=0)
-        model.fit(_smooth(training, sd).flatten(0, 1).numpy())
+        model.fit(smooth_windows(training, sd_samples=sd).flatten(0, 1).numpy())
         loadings, noise = torch.from_numpy(model.components_.T), torch.from_numpy(model.noise_variance_)
         seen = loadings[~session.hidden] / noise[~session.hidden, None]
         among = torch.eye(rank, dtype=seen.dtype) + seen.T @ loadings[~session.hidden]
-        latents = _smooth(scored, sd)[..., ~session.hidden] @ seen @ torch.linalg.inv(among)
+        latents = smooth_windows(scored, sd_samples=sd)[..., ~session.hidden] @ seen @ torch.linalg.inv(among)
         found[f"{sd} {rank}"] = latents @ loadings[session.hidden].T
     return found
 
 
 def _glm(session: Session) -> Estimates:
-    """Rates of Poisson regressions on the first 64 principal components of the smoothed visible units."""
+    """Rates of Poisson regressions on the first principal components of the smoothed visible units."""
     training, scored = session.z[session.among(TRAIN)], _scored(session)
     counts = session.counts[session.among(TRAIN)].flatten(0, 1)[:, session.hidden]
     found = {}
     for sd in SMOOTHING:
-        s = _smooth(training, sd)[..., ~session.hidden].flatten(0, 1)
+        s = smooth_windows(training, sd_samples=sd)[..., ~session.hidden].flatten(0, 1)
         values, vectors = torch.linalg.eigh(s.T @ s / len(s))
-        axes = vectors[:, -64:] / values[-64:].sqrt()
-        regressors = s @ axes
-        for penalty in (30.0, 100.0):
-            bias = session.mean[session.hidden].log()
-            weights = _poisson_regression(regressors, counts, bias=bias, penalty=penalty)
-            log_rates = _smooth(scored, sd)[..., ~session.hidden] @ axes @ weights[1:] + weights[0]
-            found[f"{sd} {penalty}"] = log_rates.clamp_max(5.0).exp()
+        bias = session.mean[session.hidden].log()
+        for rank, penalty in product((16, 32), (10.0, 30.0)):
+            axes = vectors[:, -rank:] / values[-rank:].sqrt()
+            weights = _poisson_regression(s @ axes, counts, bias=bias, penalty=penalty)
+            log_rates = smooth_windows(scored, sd_samples=sd)[..., ~session.hidden] @ axes @ weights[1:] + weights[0]
+            found[f"{sd} {rank} {penalty}"] = log_rates.clamp_max(5.0).exp()
     return found
 
 

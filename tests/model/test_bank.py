@@ -19,8 +19,8 @@ from neurofm.model.bank import (
     MemberSettings,
     SmoothedSums,
     log_rate,
+    smooth_windows,
     smoothed_sums,
-    smoothing_matrix,
 )
 from neurofm.model.core import smooth
 from neurofm.model.losses import poisson_deviance
@@ -74,7 +74,7 @@ def _covariance(member: Member) -> Tensor:
 
 @pytest.mark.parametrize("sd", [0.0, 0.5, 2.0])
 def test_smoothing_is_that_of_the_linear_core(z: Tensor, sd: float) -> None:
-    torch.testing.assert_close(smoothing_matrix(20, sd_samples=sd, like=z) @ z[:3], smooth(z[:3], sd_samples=sd))
+    torch.testing.assert_close(smooth_windows(z[:3], sd_samples=sd), smooth(z[:3], sd_samples=sd))
 
 
 @pytest.mark.parametrize("index", range(len(FLUORESCENCE_BANK)))
