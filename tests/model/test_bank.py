@@ -92,10 +92,10 @@ def test_a_low_rank_member_keeps_the_largest_components_and_the_variance(bank: B
     member = bank.members[0]
     smoothed = smooth(z[:CALIBRATION], sd_samples=0.5).flatten(0, 1)
     covariance = smoothed.T @ smoothed / len(smoothed)
-    assert member.loadings.shape == (UNITS, 12)
+    assert member.loadings.shape == (UNITS, 32)
     torch.testing.assert_close(_covariance(member).trace(), covariance.trace())
-    powers = torch.linalg.eigvalsh(covariance)[-12:].flip(0)
-    torch.testing.assert_close(torch.linalg.eigvalsh(_covariance(member))[-12:].flip(0), powers)
+    powers = torch.linalg.eigvalsh(covariance)[-32:].flip(0)
+    torch.testing.assert_close(torch.linalg.eigvalsh(_covariance(member))[-32:].flip(0), powers)
 
 
 def test_sums_add_up_over_stretches(z: Tensor) -> None:
@@ -106,6 +106,16 @@ def test_sums_add_up_over_stretches(z: Tensor) -> None:
     assert parts.samples == whole.samples
     for sd, product in whole.products.items():
         torch.testing.assert_close(parts.products[sd], product)
+
+
+def test_only_valid_samples_are_summed(z: Tensor) -> None:
+    valid = torch.ones(3, 20, dtype=torch.bool)
+    valid[1, 5:9] = False
+    known = torch.where(valid.unsqueeze(-1), z[:3], 0.0)
+    found = smoothed_sums(known, members=SPIKES_BANK[2:3], valid=valid)
+    kept = smooth(known, sd_samples=1.0)[valid]
+    assert found.samples == 56
+    torch.testing.assert_close(found.products[1.0], kept.T @ kept)
 
 
 def test_a_hidden_value_and_a_target_trial_move_not_one_bit(z: Tensor, bank: Bank, visible: Tensor) -> None:

@@ -47,8 +47,15 @@ SPIKES_BANK = tuple(
     for rank, sd in ((12, 0.5), (32, 0.5), (12, 1.0), (32, 1.0), (90, 1.0), (6, 2.0))
 )
 """The bank that the trials on spikes in 20 ms bins chose."""
-FLUORESCENCE_BANK = (*SPIKES_BANK, MemberSettings(rank=None, smoothing_samples=0.0))
-"""For calcium and Miniscope, whose signal is high-rank."""
+FLUORESCENCE_BANK = (
+    MemberSettings(rank=32, smoothing_samples=0.5),
+    MemberSettings(rank=90, smoothing_samples=0.5),
+    MemberSettings(rank=None, smoothing_samples=0.0),
+    MemberSettings(rank=None, smoothing_samples=0.5),
+    MemberSettings(rank=None, smoothing_samples=0.5, shrinkage=0.2),
+    MemberSettings(rank=None, smoothing_samples=2.0, shrinkage=0.2),
+)
+"""For calcium and Miniscope, whose signal is high-rank: mostly full covariances (see `benchmarks.cores_calcium`)."""
 
 
 def smooth_windows(x: Tensor, *, sd_samples: float) -> Tensor:
@@ -93,7 +100,7 @@ class SmoothedSums:
         return type(self)(samples=self.samples + other.samples, products=products)
 
 
-def smoothed_sums(windows: Tensor, *, members: Sequence[MemberSettings]) -> SmoothedSums:
+def smoothed_sums(windows: Tensor, *, members: Sequence[MemberSettings], valid: Tensor | None = None) -> SmoothedSums:
     """Sum over windows; smoothing stays within each.
 
     Parameters
@@ -102,13 +109,16 @@ def smoothed_sums(windows: Tensor, *, members: Sequence[MemberSettings]) -> Smoo
         [window, time, channel] real, z units: stretches of equal length without gaps, such as trials.
     members
         For their scales.
+    valid
+        [window, time] bool: which samples count; by default all. The others must be 0 in `windows`.
     """
+    counted = torch.ones_like(windows[..., 0], dtype=torch.bool) if valid is None else valid
     sds = dict.fromkeys(member.smoothing_samples for member in members)
     products = {}
     for sd in sds:
-        smoothed = smooth_windows(windows, sd_samples=sd).flatten(0, 1).double()
+        smoothed = smooth_windows(windows, sd_samples=sd)[counted].double()
         products[sd] = smoothed.T @ smoothed
-    return SmoothedSums(samples=float(windows.shape[0] * windows.shape[1]), products=products)
+    return SmoothedSums(samples=float(counted.sum()), products=products)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +228,19 @@ class Bank:
         return torch.stack(each, dim=-1)
 
     def communality(self) -> Tensor:
-        """[channel, member]: variance that the latents of each member give a channel, a statistic of who it is."""
-        return torch.stack([member.loadings.square().sum(dim=1) for member in self.members], dim=1)
+        """Say how much each channel shares with others, a statistic of who it is.
+
+        Returns
+        -------
+        [channel, member]: the variance that the latents give it; of a full covariance its mean squared covariance.
+        """
+        shared = [
+            member.loadings.square().mean(dim=1)
+            if member.settings.rank is None
+            else member.loadings.square().sum(dim=1)
+            for member in self.members
+        ]
+        return torch.stack(shared, dim=1)
 
 
 class BankMixture(nn.Module):
