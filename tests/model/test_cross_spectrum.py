@@ -30,8 +30,10 @@ KINDS = ("patches", "channels", "block")
 
 @dataclass(frozen=True)
 class Run:
+    z: Tensor
+    """[time, CHANNELS] float64, the whole recording in the calibration's SDs."""
     window: Tensor
-    """[WINDOW, CHANNELS] float64, the last of the recording, in the calibration's SDs."""
+    """[WINDOW, CHANNELS], the last of it."""
     sums: LagSums
     """Of what is before it."""
 
@@ -48,7 +50,7 @@ def runs(shared_data: Path) -> list[Run]:
         x = resample_poly(raw.get_data(names) * 1e6, 1, 5, axis=1).T
         x = x - x.mean(axis=1, keepdims=True)
         z = torch.from_numpy((x - x[:-WINDOW].mean(axis=0)) / x[:-WINDOW].std(axis=0))
-        found.append(Run(window=z[-WINDOW:], sums=_sums(z[:-WINDOW])))
+        found.append(Run(z=z, window=z[-WINDOW:], sums=_sums(z[:-WINDOW])))
     return found
 
 
@@ -64,6 +66,7 @@ def _prior(runs: list[Run]) -> StationaryPrior:
 def _cut(runs: list[Run], channels: Tensor) -> list[Run]:
     return [
         Run(
+            z=run.z[:, channels],
             window=run.window[:, channels],
             sums=LagSums(pairs=run.sums.pairs, products=run.sums.products[:, channels][:, :, channels]),
         )
@@ -156,6 +159,25 @@ def test_a_hidden_value_moves_not_one_bit(runs: list[Run], prior: StationaryPrio
                 assert torch.equal(core(torch.where(visible, values, wrong), visible, prior=known), expected)
     everything = torch.ones_like(visible)
     assert torch.equal(core(values, everything, prior=calibrated), values)
+
+
+def test_what_is_known_of_a_recording_is_of_its_calibration_alone(runs: list[Run], prior: StationaryPrior) -> None:
+    changed = runs[-1].z.clone()
+    changed[-WINDOW:] *= -1e3
+    known, again = (calibrate(prior, _sums(z[:-WINDOW]), settings=SETTINGS) for z in (runs[-1].z, changed))
+    assert torch.equal(known.spectra, again.spectra)
+    assert torch.equal(known.covariance, again.covariance)
+
+
+def test_single_precision_is_precise_enough(runs: list[Run], prior: StationaryPrior) -> None:
+    visible = _mask("patches")
+    values = runs[-1].window[None]
+    calibrated = calibrate(prior, runs[-1].sums, settings=SETTINGS)
+    with torch.no_grad():
+        single = CrossSpectralCore(SETTINGS)(values.float(), visible, prior=calibrated.to(values.float()))
+        double = CrossSpectralCore(SETTINGS).double()(values, visible, prior=calibrated)
+    assert single.dtype == torch.float32
+    assert _r2(single.double(), double, visible) > 0.999
 
 
 def test_the_order_of_channels_does_not_matter(runs: list[Run]) -> None:

@@ -370,6 +370,9 @@ def test_bad_input_is_refused_with_both_values(prior: StationaryPrior, windows: 
         core(damaged, visible, prior=prior)
     with pytest.raises(UserError, match=r"shape .*64, 40.* visible mask of shape .*63, 40"):
         core(windows, visible[:, 1:], prior=prior)
+    longer = torch.cat([windows, windows, windows], dim=1)
+    with pytest.raises(UserError, match="window of 192 samples is longer than the 128"):
+        core(longer, torch.cat([visible, visible, visible], dim=1), prior=prior)
     with pytest.raises(UserError, match="is empty"):
         core(windows[:0], visible[:0], prior=prior)
     with pytest.raises(UserError, match="there are 0"):

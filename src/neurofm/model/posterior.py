@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurofm.errors import UserError
+
 Solver = Callable[[Tensor], Tensor]
 _TINY = 1e-30
 
@@ -91,7 +93,17 @@ def posterior_mean(
     -------
     [window, time, channel] real: the signal without noise; differentiable in all that `covariance` is made of, in
     `values` and in `noise`.
+
+    Raises
+    ------
+    UserError
+        If the window is longer than the FFT.
     """
+    if values.shape[1] > covariance.fft_samples:
+        raise UserError(
+            f"a window of {values.shape[1]} samples is longer than the {covariance.fft_samples} of the prior's FFT.",
+            mend="make the prior with `fft_samples` of at least the window plus its lags",
+        )
     known = torch.where(visible, values, 0.0)
 
     def visible_covariance(x: Tensor) -> Tensor:
