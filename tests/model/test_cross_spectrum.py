@@ -161,6 +161,19 @@ def test_a_hidden_value_moves_not_one_bit(runs: list[Run], prior: StationaryPrio
     assert torch.equal(core(values, everything, prior=calibrated), values)
 
 
+def test_few_steps_suffice_where_whole_channels_are_hidden(runs: list[Run], prior: StationaryPrior) -> None:
+    values, visible = runs[-1].window[None], _mask("channels")
+    calibrated = calibrate(prior, runs[-1].sums, settings=SETTINGS)
+
+    def filled(settings: CrossSpectrumSettings) -> Tensor:
+        with torch.no_grad():
+            result: Tensor = CrossSpectralCore(settings).double()(values, visible, prior=calibrated)
+        return result
+
+    exact = filled(replace(SETTINGS, iterations=1000, tolerance=1e-9))
+    assert _r2(filled(replace(SETTINGS, iterations=20)), exact, visible) > 0.9999
+
+
 def test_what_is_known_of_a_recording_is_of_its_calibration_alone(runs: list[Run], prior: StationaryPrior) -> None:
     changed = runs[-1].z.clone()
     changed[-WINDOW:] *= -1e3

@@ -62,6 +62,22 @@ class WindowCovariance:
         result: Tensor = back if self.map is None else back @ self.map.mT
         return result
 
+    def inverse_among(self, channels: Tensor, *, noise: Tensor) -> WindowCovariance:
+        """Return the inverse of a periodic window's covariance among some channels; exact but for the window's ends.
+
+        Parameters
+        ----------
+        channels
+            [window, channel] bool, or [1, channel] for all windows alike.
+        noise
+            Scalar: variance of white noise.
+        """
+        block = (channels.unsqueeze(-1) & channels.unsqueeze(-2)).unsqueeze(1)
+        identity = torch.eye(channels.shape[-1], dtype=self.spectra.dtype, device=self.spectra.device)
+        among = torch.where(block, self.spectra + noise * identity, identity)
+        inverse = torch.linalg.inv(among)
+        return WindowCovariance(spectra=inverse[0] if len(inverse) == 1 else inverse, fft_samples=self.fft_samples)
+
 
 def posterior_mean(
     covariance: WindowCovariance,
@@ -110,7 +126,7 @@ def posterior_mean(
         return torch.where(visible, covariance.times(x) + noise * x, 0.0)
 
     with torch.no_grad():
-        inverse = covariance.inverse()
+        inverse = _approximate_inverse(covariance, visible, noise=noise)
 
     def visible_inverse(x: Tensor) -> Tensor:
         return torch.where(visible, inverse.times(x), 0.0)
@@ -166,6 +182,15 @@ def conjugate_gradients(
         direction = improved + (after / power.clamp_min(_TINY)) * direction
         power = after
     return solution
+
+
+def _approximate_inverse(covariance: WindowCovariance, visible: Tensor, *, noise: Tensor) -> WindowCovariance:
+    channels = visible[:, 0]
+    if covariance.map is not None or covariance.gain is not None or (visible != channels.unsqueeze(1)).any():
+        return covariance.inverse()
+    # Whole channels are hidden: then their rows and columns can be left out at every frequency.
+    alike = bool((channels == channels[:1]).all())
+    return covariance.inverse_among(channels[:1] if alike else channels, noise=noise)
 
 
 class _Implicit(torch.autograd.Function):
