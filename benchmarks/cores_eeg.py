@@ -4,7 +4,8 @@ Two folds over the 24 shared subjects, of which 12 are tested: a prior comes fro
 this fold that are not tested. The last 10 s of each recording (rest, arithmetic) are the window and what is before
 them (20 or 30 s) is its calibration, which also gives mean and SD. Average reference. Hidden are half of the patches of
 0.5 s, or 30 % of the channels, or one block of 0.5 s. The average reference fixes the sum of all channels, so as a
-control the first channel is never visible and never scored. Nothing was tuned on these subjects.
+control the first channel is never visible and never scored. Nothing was tuned on these subjects but the smoothing and
+the prior's weight of the linear core that is in use today.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from benchmarks import cores_linear
 from benchmarks.cores_scores import Scores
+from neurofm.model.core import CoreSettings, Moments
 from neurofm.model.cross_spectrum import CrossSpectralCore, CrossSpectrumSettings, calibrate
 from neurofm.model.posterior import WindowCovariance, posterior_mean
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
@@ -27,6 +30,7 @@ from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sum
 WINDOW, PATCH, LAGS = 1000, 50, 128
 FOLDS, TESTED = 2, 6
 SETTINGS = PriorSettings(lags=LAGS, fft_samples=1280, shrinkage=0.02)
+LINEAR = CoreSettings(smoothing_samples=(0.0, 2.0), ridge=0.001, prior_samples=50.0)
 UNIT = "masked R2"
 CASES = {
     "patches": "EEG, half of the patches of 0.5 s",
@@ -34,6 +38,7 @@ CASES = {
     "block": "EEG, one block of 0.5 s",
     "control": "EEG, 30 % of the channels, one more never visible",
 }
+WHOLE = ("channels", "control")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Run:
     """[WINDOW, channel] float64 in the calibration's SDs."""
     sums: LagSums
     """Of the calibration."""
+    moments: Moments
+    """The same for the linear core."""
 
 
 def scores(data: Path) -> Scores:
@@ -57,16 +64,20 @@ def scores(data: Path) -> Scores:
     seconds: dict[str, float] = {}
     for fold in np.array_split(subjects, FOLDS):
         tested = fold[:TESTED]
-        others = [run.sums for run in runs if run.subject not in tested]
-        prior = StationaryPrior.fit(LagSums.total(others, channels=channels, lags=LAGS), settings=SETTINGS)
+        others = [run for run in runs if run.subject not in tested]
+        pooled = LagSums.total((run.sums for run in others), channels=channels, lags=LAGS)
+        prior = StationaryPrior.fit(pooled, settings=SETTINGS)
+        linear_prior = cores_linear.total((run.moments for run in others), channels=channels, settings=LINEAR)
         for subject in tested:
             each: dict[tuple[str, str], list[float]] = {}
             for run in (run for run in runs if run.subject == subject):
-                known = estimators(prior, run.sums)
+                known = estimators(prior, linear_prior, run)
                 for kind in CASES:
                     shown, asked = _mask(kind, channels, generator)
                     values = torch.where(shown, run.window, 0.0)[None]
                     for who, fill in known.items():
+                        if who == cores_linear.WHO and kind not in WHOLE:
+                            continue
                         started = time.process_time()
                         filled = fill(values, shown[None])[0]
                         seconds[who] = seconds.get(who, 0.0) + time.process_time() - started
@@ -79,12 +90,14 @@ def scores(data: Path) -> Scores:
     return found
 
 
-def estimators(prior: StationaryPrior, calibration: LagSums) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+def estimators(
+    prior: StationaryPrior, linear_prior: Moments, run: Run
+) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """Return functions of (values, visible), ours last."""
     settings = CrossSpectrumSettings()
     core = CrossSpectralCore(settings).double().requires_grad_(requires_grad=False)
-    own = StationaryPrior.fit(calibration, settings=SETTINGS)
-    calibrated = calibrate(prior, calibration, settings=settings)
+    own = StationaryPrior.fit(run.sums, settings=SETTINGS)
+    calibrated = calibrate(prior, run.sums, settings=settings)
 
     def fixed(spectra: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         covariance = WindowCovariance(spectra=spectra, fft_samples=prior.fft_samples)
@@ -96,6 +109,9 @@ def estimators(prior: StationaryPrior, calibration: LagSums) -> dict[str, Callab
         "full-covariance Gaussian": fixed(prior.covariance.to(prior.spectra).expand_as(prior.spectra)),
         "stationary lagged covariance (STAT)": fixed(prior.spectra),
         "the recording's own STAT": fixed(own.spectra),
+        cores_linear.WHO: lambda values, visible: cores_linear.fill(
+            values[0], visible[0], own=run.moments, prior=linear_prior, settings=LINEAR
+        )[None],
         "neurofm core without calibration": lambda values, visible: core(values, visible, prior=prior),
         "neurofm core": lambda values, visible: core(values, visible, prior=calibrated),
     }
@@ -112,7 +128,12 @@ def _load(file: Path) -> Run:
     z = torch.from_numpy((x - calibration.mean(axis=0)) / calibration.std(axis=0))
     known = z[:-WINDOW]
     sums = lag_sums([known], valid=[torch.ones(len(known), dtype=torch.bool)], lags=LAGS, channels=z.shape[1])
-    return Run(subject=file.stem.split("_")[0], window=z[-WINDOW:], sums=sums)
+    return Run(
+        subject=file.stem.split("_")[0],
+        window=z[-WINDOW:],
+        sums=sums,
+        moments=cores_linear.moments_of(known, settings=LINEAR),
+    )
 
 
 def _mask(kind: str, channels: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
