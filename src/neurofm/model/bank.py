@@ -61,14 +61,8 @@ FLUORESCENCE_BANK = (
 def smooth_windows(x: Tensor, *, sd_samples: float) -> Tensor:
     """Smooth in time with a Gaussian that is cut off and renormalised at the edges.
 
-    As `neurofm.model.core.smooth`, but in any precision, on any device, and faster for the short kernels of a bank.
-
-    Parameters
-    ----------
-    x
-        [window, time, channel]
-    sd_samples
-        SD; 0 returns `x`.
+    As `neurofm.model.core.smooth` of [window, time, channel], but in any precision, on any device, and faster for the
+    short kernels of a bank.
     """
     if sd_samples == 0:
         return x
@@ -293,8 +287,7 @@ def _solve(member: MemberSettings, sums: SmoothedSums, values: Tensor, vectors: 
     channels = len(values)
     if member.rank is None:
         covariance = sums.products[member.smoothing_samples] / sums.samples
-        identity = torch.eye(channels, dtype=covariance.dtype)
-        loadings = (1 - member.shrinkage) * covariance + member.shrinkage * identity
+        loadings = (1 - member.shrinkage) * covariance + member.shrinkage * torch.eye(channels).to(covariance)
         return Member(settings=member, loadings=loadings, noise=member.shrinkage)
     rank = max(1, min(member.rank, channels - 1, int(sums.samples) - 1))
     noise = max(float(values[: channels - rank].mean()), _LEAST_NOISE)
