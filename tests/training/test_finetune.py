@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neurofm.errors import UserError
+from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
 from neurofm.training.finetune import Mode, finetune, freeze, merge
 from neurofm.training.predict import Predictor
@@ -93,7 +94,7 @@ def test_only_the_weights_of_the_mode_change(mode: Mode, first: Lab, shared_data
 
 
 def test_merged_additions_are_part_of_the_matrices(first: Lab) -> None:
-    network = Predictor.load(first.at / "first" / "out").checkpoint.network
+    network = NeuroFM.from_pretrained(first.at / "first" / "out")
     start = {name: value.clone() for name, value in network.state_dict().items()}
     freeze(network, mode="lora", rank=RANK)
     linear = network.readout.latent

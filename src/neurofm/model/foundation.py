@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from neurofm.model.objectives import OBJECTIVES
 from neurofm.model.patches import Asked, ChannelTable, Seen, check_batch
 from neurofm.model.pooling import IdentityPooling, SlotPooling
 from neurofm.model.popt import PopT
+from neurofm.model.pretrained import load_network
 from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import TOKENIZERS, PatchTokenizer
 from neurofm.model.tokens import Tokens
@@ -124,6 +127,17 @@ class Foundation(nn.Module):
         )
         self.tasks = dict(tasks or {})
         self.task_heads = nn.ModuleDict({name: self._task_head(name, task) for name, task in self.tasks.items()})
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Load the network of a checkpoint, ready to be applied.
+
+        Raises
+        ------
+        UserError
+            If a file is missing, truncated, of another size than ``config.json`` says, or of the small network.
+        """
+        return load_network(cls, folder)
 
     def forward(self, seen: Mapping[Modality, Seen], asked: Mapping[Modality, Asked]) -> Output:
         """Answer for the patches asked for.

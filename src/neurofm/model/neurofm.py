@@ -25,7 +25,7 @@ from neurofm.model.heads import PatchHead
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.links import Scale
 from neurofm.model.pooling import IdentityPooling
-from neurofm.model.pretrained import CONFIG, MEND, WEIGHTS, read_config, read_tensors, refuse_other_size, unreadable
+from neurofm.model.pretrained import load_network
 from neurofm.model.readout import ChannelReadout, PairMessages
 from neurofm.model.settings import ModelSettings
 from neurofm.model.tokenizer import PatchTokenizer, to_patches
@@ -106,17 +106,7 @@ class NeuroFM(nn.Module):
         UserError
             If a file is missing, truncated or of another size than ``config.json`` says.
         """
-        config = read_config(folder)
-        weights = read_tensors(folder, WEIGHTS, config=config)
-        try:
-            settings = ModelSettings.parse(config["model"], where=f"{folder / CONFIG}: model", mend=MEND)
-            patches = {Modality(name): window["patch_samples"] for name, window in config["windows"].items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise unreadable(folder, error) from None
-        network = cls(settings, patch_samples=patches)
-        refuse_other_size(weights, network.state_dict(), folder=folder)
-        network.load_state_dict(weights)
-        return network.eval()
+        return load_network(cls, folder)
 
     def encode(self, seen: Visible) -> Tensor:
         """Turn what is visible into latents, [window, patch, width]."""

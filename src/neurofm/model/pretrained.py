@@ -8,21 +8,53 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurofm.errors import UserError
+from neurofm.model.settings import ModelSettings
+from neurofm.recording import Modality
 
 SCHEMA = "neurofm-model/2"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
+Made = TypeVar("Made", bound=nn.Module)
+
 MEND = "restore it with `dvc checkout`, or train again with `dvc repro pretrain`"
+
+
+def load_network(make: Callable[..., Made], folder: Path) -> Made:
+    """Load the network of a checkpoint, ready to be applied.
+
+    Parameters
+    ----------
+    make
+        Called with `ModelSettings` and `patch_samples`, per modality.
+    folder
+        Of the checkpoint.
+
+    Raises
+    ------
+    UserError
+        If a file is missing, truncated or of another size than ``config.json`` says.
+    """
+    config = read_config(folder)
+    weights = read_tensors(folder, WEIGHTS, config=config)
+    try:
+        settings = ModelSettings.parse(config["model"], where=f"{folder / CONFIG}: model", mend=MEND)
+        patches = {Modality(name): window["patch_samples"] for name, window in config["windows"].items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise unreadable(folder, error) from None
+    network = make(settings, patch_samples=patches)
+    refuse_other_size(weights, network.state_dict(), folder=folder)
+    network.load_state_dict(weights)
+    return network.eval()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

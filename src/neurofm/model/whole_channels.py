@@ -81,7 +81,11 @@ class WholeChannels(Foundation):
         return target(seen.modality, seen.values, scale=seen.scale).to(seen.values.dtype)
 
 
-def network_of(settings: ModelSettings, *, patch_samples: Mapping[Modality, int]) -> NeuroFM | WholeChannels:
+Network = NeuroFM | WholeChannels
+"""What pretraining trains."""
+
+
+def network_of(settings: ModelSettings, *, patch_samples: Mapping[Modality, int]) -> Network:
     """Make the network that the settings ask for: the small one for `readout: pairs`, the whole for `popt`."""
     kind = NeuroFM if settings.readout == "pairs" else WholeChannels
     return kind(settings, patch_samples=patch_samples)

@@ -86,6 +86,7 @@ def see(view: RecordingView, context: Context, *, values: Tensor, visible: Tenso
         values=values,
         smoothed=smoothed.mean(dim=-2).float(),
         identity=context.identity[visible],
+        scale=context.scale.of(visible),
     )
     return seen, smoothed
 

@@ -21,9 +21,19 @@ from safetensors.torch import save
 import neurofm
 from neurofm.files import write_atomic, write_json
 from neurofm.model.core import CoreSettings, Moments
-from neurofm.model.neurofm import NeuroFM
-from neurofm.model.pretrained import CONFIG, MEND, SCHEMA, WEIGHTS, describe_file, read_config, read_tensors, unreadable
+from neurofm.model.pretrained import (
+    CONFIG,
+    MEND,
+    SCHEMA,
+    WEIGHTS,
+    describe_file,
+    load_network,
+    read_config,
+    read_tensors,
+    unreadable,
+)
 from neurofm.model.settings import ModelSettings
+from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import Acquisition
 from neurofm.training.contexts import CoreChoice
@@ -37,7 +47,7 @@ STATISTICS = "statistics.safetensors"
 class Checkpoint:
     """A trained model of one fold."""
 
-    network: NeuroFM
+    network: Network
     model: ModelSettings
     windows: WindowsSettings
     gains: dict[Modality, float]
@@ -102,7 +112,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         schema.
     """
     config = read_config(folder)
-    network = NeuroFM.from_pretrained(folder)
+    network = load_network(network_of, folder)
     statistics = read_tensors(folder, STATISTICS, config=config)
     try:
         return _build(config, network=network, statistics=statistics, where=str(folder / CONFIG))
@@ -111,7 +121,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _build(
-    config: Mapping[str, Any], *, network: NeuroFM, statistics: Mapping[str, torch.Tensor], where: str
+    config: Mapping[str, Any], *, network: Network, statistics: Mapping[str, torch.Tensor], where: str
 ) -> Checkpoint:
     by_set = {name: _choice(plain) for name, plain in config["core"].items()}
     priors = {

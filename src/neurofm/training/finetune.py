@@ -15,8 +15,8 @@ from torch.nn.utils import parametrize
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.model.core import Moments
-from neurofm.model.neurofm import NeuroFM
 from neurofm.model.pretrained import WEIGHTS
+from neurofm.model.whole_channels import Network
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
 from neurofm.training.guard import Guard
@@ -51,7 +51,7 @@ class LowRank(nn.Module):
         return weight + self.wide @ self.narrow
 
 
-def freeze(network: NeuroFM, *, mode: Mode, rank: int) -> None:
+def freeze(network: Network, *, mode: Mode, rank: int) -> None:
     """Let only the weights of `mode` learn.
 
     Parameters
@@ -83,7 +83,7 @@ def freeze(network: NeuroFM, *, mode: Mode, rank: int) -> None:
                 parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank=rank))
 
 
-def merge(network: NeuroFM) -> None:
+def merge(network: Network) -> None:
     """Make low-rank additions part of the matrices that they were added to: an ordinary network is left."""
     for module in list(network.modules()):
         if isinstance(module, nn.Linear) and parametrize.is_parametrized(module, "weight"):

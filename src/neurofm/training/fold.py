@@ -13,7 +13,7 @@ import torch
 
 from neurofm.errors import UserError
 from neurofm.model.core import Moments
-from neurofm.model.neurofm import NeuroFM
+from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
@@ -106,7 +106,7 @@ def pretrain(
     with Stopping() as stopping, reproducible():
         choices = choose_cores(views, settings=settings, windows=windows)
         torch.manual_seed(settings.seed)
-        network = NeuroFM(settings.model, patch_samples=patch_samples(windows))
+        network = network_of(settings.model, patch_samples=patch_samples(windows))
         learned = learn(
             network,
             views,
@@ -138,7 +138,7 @@ class Learned:
     stopped_by: str | None
     """The limit that ended it."""
 
-    def result(self, fold: int, network: NeuroFM) -> FoldResult:
+    def result(self, fold: int, network: Network) -> FoldResult:
         """Say it for ``metrics/``."""
         return FoldResult(
             fold=fold,
@@ -153,7 +153,7 @@ class Learned:
 
 
 def learn(
-    network: NeuroFM,
+    network: Network,
     views: Sequence[RecordingView],
     *,
     choices: CoreChoices,
@@ -257,7 +257,7 @@ def save_model(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def checkpoint_of(
-    network: NeuroFM,
+    network: Network,
     views: Sequence[RecordingView],
     *,
     choices: CoreChoices,

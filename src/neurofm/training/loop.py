@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from neurofm.model.neurofm import NeuroFM
+from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
 from neurofm.training.divergence import Trouble, go_back, is_sound, skip
@@ -56,7 +56,7 @@ class Loop:
 
     def __init__(
         self,
-        network: NeuroFM,
+        network: Network,
         recordings: Sequence[TrainingRecording],
         store: Store,
         items: Sequence[ValidationItem],

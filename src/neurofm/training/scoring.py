@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from neurofm.model.neurofm import NeuroFM
+from neurofm.model.whole_channels import Network
 from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import make_context
@@ -57,7 +57,7 @@ def validation_items(
 
 
 def residuals(
-    network: NeuroFM, items: Sequence[ValidationItem], *, each: Callable[[], None] = lambda: None
+    network: Network, items: Sequence[ValidationItem], *, each: Callable[[], None] = lambda: None
 ) -> list[Tensor]:
     """Residual of every item, without dropout; `each` is called before each of them."""
     device = next(network.parameters()).device
@@ -73,7 +73,7 @@ def residuals(
     return made
 
 
-def _in_parts(network: NeuroFM, batch: Batch, windows: int) -> Tensor:
+def _in_parts(network: Network, batch: Batch, windows: int) -> Tensor:
     """[window, time, hidden] residual, of so many windows at a time."""
     parts = [batch.rows(first, first + windows) for first in range(0, len(batch), windows)]
     return torch.cat([network(part.seen, part.query) for part in parts]).cpu()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurofm.model.neurofm import NeuroFM
+from neurofm.model.whole_channels import Network
 from neurofm.training.batches import Batch, loss_of, make_batch
 from neurofm.training.memory import fitting
 from neurofm.training.recordings import TrainingRecording
@@ -50,7 +50,7 @@ class Drawn:
 
 
 def take_gradient(
-    network: NeuroFM, drawn: Drawn, *, step: int, settings: PretrainSettings, micro_windows: int, who: str
+    network: Network, drawn: Drawn, *, step: int, settings: PretrainSettings, micro_windows: int, who: str
 ) -> Gradient:
     """Compute the gradient of one draw.
 
@@ -89,7 +89,7 @@ def take_gradient(
     return Gradient(loss=loss, norm=float(norm), micro_windows=fits)
 
 
-def _part(network: NeuroFM, batch: Batch, truth: Tensor, *, drawn: Drawn, first: int, last: int) -> float:
+def _part(network: Network, batch: Batch, truth: Tensor, *, drawn: Drawn, first: int, last: int) -> float:
     """Add the gradient of some windows to that of the others; returns their share of the loss."""
     device = next(network.parameters()).device
     part, counts = batch.rows(first, last).to(device), drawn.counts[first:last]
