@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader bench-train soak
+.PHONY: env lock check test test-long repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader bench-train soak
 
 env: .venv/.ready
 
@@ -30,7 +30,11 @@ check: env
 # of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
 TEST_PROCESSES ?= $(shell echo $$(( $$(nproc) + 1 > 4 ? 4 : $$(nproc) + 1 )))
 test: env
-	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
+	$(BIN)/pytest -m "not long" --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
+
+# FMRIPrep's own parser and workflow in an environment, a whole cleaning of EEG, machines that are taken away, walltimes.
+test-long: env
+	$(BIN)/pytest -m long --numprocesses=$(TEST_PROCESSES) --dist=loadscope
 
 # DVC runs each stage with the `python` it finds first.
 repro: env

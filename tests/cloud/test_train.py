@@ -25,6 +25,7 @@ from tests.servers.seaweed import SeaweedServer
 
 __all__ = ["s3_fixture"]
 
+pytestmark = pytest.mark.long
 PROJECT = Path(__file__).resolve().parents[2]
 STATE = "lab-state"
 STEPS = 240

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from neurofm.catalog import read_yaml
 from neurofm.fetch import fetch_dataset
@@ -34,6 +35,7 @@ def relative_alpha(path: Path) -> float:
     return float((power[alpha].sum(axis=0) / power[whole].sum(axis=0)).mean())
 
 
+@pytest.mark.long
 def test_occipital_alpha_falls_from_rest_to_arithmetic(tmp_path: Path, shared_data: Path) -> None:
     params = read_yaml(PROJECT / "params.yaml")["preprocess"]
     settings = ModalitySettings.parse(params["eeg"] | {"tier": "clean"}, where="params.yaml", mend="-")

@@ -20,6 +20,8 @@ from neurofm.fmriprep.crash import read_crash
 from neurofm.fmriprep.extra import REFUSED, complaint_about
 from tests.servers.clients import client_python
 
+pytestmark = pytest.mark.long
+
 INSIDE = Path(__file__).with_name("inside_fmriprep.py")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "defaults": ("01", {}),

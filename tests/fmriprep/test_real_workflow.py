@@ -27,6 +27,8 @@ from neurofm.fmriprep import FmriprepOptions, Inside, arguments, find_participan
 from neurofm.recording import UnitStatus
 from tests.servers.clients import client_python
 
+pytestmark = pytest.mark.long
+
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
     # options; programs that this needs; programs that it must not need
     "surfaces and grayordinates": (

@@ -135,3 +135,14 @@ def test_a_short_or_damaged_recording_is_named(model: Path, lab: Lab) -> None:
 def _error(result: Result) -> UserError:
     assert isinstance(result.exception, UserError), result.output
     return result.exception
+
+
+def test_what_it_is_described_by_must_say_something(model: Path, lab: Lab) -> None:
+    for seconds in ("0", "-3", "nan"):
+        error = _error(_typed("data/third.zarr.zip", "--out", "none.zarr", "--calibration-s", seconds))
+        assert f"--calibration-s is {seconds}" in str(error)
+    error = _error(_typed("data/third.zarr.zip", "--out", "none.zarr", "--calibration-s", "2"))
+    assert "has 0 channels that vary where it is described from" in str(error)
+    (lab.at / "file").write_text("")
+    error = _error(_typed("data/third.zarr.zip", "--out", "file/third.zarr"))
+    assert "cannot be written" in str(error)

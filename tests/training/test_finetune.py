@@ -135,3 +135,19 @@ def test_an_unknown_mode_is_named(first: Lab) -> None:
             run_dir=first.at / "run",
             out_dir=first.at / "out",
         )
+
+
+def test_a_folder_of_another_recording_is_not_gone_on_with(first: Lab, shared_data: Path) -> None:
+    settings = first.settings.model_copy(update={"steps": 4, "validate_every_steps": 4})
+    steps = []
+    for which in (range(10, 12), range(12, 14)):
+        result = finetune(
+            first.at / "first" / "out",
+            _children(shared_data, which),
+            mode="head",
+            settings=settings,
+            run_dir=first.at / "same" / "run",
+            out_dir=first.at / "same" / "out",
+        )
+        steps.append(result.curve[-1]["train"]["fmri"])
+    assert steps[0] != steps[1]

@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -116,3 +116,27 @@ def test_a_damaged_state_is_set_aside_and_training_begins_anew(
     assert "last.pt is damaged and now last.pt.damaged" in capsys.readouterr().err
     assert lab.model("damaged") == whole[1]
     assert Path(f"{path}.damaged").exists()
+
+
+def test_a_state_that_a_disk_does_not_give_is_not_taken_for_a_damaged_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.train("away", steps=4)
+    path = lab.at / "away" / "run" / "last.pt"
+    for error in (
+        OSError(errno.EIO, os.strerror(errno.EIO)),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr("torch.load", _raising(error))
+            with pytest.raises(UserError, match="the state of the training cannot be read"):
+                lab.train("away")
+    assert path.exists()
+    assert lab.kept("away")["step"] == 4
+
+
+def _raising(error: Exception) -> Callable[..., None]:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    return fails

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from neurofm.training import watchdog
 from neurofm.training.pretrain import FoldResult
 from neurofm.training.site import TrainingSite
 from neurofm.training.stopping import Stopped
+from neurofm.training.watched import Heartbeat
 from tests.training import conftest, hung
 
 SITE = TrainingSite(step_limit_s=1.0)
@@ -111,3 +113,12 @@ def test_mistakes_and_bugs_come_through(tmp_path: Path) -> None:
     with pytest.raises(watchdog.TrainingCrashed, match="ZeroDivisionError: a bug"):
         _count(tmp_path, {2: "fails"})
     assert _count(tmp_path, {}, TrainingSite(step_limit_s=None)) == "ten"
+
+
+def test_time_during_which_nothing_ran_does_not_count() -> None:
+    heartbeat = Heartbeat(get_context("spawn"))
+    heartbeat.forgive(100.0)
+    assert heartbeat.seconds == 0.0, "it rests"
+    heartbeat.beat("step 1")
+    heartbeat.forgive(100.0)
+    assert heartbeat.seconds < -90.0

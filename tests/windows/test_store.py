@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,3 +234,37 @@ def test_a_script_without_a_guarded_main_can_decode_ahead(home: Home, tmp_path: 
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 30
+
+
+def test_decoders_that_are_gone_when_place_is_made_cost_time_only(home: Home, tmp_path: Path) -> None:
+    """The block that makes place was never drawn, and its decoder was killed while it had it."""
+    expected = _expected(home, POOL)
+    with home.store(Policy.HOST_POOL, pool=POOL, folder=tmp_path, decoders=1) as store:
+        make_place = store._make_place
+
+        def gone(number: int, room: Any) -> int:
+            place = make_place(number, room)
+            if store._decoders is not None:
+                store._decoders.close()
+                store._decoders = None
+                store._site = store._site.model_copy(update={"decoders": 0})
+            return place
+
+        store._make_place = gone  # type: ignore[method-assign]
+        for step, (z, _) in enumerate(expected):
+            np.testing.assert_array_equal(store.at(step)[1].numpy(), z)
+
+
+def test_who_waits_hears_of_each_block(home: Home, tmp_path: Path) -> None:
+    heard: list[int] = []
+    with home.store(Policy.ALL_IN_RAM, folder=tmp_path, each_block=lambda: heard.append(1)) as store:
+        drawn = {store.at(step)[0].block.number for step in range(60)}
+    assert len(heard) == len(drawn)
+
+
+def test_who_waits_for_a_decoder_hears_of_it(home: Home, tmp_path: Path) -> None:
+    heard: list[int] = []
+    each = {"pool": POOL, "folder": tmp_path, "decoders": 1, "each_block": lambda: heard.append(1)}
+    with home.store(Policy.HOST_POOL, **each) as store:  # type: ignore[arg-type]
+        store.at(0)
+    assert heard, "it takes a second to start"

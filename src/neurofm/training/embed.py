@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ from neurofm.windows import RecordingView, Tile, load_view, tiles
 SCHEMA = "neurofm-embedding/1"
 _AT_ONCE = 32
 """Windows that are encoded together."""
+_LEAST_CHANNELS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +70,23 @@ def embed(shard: Path, *, model: Path, out: Path, calibration_s: float | None = 
     """
     if out.exists():
         raise UserError(f"{out} exists.", mend="choose another --out, or remove it")
+    if calibration_s is not None and not 0 < calibration_s < math.inf:
+        raise UserError(f"embed: --calibration-s is {calibration_s:g}.", mend="give seconds, more than 0")
     predictor = Predictor.load(model, strict=strict)
     try:
         view, start_s = load_view(shard, calibration_s=calibration_s), read_shard(shard, signal=False).start_s
     except Unreadable as error:
         raise UserError(f"{error}.", mend="neurofm shards repair") from None
     cuts, patch = _cuts(view, predictor)
+    if np.count_nonzero(view.usable) < _LEAST_CHANNELS:
+        raise UserError(
+            f"{view.name}: has {np.count_nonzero(view.usable)} channels that vary where it is described from.",
+            mend="a longer --calibration-s, or none",
+        )
     predictor.prepare(view)
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         group = zarr.open_group(part, mode="w-", zarr_format=3)
         array = _write(group, view, predictor, cuts, patch=patch, start_s=start_s)
         group.attrs.update(

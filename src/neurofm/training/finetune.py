@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -125,7 +126,11 @@ def finetune(
     """
     before = read_checkpoint(model)
     network, chosen = before.network, settings.model_copy(update={"model": before.model})
-    told = f"{mode} {rank} {sha256_of(model / WEIGHTS)} {chosen.key()} {before.windows.model_dump_json()}"
+    learned_from = hashlib.sha256("".join(f"{v.roles.model_dump_json()} {v.stored.shape}" for v in views).encode())
+    told = (
+        f"{mode} {rank} {sha256_of(model / WEIGHTS)} {chosen.key()} {before.windows.model_dump_json()} "
+        f"{learned_from.hexdigest()}"
+    )
     with Stopping() as stopping, reproducible():
         choices = _choices(before, choose_cores(views, settings=chosen, windows=before.windows))
         torch.manual_seed(settings.seed)

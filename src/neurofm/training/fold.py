@@ -215,6 +215,7 @@ def learn(
         bfloat16=settings.bfloat16,
         side_by_side=side_by_side,
         who=who,
+        each_block=lambda: guard.beat(0, "decoding"),
     ) as store:
         state = Loop(
             network,

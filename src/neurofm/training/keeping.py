@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from neurofm.errors import UserError
+from neurofm.training.memory import is_out_of_memory
 from neurofm.training.state import RunState, UnreadableState, load_state, save_state
 
 
@@ -49,7 +51,13 @@ class Keeper:
             return load_state(path, key=self._key)
         except UnreadableState as error:
             aside = path.with_name(f"{path.name}.damaged")
-            path.replace(aside)
+            try:
+                path.replace(aside)
+            except OSError as refused:
+                raise UserError(
+                    f"{self.who}: {path} is damaged ({error}), and cannot be set aside: {refused.strerror}.",
+                    mend="make its folder writable, or remove the file",
+                ) from None
             sys.stderr.write(f"{self.who}: {path} is damaged and now {aside.name}: {error}\n")
             return None
 
@@ -59,8 +67,10 @@ class Keeper:
             save_state(state, self._path if is_validated else self._between, key=self._key)
             if is_validated:
                 self._between.unlink(missing_ok=True)
-        except OSError as error:
-            self.complaint = error.strerror or str(error)
+        except (OSError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, OSError) and not is_out_of_memory(error):
+                raise
+            self.complaint = getattr(error, "strerror", None) or str(error) or "no memory"
             sys.stderr.write(
                 f"{self.who}: the state at step {state.step} is not kept, {self._path.parent}: {self.complaint}; "
                 f"{self.what_is_kept}\n"

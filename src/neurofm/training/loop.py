@@ -117,8 +117,10 @@ class Loop:
         while True:
             before, safeguards = self.state.step, self._settings.safeguards
             if self.state.bad_in_row >= safeguards.skips:
-                self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
-                self._resume(self.state)
+                with self._stopping.held():  # What is kept must not be the old weights as the new state.
+                    self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
+                    self.state.seconds = time.monotonic() - self._started  # They were spent all the same.
+                    self._resume(self.state)
             elif self._is_due():
                 self._validate()
             elif self._is_done():

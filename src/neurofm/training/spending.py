@@ -14,7 +14,7 @@ class Spending:
 
     max_hours: float | None = None
     max_cost: float | None = None
-    """Of all folds that train side by side on a machine, shared evenly."""
+    """Of this fold, which pays its part of the machine's price."""
     price_per_hour: float = 0.0
     """Of the machine; 0 where nobody sends a bill."""
     side_by_side: int = 1

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurofm.errors import UserError
 from neurofm.files import write_atomic
+from neurofm.training.memory import is_out_of_memory
 
 Weights = dict[str, Tensor]
 
@@ -67,14 +69,28 @@ def load_state(path: Path, *, key: str) -> RunState | None:
     ------
     UnreadableState
         If the file is damaged.
+    UserError
+        If it cannot be read now, as from a disk that does not answer, and may well be whole.
     """
     if not path.exists():
         return None
     try:
         saved = torch.load(path, weights_only=True)
         return None if saved.pop("key") != key else RunState(**saved)
-    except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, OSError, pickle.UnpicklingError) as error:
+    except (OSError, MemoryError) as error:
+        raise _unread(path, error) from None
+    except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        if is_out_of_memory(error):
+            raise _unread(path, error) from None
         raise UnreadableState(" ".join(str(error).split())[:120]) from None
+
+
+def _unread(path: Path, error: Exception) -> UserError:
+    what = getattr(error, "strerror", None) or " ".join(str(error).split())[:120] or "no memory"
+    return UserError(
+        f"{path}: the state of the training cannot be read: {what}.",
+        mend="run it again when it can be, or remove the file to begin anew",
+    )
 
 
 def copy_of(weights: Weights) -> Weights:

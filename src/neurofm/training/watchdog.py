@@ -26,6 +26,10 @@ from neurofm.training.watched import KEEP, Answer, Heartbeat, TrainFold, train_w
 _LOOK_EVERY_S = 0.2
 _KEEP_S = 10.0
 """Longest that a hung process may take to keep what it has learned."""
+_GONE_S = 5.0
+"""Longest that the end of a killed process is waited for: one that waits for a driver or a disk may never end."""
+_STOPPED_S = 10.0
+"""Two looks further apart than this: everything was stopped meanwhile (Ctrl-Z, a suspended job), training too."""
 _END_S = 15.0
 """Longest that a process may take to end by itself after a signal: with `_KEEP_S`, less than the 30 s of Slurm."""
 _ENVIRONMENTS = {"cpu": {"CUDA_VISIBLE_DEVICES": ""}, "resume": {}}
@@ -68,7 +72,10 @@ class _Training:
         if self.connection.poll():
             self._take()
         elif not self.process.is_alive():
-            self._gone()
+            if self.connection.poll():  # It answered and ended between the two questions.
+                self._take()
+            else:
+                self._gone()
         elif limit is not None and self.heartbeat.seconds > limit:
             what = f"{self.heartbeat.what} did not end within {limit:g} s"
             self._go_on(f"{what}; it was ended, and {self.end_hung()}")
@@ -76,8 +83,8 @@ class _Training:
     def _take(self) -> None:
         try:
             answer: Answer = self.connection.recv()
-        except EOFError:
-            self.process.join()
+        except (EOFError, OSError):  # Killed, perhaps in the middle of its answer.
+            self._bury()
             self._gone()
             return
         if answer.error is not None:
@@ -85,7 +92,17 @@ class _Training:
         if answer.trace:
             raise TrainingCrashed(f"{self.who}:\n{answer.trace}")
         self.result = answer.result
-        self.process.join()
+        self.process.join(_GONE_S)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Kill the process, and do not wait for ever for its end."""
+        self.process.kill()
+        self.process.join(_GONE_S)
+        if self.process.is_alive():
+            sys.stderr.write(
+                f"{self.who}: process {self.process.pid} waits for the system and does not end; it is left\n"
+            )
 
     def _gone(self) -> None:
         """See why it ended without an answer."""
@@ -112,10 +129,19 @@ class _Training:
 
     def end_hung(self) -> str:
         """Have what was learned kept, kill the process, and say what came of it."""
+        self.ask_to_keep()
+        return self.end_asked(until=time.monotonic() + _KEEP_S)
+
+    def ask_to_keep(self) -> None:
+        """Ask the process to keep what it learned."""
+        with suppress(OSError):
+            self.connection.send(KEEP)
+
+    def end_asked(self, *, until: float) -> str:
+        """Kill the process once it has kept what it learned, or it is that late."""
         kept = "what it learned since its last validation is lost"
         try:
-            self.connection.send(KEEP)
-            if self.connection.poll(_KEEP_S):
+            if self.connection.poll(max(0.0, until - time.monotonic())):
                 answer = self.connection.recv()
                 if answer.kept:
                     kept = "what it had learned is kept"
@@ -123,8 +149,7 @@ class _Training:
                     kept += f" (it was at {answer.where})"
         except (OSError, EOFError):
             pass
-        self.process.kill()
-        self.process.join()
+        self._bury()
         return kept
 
 
@@ -159,11 +184,15 @@ def train_folds(train: TrainFold, folds: Sequence[int], *, workers: int, site: T
     running: list[_Training] = []
     try:
         with Stopping() as stopping, stopping.held():
+            looked = time.monotonic()
             while (waiting or running) and stopping.signum is None:
                 while waiting and len(running) < workers:
                     running.append(_Training(train, waiting.pop(0), site=site))
                 wait([one.connection for one in running] + [one.process.sentinel for one in running], _LOOK_EVERY_S)
+                since, looked = time.monotonic() - looked, time.monotonic()
                 for one in running:
+                    if since > _STOPPED_S:
+                        one.heartbeat.forgive(since)
                     one.look()
                     if one.result is not None:
                         done[one.fold] = one.result
@@ -197,6 +226,9 @@ def _end(running: Sequence[_Training], *, signum: int) -> None:
     until = time.monotonic() + _END_S
     for one in alive:
         one.process.join(max(0.0, until - time.monotonic()))
-    for one in alive:
-        if one.process.is_alive():
-            sys.stderr.write(f"{one.who}: {one.heartbeat.what} does not end; {one.end_hung()}\n")
+    left = [one for one in alive if one.process.is_alive()]
+    for one in left:
+        one.ask_to_keep()
+    until = time.monotonic() + _KEEP_S
+    for one in left:
+        sys.stderr.write(f"{one.who}: {one.heartbeat.what} does not end; {one.end_asked(until=until)}\n")

@@ -47,6 +47,11 @@ class Heartbeat:
         """Say that nothing is to be timed from now on."""
         self._since.value = 0.0
 
+    def forgive(self, seconds: float) -> None:
+        """Do not count time during which nothing ran."""
+        if self._since.value:
+            self._since.value += seconds
+
     @property
     def seconds(self) -> float:
         """Time since the latest beat; 0 at rest."""
@@ -100,13 +105,14 @@ class _WatchedGuard(Guard):
         self._keep = keep
 
     def listen(self) -> None:
-        """Keep what was learned whenever the watchdog asks, and end with the watchdog."""
+        """Keep what was learned whenever the watchdog asks, and once more, and end, when the watchdog is gone."""
         try:
             while self._connection.recv() == KEEP:
                 where = self._where()
-                kept = self._keep is not None and self._keep()
-                self.send(Answer(kept=kept, where=where))
+                self.send(Answer(kept=self._keep is not None and self._keep(), where=where))
         except (EOFError, OSError):
+            if self._keep is not None:
+                self._keep()
             os._exit(1)
 
     def send(self, answer: Answer) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -83,6 +83,8 @@ class Store:
         Measures what is free.
     who
         For messages.
+    each_block
+        Called whenever a block has been decoded while a window is waited for, which may take long at the start.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class Store:
         side_by_side: int = 1,
         free: Callable[[Path], Free] = Free.now,
         who: str = "pretrain",
+        each_block: Callable[[], None] = lambda: None,
     ) -> None:
         self._signals = tuple(signals)
         self._schedule = schedule
@@ -109,6 +112,7 @@ class Store:
         self._device = device
         self._free = free
         self._who = who
+        self._each_block = each_block
         self._sizes = [aligned(size) for size in schedule.block_bytes]
         if site.policy is Policy.DEVICE_POOL and device == "cpu":
             raise UserError(
@@ -282,12 +286,18 @@ class Store:
             return room.ring.place(number)
         place = self._make_place(number, room)
         self._fill(number, place, room)
+        self._each_block()
         return place
 
     def _settle(self, number: int) -> None:
         """Wait until another process has decoded a block; do it here where that process is gone."""
+        wanted = self._pending.pop(number)
+        while not wanted.done():
+            others = [one for one in self._pending.values() if not one.done()]
+            wait([wanted, *others], return_when=FIRST_COMPLETED)
+            self._each_block()
         try:
-            damages = self._pending.pop(number).result()
+            damages = wanted.result()
         except (DecoderGone, CancelledError):
             if self._decoders is not None:
                 sys.stderr.write(
@@ -332,6 +342,9 @@ class Store:
             if self._decoders is None:
                 self._decoders = Decoders(self._site.decoders, self._signals, bfloat16=self._bfloat16)
             place = self._make_place(number, room)
+            if self._decoders is None:  # Gone, as was seen when place was made.
+                self._fill(number, place, room)
+                return
             block = self._schedule.blocks[number]
             size = self._schedule.block_bytes[number]
             self._pending[number] = self._decoders.submit(block, room.host, place=place, size=size)

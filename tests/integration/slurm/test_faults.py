@@ -351,6 +351,7 @@ def test_a_unit_that_hangs_costs_only_itself(trial: Trial) -> None:
     assert Counter(trial.did()) == Counter(set(texts) - {"u1"})
 
 
+@pytest.mark.long
 def test_a_task_that_hangs_past_its_walltime(trial: Trial) -> None:
     """The unit stops also what watches it, so that only Slurm can end them."""
     texts = ALL | {"u1": "freeze unit 1"}
