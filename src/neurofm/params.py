@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
@@ -178,7 +179,9 @@ def load_params(root: Path = Path(), *, dataset: str = "", groups: tuple[str, ..
     return params
 
 
-def check_params(content: Any, *, root: Path, where: str) -> Params:
+def check_params(
+    content: Any, *, root: Path, where: str, entries: Mapping[str, CatalogEntry] | None = None
+) -> Params:
     """Validate the content of ``params.yaml``, and every catalogue entry that it names.
 
     Parameters
@@ -189,12 +192,15 @@ def check_params(content: Any, *, root: Path, where: str) -> Params:
         The project's root, for the catalogue.
     where
         What the errors call the file.
+    entries
+        Those that are about to be written to the catalogue.
 
     Raises
     ------
     UserError
         In one line that names the key.
     """
+    new = entries or {}
     params = Params.parse(content, where=where, mend="correct that key; docs/settings.md says what each one means")
     if strangers := sorted(params.pretrain.dataset_shares.keys() - params.all_datasets.keys()):
         raise UserError(
@@ -202,7 +208,7 @@ def check_params(content: Any, *, root: Path, where: str) -> Params:
             mend="correct the id, or remove it there",
         )
     for dataset, chosen in params.all_datasets.items():
-        entry = load_entry(dataset, root=root)
+        entry = new.get(dataset) or load_entry(dataset, root=root)
         for key, here, there in (
             ("modality", chosen.modality, entry.modality),
             ("reader", chosen.reader, entry.reader),

@@ -30,10 +30,13 @@ def profile_list() -> None:
 def profile_use(
     name: Annotated[str, typer.Argument(help="One of `neurofm profile list`.")],
     budget: Annotated[profiles.Budget, typer.Option(help="How much of each dataset.")] = profiles.Budget.BALANCED,
+    folder: Annotated[
+        Path | None, typer.Option(help="Holds the folders of a profile that has datasets on this machine.")
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Write a profile into params.yaml: the change is shown first."""
-    plan = profiles.plan_profile(name, budget, root=Path())
+    plan = profiles.plan_profile(name, budget, root=Path(), folder=folder)
     if not plan.diff:
         print("params.yaml says this already.")
         return

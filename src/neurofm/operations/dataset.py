@@ -13,7 +13,7 @@ from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.files import write_atomic
 from neurofm.operations.detect import Detected, Unknown, detect
-from neurofm.operations.round_trip import RoundTrip, yaml_bytes
+from neurofm.operations.round_trip import RoundTrip, stored_path, yaml_bytes
 from neurofm.operations.trial_tables import mapped_tables, read_mapping, unmapped
 from neurofm.params import GROUPS
 from neurofm.readers import reader_options
@@ -108,7 +108,7 @@ def add_dataset(
         "modality": found.modality.value,
         "reader": found.reader,
         "reader_options": _reader_options(found, options or {}, where=str(path)),
-        "source": {"archive": "local", "path": _stored_path(folder, root=root)},
+        "source": {"archive": "local", "path": stored_path(folder, root=root)},
         "recordings": {key: value for key, value in rule.items() if value},
         "subject_namespace": subject_namespace or name,
         "species": _species(found, species, where=str(path)),
@@ -171,11 +171,6 @@ def _refuse_empty(facts: Mapping[str, str]) -> None:
             raise UserError(
                 f"dataset add: no {name}.", mend=f"say --{name}; no dataset takes part without one, your own included"
             )
-
-
-def _stored_path(folder: Path, *, root: Path) -> str:
-    inside = folder.is_relative_to(root.resolve())
-    return folder.relative_to(root.resolve()).as_posix() if inside else str(folder)
 
 
 def _species(found: Detected, said: str, *, where: str) -> str:

@@ -20,8 +20,9 @@ from neurofm.files import write_atomic
 from neurofm.operations.catalogue import group_of
 from neurofm.operations.extent import extent_of
 from neurofm.operations.group_text import with_group
-from neurofm.operations.round_trip import RoundTrip
+from neurofm.operations.round_trip import RoundTrip, stored_path, yaml_bytes
 from neurofm.params import GROUPS, PARAMS, check_params
+from neurofm.readers import reader_options
 from neurofm.recording import Modality
 from neurofm.settings import Settings
 
@@ -44,6 +45,15 @@ class BudgetSettings(Settings):
     """Further settings, the same keys in every budget, so that changing from one to another leaves nothing behind."""
 
 
+class ProfileFolder(Settings):
+    """A dataset of a profile that lies in a folder of this machine."""
+
+    path: str = Field(min_length=1)
+    """Where, below the folder that `neurofm profile use --folder` names."""
+    facts: dict[str, JsonValue]
+    """Its entry in the catalogue, without ``id`` and ``source``."""
+
+
 class Profile(Settings):
     """``data/profiles/<name>.yaml``."""
 
@@ -51,6 +61,8 @@ class Profile(Settings):
     datasets: dict[str, float | None] = Field(min_length=1)
     """Share of training steps by dataset; they sum to 1. Or null for all: then `settings` says the modalities' shares,
     and datasets of one modality are drawn by the length of their recordings."""
+    folders: dict[str, ProfileFolder] = Field(default_factory=dict)
+    """Those of its datasets that lie in folders, and no archive gives: their entries are written when it is used."""
     keep_raw_below_gb: float = Field(gt=0)
     """Raw files of smaller datasets are kept; larger ones (and those of unknown size) are streamed, 10^9 bytes."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
@@ -66,6 +78,8 @@ class Profile(Settings):
             raise ValueError(f"`datasets`: the shares sum to {sum(shares):.4g}, not to 1")
         if shares and min(shares) <= 0:
             raise ValueError("`datasets`: a share must be greater than 0")
+        if strangers := sorted(self.folders.keys() - self.datasets.keys()):
+            raise ValueError(f"`folders`: {strangers[0]} is not one of the profile's datasets")
         if missing := [budget.value for budget in Budget if budget not in self.budgets]:
             raise ValueError(f"`budgets`: {missing[0]} is missing")
         for budget, settings in self.budgets.items():
@@ -89,16 +103,17 @@ class Profile(Settings):
 class ProfilePlan:
     """What `neurofm profile use` would write."""
 
-    before: str
-    after: str
+    before: Mapping[Path, str]
+    """The files as they stand, relative to the project's root; empty where there is none."""
+    after: Mapping[Path, str]
 
     @property
     def diff(self) -> str:
-        """How params.yaml changes, as a unified diff; empty if it does not."""
-        name = str(PARAMS)
-        lines = difflib.unified_diff(
-            self.before.splitlines(keepends=True), self.after.splitlines(keepends=True), name, name
-        )
+        """How params.yaml and the catalogue change, as a unified diff; empty if they do not."""
+        lines: list[str] = []
+        for path, text in self.after.items():
+            old, new = self.before[path].splitlines(keepends=True), text.splitlines(keepends=True)
+            lines += difflib.unified_diff(old, new, str(path), str(path))
         return "".join(lines)
 
 
@@ -131,25 +146,40 @@ def mix_lines(profile: Profile) -> list[str]:
     return [f"{share:6.1%}  {dataset}" if share is not None else dataset for dataset, share in profile.datasets.items()]
 
 
-def plan_profile(name: str, budget: Budget, *, root: Path) -> ProfilePlan:
+def plan_profile(name: str, budget: Budget, *, root: Path, folder: Path | None = None) -> ProfilePlan:
     """Work out ``params.yaml`` with a profile merged into it, and check all of it; nothing is written.
 
-    `datasets` and `streamed` become the profile's. Folders of your own under `local` stay.
+    `datasets` and `streamed` become the profile's. Folders of your own under `local` stay, those of another profile
+    leave.
+
+    Parameters
+    ----------
+    name, budget
+        Which profile, and how much of it.
+    root
+        The project's root.
+    folder
+        What the paths of the profile's `folders` are below.
 
     Raises
     ------
     UserError
-        If the profile, a dataset or a key is unknown or wrong.
+        If the profile, a dataset or a key is unknown or wrong, or one of its folders is not there.
     """
     profile = load_profile(name, root=root)
     where = f"data/profiles/{name}.yaml"
     taken = profile.taken(budget)
-    entries = {dataset: load_entry(dataset, root=root) for dataset in taken}
+    written = _folder_entries(profile, folder, root=root, where=where)
+    parsed = {dataset: _parsed(facts, where=where) for dataset, facts in written.items() if dataset in taken}
+    entries = {dataset: parsed.get(dataset) or load_entry(dataset, root=root) for dataset in taken}
     path = root / PARAMS
     file = RoundTrip(path)
     before, text = file.before, file.before
+    of_profiles = {dataset for other in profile_names(root) for dataset in load_profile(other, root=root).folders}
     own = {
-        dataset: dict(facts) for dataset, facts in (file.content.get("local") or {}).items() if dataset not in entries
+        dataset: dict(facts)
+        for dataset, facts in (file.content.get("local") or {}).items()
+        if dataset not in entries and dataset not in of_profiles
     }
     groups: dict[str, dict[str, dict[str, Any]]] = {group: {} for group in GROUPS}
     groups["local"] |= own
@@ -165,22 +195,58 @@ def plan_profile(name: str, budget: Budget, *, root: Path) -> ProfilePlan:
     _merge(file.content, profile.budgets[budget].settings, where=f"{where}: budgets.{budget}.settings")
     _set_shares(file.content, taken, entries)
     after = file.render().decode()
-    check_params(YAML(typ="safe", pure=True).load(after), root=root, where=f"{PARAMS} with {where}")
-    return ProfilePlan(before=before, after=after)
+    check_params(YAML(typ="safe", pure=True).load(after), root=root, where=f"{PARAMS} with {where}", entries=parsed)
+    files = {Path("data", "catalog", f"{dataset}.yaml"): yaml_bytes(written[dataset]).decode() for dataset in parsed}
+    return ProfilePlan(before={file: _text_of(root / file) for file in files} | {PARAMS: before}, after=files | {PARAMS: after})
 
 
 def write_profile(plan: ProfilePlan, *, root: Path) -> None:
-    """Write ``params.yaml``.
+    """Write ``params.yaml``, last, and the entries of the profile's folders.
 
     Raises
     ------
     UserError
-        If somebody else changed it since the plan was made.
+        If somebody else changed one of them since the plan was made.
     """
-    path = root / PARAMS
-    if path.read_text(encoding="utf-8") != plan.before:
-        raise UserError(f"{path}: changed in the meantime.", mend="run the command again")
-    write_atomic(path, plan.after.encode())
+    for path, text in plan.before.items():
+        if _text_of(root / path) != text:
+            raise UserError(f"{root / path}: changed in the meantime.", mend="run the command again")
+    for path, text in plan.after.items():
+        if text != plan.before[path]:
+            write_atomic(root / path, text.encode())
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _folder_entries(profile: Profile, folder: Path | None, *, root: Path, where: str) -> dict[str, dict[str, Any]]:
+    """Return the catalogue entries of a profile's folders, as they are written."""
+    if profile.folders and folder is None:
+        first = next(iter(profile.folders.values())).path
+        raise UserError(
+            f"{where}: some of its datasets lie in folders of this machine.",
+            mend=f"say --folder FOLDER, the one that holds {first}",
+        )
+    entries = {}
+    for dataset, wanted in profile.folders.items():
+        assert folder is not None
+        path = (folder / wanted.path).expanduser().resolve()
+        if not path.is_dir():
+            raise UserError(
+                f"{folder}: has no folder {wanted.path}, where {where} looks for {dataset}.", mend="correct --folder"
+            )
+        source = {"archive": "local", "path": stored_path(path, root=root)}
+        entries[dataset] = {"id": dataset, **wanted.facts, "source": source}
+    return entries
+
+
+def _parsed(facts: Mapping[str, Any], *, where: str) -> CatalogEntry:
+    entry = CatalogEntry.parse(
+        facts, where=f"{where}: folders.{facts['id']}.facts", mend="correct that key; docs/catalog.md lists all of them"
+    )
+    reader_options(entry.reader, entry.reader_options, where=f"{where}: folders.{entry.id}.facts.reader_options")
+    return entry
 
 
 def _facts(entry: CatalogEntry, max_subjects: int | None) -> dict[str, Any]:

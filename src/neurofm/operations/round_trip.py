@@ -56,6 +56,12 @@ def yaml_bytes(facts: Mapping[str, Any]) -> bytes:
     return stream.getvalue()
 
 
+def stored_path(folder: Path, *, root: Path) -> str:
+    """Return how a folder of the user's is written down: relative to the project's root inside it, else absolute."""
+    inside = folder.is_relative_to(root.resolve())
+    return folder.relative_to(root.resolve()).as_posix() if inside else str(folder)
+
+
 def _keeping(text: str) -> YAML:
     yaml = YAML()
     yaml.preserve_quotes = True
