@@ -25,7 +25,7 @@ from neurofm.report.settings import ReportSettings
 from neurofm.settings import Settings
 from neurofm.slices.settings import SliceSettings
 from neurofm.splits import SplitSettings
-from neurofm.training.settings import PretrainSettings
+from neurofm.training.settings import FinetuneSettings, PretrainSettings
 from neurofm.training.site import TrainingSite
 from neurofm.units import UnitsSite
 from neurofm.windows import WindowsSettings
@@ -100,6 +100,7 @@ class Params(Settings):
     windows: WindowsSettings
     split: SplitSettings
     pretrain: PretrainSettings
+    finetune: dict[str, FinetuneSettings] = Field(default_factory=dict)
     evaluate: EvaluateSettings
     connectivity: ConnectivitySettings
     slice: SliceSettings
@@ -116,9 +117,12 @@ class Params(Settings):
     @model_validator(mode="after")
     def _ids_are_plain(self) -> Self:
         # They become names of folders; those of the other groups are names of catalogue entries.
-        for name in self.derivatives:
+        for group, name in (
+            *(("derivatives", name) for name in self.derivatives),
+            *(("finetune", n) for n in self.finetune),
+        ):
             if not re.fullmatch(DATASET_ID, name):
-                raise ValueError(f"derivatives.{name}: an id has small letters, digits and hyphens")
+                raise ValueError(f"{group}.{name}: an id has small letters, digits and hyphens")
         return self
 
     @property
@@ -179,9 +183,7 @@ def load_params(root: Path = Path(), *, dataset: str = "", groups: tuple[str, ..
     return params
 
 
-def check_params(
-    content: Any, *, root: Path, where: str, entries: Mapping[str, CatalogEntry] | None = None
-) -> Params:
+def check_params(content: Any, *, root: Path, where: str, entries: Mapping[str, CatalogEntry] | None = None) -> Params:
     """Validate the content of ``params.yaml``, and every catalogue entry that it names.
 
     Parameters
@@ -207,6 +209,7 @@ def check_params(
             f"{where}: `pretrain.dataset_shares.{strangers[0]}`: this dataset does not take part.",
             mend="correct the id, or remove it there",
         )
+    _refuse_unknown_to_finetune(params, where=where)
     for dataset, chosen in params.all_datasets.items():
         entry = new.get(dataset) or load_entry(dataset, root=root)
         for key, here, there in (
@@ -222,6 +225,21 @@ def check_params(
     for dataset in params.bids:
         _refuse_wrong_source(load_entry(dataset, root=root), where=where)
     return params
+
+
+def _refuse_unknown_to_finetune(params: Params, *, where: str) -> None:
+    """Refuse what learns on from datasets that take no part, or in folds that there are not."""
+    for name, chosen in params.finetune.items():
+        if strangers := sorted(set(chosen.datasets) - params.all_datasets.keys()):
+            raise UserError(
+                f"{where}: `finetune.{name}.datasets`: {strangers[0]} does not take part.",
+                mend="correct the id, or add the dataset",
+            )
+        if (last := max(chosen.folds)) >= params.split.folds:
+            raise UserError(
+                f"{where}: `finetune.{name}.folds`: there is no fold {last}, `split.folds` is {params.split.folds}.",
+                mend=f"choose from 0 to {params.split.folds - 1}",
+            )
 
 
 def _refuse_wrong_source(entry: CatalogEntry, *, where: str) -> None:

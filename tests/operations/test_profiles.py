@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from neurofm.catalog import load_entry, read_yaml
+from neurofm.catalog import LocalSource, load_entry, read_yaml
 from neurofm.errors import UserError
 from neurofm.operations.group_text import with_group
 from neurofm.operations.profiles import (
@@ -22,14 +22,24 @@ from neurofm.operations.profiles import (
 )
 from neurofm.params import GROUPS, load_params
 from neurofm.recording import Modality
+from neurofm.sources import recordings_of
+from neurofm.sources.local import scan
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = profile_names(PROJECT)
 EACH = [(name, budget) for name in NAMES for budget in Budget]
 
 
-def used(root: Path, name: str, budget: Budget) -> None:
-    write_profile(plan_profile(name, budget, root=root), root=root)
+def used(root: Path, name: str, budget: Budget, *, folder: Path | None = None) -> None:
+    folder = folder or made_folders(root, name)
+    write_profile(plan_profile(name, budget, root=root, folder=folder), root=root)
+
+
+def made_folders(root: Path, name: str) -> Path:
+    """Make empty folders where a profile looks for some; what is in them is looked at by other commands."""
+    for wanted in load_profile(name, root=root).folders.values():
+        (root / "mine" / wanted.path).mkdir(parents=True, exist_ok=True)
+    return root / "mine"
 
 
 def groups_of(root: Path) -> dict[str, dict[str, Any]]:
@@ -44,7 +54,7 @@ def leaves(settings: Any, name: str = "") -> set[str]:
 
 
 def test_the_mixes_that_are_promised_are_there() -> None:
-    assert {"training-plan", "resting-eeg-fmri", "hbn", "sample"} <= set(NAMES)
+    assert {"training-plan", "resting-eeg-fmri", "hbn", "sample", "shared-recordings"} <= set(NAMES)
 
 
 def test_the_default_is_the_sample() -> None:
@@ -122,6 +132,70 @@ def test_comments_blank_lines_and_folders_of_ones_own_stay(project: Path) -> Non
     assert load_params(project).all_datasets["mine"]
 
 
+def test_folders_of_a_profile_get_entries_and_leave_with_it(project: Path) -> None:
+    before = (project / "params.yaml").read_text()
+    used(project, "shared-recordings", Budget.QUICK)
+    profile, params = load_profile("shared-recordings", root=project), load_params(project)
+    assert set(params.local) == set(profile.folders)
+    for dataset, folder in profile.folders.items():
+        entry = load_entry(dataset, root=project)
+        assert params.local[dataset].path == entry.source.path == f"mine/{folder.path}"  # type: ignore[union-attr]
+        assert (entry.title, entry.licence) == (folder.facts["title"], folder.facts["licence"])
+    plan = plan_profile("shared-recordings", Budget.QUICK, root=project, folder=project / "mine")
+    assert plan.diff == ""
+    # Elsewhere on another machine: entries and params.yaml follow.
+    elsewhere = project.with_name(f"{project.name}-elsewhere")
+    (project / "mine").rename(elsewhere)
+    used(project, "shared-recordings", Budget.QUICK, folder=elsewhere)
+    assert load_params(project).local["eegmat"].path == str(elsewhere / "eeg" / "eegmat")
+    used(project, "sample", Budget.BALANCED)
+    assert (project / "params.yaml").read_text().count("\n") == before.count("\n")
+    assert not load_params(project).local
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        (
+            None,
+            r"lie in folders of this machine\. Mend: say --folder FOLDER, the one that holds fmri/ds000228_pixar_rois",
+        ),
+        (
+            "nowhere",
+            r"nowhere: has no folder fmri/ds000228_pixar_rois, where .*shared-recordings\.yaml looks for pixar-",
+        ),
+    ],
+)
+def test_a_profile_without_its_folders_is_refused(project: Path, folder: str | None, told: str) -> None:
+    before = (project / "params.yaml").read_bytes()
+    with pytest.raises(UserError, match=told):
+        plan_profile("shared-recordings", Budget.QUICK, root=project, folder=folder and project / folder)  # type: ignore[arg-type]
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_folders_of_the_shared_recordings_make_the_recordings_that_are_promised(
+    project: Path, shared_data: Path
+) -> None:
+    used(project, "shared-recordings", Budget.BALANCED, folder=shared_data)
+    found = {}
+    for dataset in load_params(project).local:
+        entry = load_entry(dataset, root=project)
+        assert isinstance(entry.source, LocalSource)
+        paths = scan(project / entry.source.path)
+        recordings = recordings_of(paths, entry.recordings, namespace=entry.subject_namespace, where=dataset)
+        found[dataset] = (len({recording.subject for recording in recordings}), len(recordings))
+        assert entry.expect.recordings in {None, len(recordings)}
+    assert found == {
+        "pixar-parcels": (117, 117),
+        "eegmat": (24, 48),
+        "steinmetz-cori": (1, 3),
+        "steinmetz-forssmann": (1, 4),
+        "steinmetz-lederberg": (1, 6),
+        "park-gratings": (2, 2),
+        "a2929-session": (1, 1),
+    }
+
+
 def test_a_file_that_changed_meanwhile_is_not_overwritten(project: Path) -> None:
     plan = plan_profile("training-plan", Budget.QUICK, root=project)
     path = project / "params.yaml"
@@ -158,6 +232,11 @@ GOOD: dict[str, Any] = {
             r"every dataset out",
         ),
         ({"extra": 1}, r"`extra`: unknown key"),
+        ({"folders": {"other": {"path": "a", "facts": {}}}}, r"`folders`: other is not one of the profile's datasets"),
+        (
+            {"folders": {"gw-rest": {"path": ".", "facts": {"title": "x"}}}},
+            r"broken\.yaml: folders\.gw-rest\.facts: `modality`: required key is missing",
+        ),
     ],
 )
 def test_a_broken_profile_is_refused_before_anything_is_written(

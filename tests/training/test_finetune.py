@@ -11,8 +11,9 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
-from neurofm.training.finetune import Mode, finetune, freeze, merge
+from neurofm.training.finetune import finetune, freeze, merge
 from neurofm.training.predict import Predictor
+from neurofm.training.settings import Mode
 from neurofm.windows import RecordingView
 from tests.training.conftest import Span, small_lab, view_of
 from tests.training.faults import Lab

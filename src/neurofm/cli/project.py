@@ -26,7 +26,9 @@ from neurofm.units import ExecutorName
 app = typer.Typer()
 
 PER_DATASET = ("manifest", "download", "derivatives", "preprocess", "stream")
-STAGES = (*PER_DATASET, "split", "pretrain", "evaluate", "connectivity", "slice", "report")
+KEYED = (*PER_DATASET, "finetune")
+"""Stages that need to be told of what: of which dataset, or which entry of `finetune`."""
+STAGES = (*PER_DATASET, "split", "pretrain", "finetune", "evaluate", "connectivity", "slice", "report")
 WITH_UNITS = ("derivatives", "preprocess", "stream")
 
 _WATCH_S = 2.0
@@ -109,7 +111,9 @@ def retry_command(
 @app.command()
 def run(
     stage: Annotated[str, typer.Argument(help=f"One of {', '.join(STAGES)}.")],
-    dataset: Annotated[str | None, typer.Option(help="For the stages that run per dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="For the stages that run per dataset; for finetune, its entry in params.yaml.")
+    ] = None,
     executor: Annotated[
         ExecutorName | None, typer.Option(help="Where recordings are worked on; default: `executor` of site.yaml.")
     ] = None,
@@ -122,9 +126,9 @@ def run(
     """Run one stage by hand: the same script that DVC runs, without DVC's bookkeeping."""
     if stage not in STAGES:
         raise UserError(f"no stage {stage!r}.", mend=f"choose one of {', '.join(STAGES)}")
-    if (stage in PER_DATASET) != (dataset is not None):
-        needs = "runs per dataset" if stage in PER_DATASET else "covers all datasets"
-        mend = "add --dataset" if stage in PER_DATASET else "leave --dataset out"
+    if (stage in KEYED) != (dataset is not None):
+        needs = "runs per dataset" if stage in KEYED else "covers all datasets"
+        mend = "add --dataset" if stage in KEYED else "leave --dataset out"
         raise UserError(f"stage {stage!r} {needs}.", mend=mend)
     if executor is not None and stage not in WITH_UNITS:
         raise UserError(

@@ -69,14 +69,14 @@ def evaluate(
     # On matrices this small more threads only wait for each other, and reorder sums.
     with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
         for number, predictor in enumerate(predictors):
-            for views in _channel_sets(load_views(splits, fold=number, shards=shards)):
+            for views in channel_sets(load_views(splits, fold=number, shards=shards)):
                 _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found)
                 progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
 
 
-def _channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:
+def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:
     """Group the views by channel set; sets of which nothing is scored are left out."""
     sets: defaultdict[str, list[RecordingView]] = defaultdict(list)
     for view in views:

@@ -24,12 +24,14 @@ class Neurofm:
         The fold's model.
     core_only
         Leave the network out: the row that says what the network adds.
+    name
+        As it stands in the scoreboard.
     """
 
-    def __init__(self, predictor: Predictor, *, core_only: bool = False) -> None:
+    def __init__(self, predictor: Predictor, *, core_only: bool = False, name: str = OURS) -> None:
         self.predictor = predictor
         self.core_only = core_only
-        self.name = LINEAR_CORE if core_only else OURS
+        self.name = LINEAR_CORE if core_only else name
 
     def fit(self, views: Sequence[RecordingView]) -> None:
         """Describe each recording; see `Estimator.fit`."""

@@ -70,6 +70,12 @@ class Profile(Settings):
     budgets: dict[Budget, BudgetSettings]
 
     @model_validator(mode="after")
+    def _folders_are_datasets(self) -> Self:
+        if strangers := sorted(self.folders.keys() - self.datasets.keys()):
+            raise ValueError(f"`folders`: {strangers[0]} is not one of the profile's datasets")
+        return self
+
+    @model_validator(mode="after")
     def _whole(self) -> Self:
         shares = [share for share in self.datasets.values() if share is not None]
         if shares and len(shares) < len(self.datasets):
@@ -78,8 +84,6 @@ class Profile(Settings):
             raise ValueError(f"`datasets`: the shares sum to {sum(shares):.4g}, not to 1")
         if shares and min(shares) <= 0:
             raise ValueError("`datasets`: a share must be greater than 0")
-        if strangers := sorted(self.folders.keys() - self.datasets.keys()):
-            raise ValueError(f"`folders`: {strangers[0]} is not one of the profile's datasets")
         if missing := [budget.value for budget in Budget if budget not in self.budgets]:
             raise ValueError(f"`budgets`: {missing[0]} is missing")
         for budget, settings in self.budgets.items():
@@ -197,7 +201,9 @@ def plan_profile(name: str, budget: Budget, *, root: Path, folder: Path | None =
     after = file.render().decode()
     check_params(YAML(typ="safe", pure=True).load(after), root=root, where=f"{PARAMS} with {where}", entries=parsed)
     files = {Path("data", "catalog", f"{dataset}.yaml"): yaml_bytes(written[dataset]).decode() for dataset in parsed}
-    return ProfilePlan(before={file: _text_of(root / file) for file in files} | {PARAMS: before}, after=files | {PARAMS: after})
+    return ProfilePlan(
+        before={file: _text_of(root / file) for file in files} | {PARAMS: before}, after=files | {PARAMS: after}
+    )
 
 
 def write_profile(plan: ProfilePlan, *, root: Path) -> None:

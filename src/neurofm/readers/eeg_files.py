@@ -1,4 +1,4 @@
-"""EEG outside BIDS: EDF, BDF, BrainVision and EEGLAB files, as the amplifier's or the laboratory's program wrote them."""
+"""EEG outside BIDS: EDF, BDF, BrainVision and EEGLAB files, as an amplifier or a program wrote them."""
 
 from __future__ import annotations
 

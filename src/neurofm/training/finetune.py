@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,12 @@ from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
-from neurofm.training.settings import PretrainSettings
+from neurofm.training.settings import Mode, PretrainSettings
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores
 from neurofm.windows import RecordingView
 from neurofm.windows.policy import StoreSite
 
-Mode = Literal["full", "lora", "head", "unit"]
-"""All weights; low-rank additions to every matrix but the heads, and the heads; the heads alone; the learned terms of
-single channels alone, where a network has them (few-shot, for a new recording)."""
 _LEARNS = {"full": "", "lora": "heads.", "head": "heads.", "unit": "identity.unit."}
 """How the names of the weights begin that learn."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -70,6 +70,25 @@ class SafeguardSettings(Settings):
     """So often; then it ends."""
     rollback_rate: float = Field(default=0.5, gt=0, lt=1)
     """What the learning rate is multiplied with each time."""
+
+
+Mode = Literal["full", "lora", "head", "unit"]
+"""Which weights learn on: all; low-rank additions to every matrix but the heads, and the heads; the heads alone; the
+learned terms of single channels alone, where a network has them (few-shot, for a new recording)."""
+
+
+class FinetuneSettings(Settings):
+    """One entry of `finetune` in params.yaml; what it does not say is as `pretrain` says."""
+
+    folds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    """Whose models learn on, each from what its own fold may learn from."""
+    datasets: tuple[str, ...] = Field(min_length=1)
+    """What they learn from."""
+    mode: Mode
+    rank: int = Field(default=4, gt=0)
+    """Of the additions of `lora`."""
+    steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
 
 
 class PretrainSettings(Settings):

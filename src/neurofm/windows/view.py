@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ class RecordingView:
         return [self.z(segment.start, segment.stop) for segment in segments]
 
 
-def load_views(splits: Splits, *, fold: int, shards: Path, decoded: bool = True) -> list[RecordingView]:
+def load_views(
+    splits: Splits, *, fold: int, shards: Path, decoded: bool = True, datasets: Collection[str] = ()
+) -> list[RecordingView]:
     """Load every recording that takes part in `fold`.
 
     Parameters
@@ -106,6 +108,8 @@ def load_views(splits: Splits, *, fold: int, shards: Path, decoded: bool = True)
     decoded
         Whether to hold all samples. Without them they are decoded when they are asked for, and what is damaged of them
         is skipped.
+    datasets
+        Whose recordings; of all datasets without.
 
     Raises
     ------
@@ -114,6 +118,8 @@ def load_views(splits: Splits, *, fold: int, shards: Path, decoded: bool = True)
     """
     views = []
     for entry in splits.folds[fold].recordings:
+        if datasets and entry.dataset not in datasets:
+            continue
         path = shards / entry.dataset / f"{entry.recording}.zarr.zip"
         shard = read_shard(path, signal=decoded)
         stored = shard.stored if decoded else Samples(array=PackedShard(path).array("signal"), valid=shard.valid)

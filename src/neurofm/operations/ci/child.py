@@ -44,7 +44,13 @@ def child_pipeline(stages: Sequence[Planned], *, report: bool, runners: Runners)
     runners
         Tags for stages that need them.
     """
-    of_datasets = [stage for stage in stages if stage.dataset]
+    of_datasets: list[Planned] = []
+    others: set[str] = set()
+    for stage in stages:  # What follows a stage that covers all datasets is done with that one.
+        if stage.dataset and not others.intersection(stage.after):
+            of_datasets.append(stage)
+        else:
+            others.add(stage.name)
     jobs: dict[str, Any] = {stage.name: _job(stage, of_datasets, runners=runners) for stage in of_datasets}
     steps = _steps(of_datasets)
     for name, wanted in (("gather", bool(stages)), ("numbers", report or bool(stages)), ("commit", bool(stages))):

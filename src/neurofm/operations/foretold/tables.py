@@ -14,7 +14,7 @@ from neurofm.params import Site
 
 FAMILIES = (
     *("manifest", "download", "derivatives", "preprocess", "stream"),
-    *("split", "pretrain", "evaluate", "connectivity", "slice", "report"),
+    *("split", "pretrain", "finetune", "evaluate", "connectivity", "slice", "report"),
 )
 """Stages of ``dvc.yaml`` without their datasets, in their order."""
 _RIGHT: Literal["right"] = "right"

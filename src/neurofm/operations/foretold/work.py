@@ -167,6 +167,14 @@ def _of_all_datasets(params: Params, forecasts: Sequence[Forecast], *, site: Sit
         files=3 * folds + 1,
         written=models * (COPIES + 1),  # And its state while it runs.
     )
+    for name, chosen in params.finetune.items():
+        yield Work(
+            stage=f"finetune@{name}",
+            amount=len(chosen.folds) * chosen.steps * larger,
+            held_bytes=shards,
+            files=3 * len(chosen.folds) + 1,
+            written=models // folds * len(chosen.folds) * (COPIES + 1),
+        )
     yield Work(
         stage="evaluate", amount=float(folds * recordings), held_bytes=shards, files=5, written=3_000_000 * COPIES
     )
