@@ -53,6 +53,7 @@ def _move(dataset: str, here: str, there: str, **more: str) -> Change:
 
 
 FMRI = {"modality": "fmri", "reader": "tables"}
+FINETUNE = {"folds": [0], "datasets": ["gw-rest"], "mode": "head", "steps": 1, "learning_rate": 0.001}
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,13 @@ FMRI = {"modality": "fmri", "reader": "tables"}
             _set("derivatives", value={"x": {"bids": "x", "options": {"mem_mb": 4000}}}),
             r"`derivatives.x.options`: .*`mem_mb` \(4000\) is too little",
         ),
+        (_set("finetune", value={"X": FINETUNE}), r"finetune.X: an id has small letters"),
+        (_set("finetune", value={"x": FINETUNE | {"mode": "some"}}), r"`finetune.x.mode`: .*'full'"),
+        (
+            _set("finetune", value={"x": FINETUNE | {"datasets": ["no"]}}),
+            r"`finetune.x.datasets`: no does not take part",
+        ),
+        (_set("finetune", value={"x": FINETUNE | {"folds": [0, 3]}}), r"there is no fold 3, `split.folds` is 3"),
     ],
 )
 def test_a_wrong_setting_is_named(root: Path, change: Change, told: str) -> None:
@@ -124,6 +132,7 @@ def test_a_wrong_catalogue_entry_is_named(root: Path, change: Change, told: str)
         ("hcp-rest", ("datasets", "local"), "stands under `streamed`; this stage is for `datasets` and `local`"),
         ("gw-rest", ("streamed",), "stands under `datasets`; this stage is for `streamed`"),
         ("nobody", ("streamed",), "stands in no group"),
+        ("nobody", ("finetune",), "stands in no group; this stage is for `finetune`"),
     ],
 )
 def test_a_stage_by_hand_refuses_a_dataset_of_another_group(dataset: str, groups: tuple[str, ...], told: str) -> None:

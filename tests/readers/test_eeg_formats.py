@@ -16,8 +16,9 @@ import pytest
 import scipy.io
 
 from neurofm.readers import ReaderInput, outside_inputs, read_recording
-from neurofm.recording import Modality, Recording
+from neurofm.recording import Modality, Recording, Unreadable
 from neurofm.shards import Provenance, read_shard, write_shard
+from tests.eeg.eegmat import ELECTRODES
 
 Source = Callable[..., ReaderInput]
 FORMATS = {
@@ -59,6 +60,40 @@ def test_values_names_and_places_are_mnes(name: str, shared_data: Path, source_o
         np.testing.assert_allclose(recording.channels.position[known], truth[known], atol=1e-6)
     assert recording.events is not None
     assert len(recording.events.label) == FORMATS[name]
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_files_outside_bids_are_mnes(name: str, shared_data: Path, source_of: Source) -> None:
+    raw = mne.io.read_raw(shared_data / "eeg" / name, verbose="error")
+    recording = read_recording("eeg_files", source_of(shared_data / "eeg" / name, Modality.EEG), {})
+    assert recording.signal is not None
+    chosen = raw.copy().pick("eeg", exclude=())
+    assert recording.channels.id == tuple(chosen.ch_names)
+    np.testing.assert_allclose(recording.signal.values, chosen.get_data().T, rtol=0, atol=1e-12)
+    assert recording.signal.sampling_rate_hz == raw.info["sfreq"]
+    own = len(raw.annotations) + (len(mne.find_events(raw, verbose="error")) if "stim" in raw else 0)
+    assert (0 if recording.events is None else len(recording.events.label)) == own
+
+
+def test_electrodes_of_an_edf_file_outside_bids(shared_data: Path, source_of: Source) -> None:
+    path = shared_data / "eeg" / "eegmat" / "Subject00_1.edf"
+    options = {
+        "montage": "standard_1020",
+        "rename": {f"EEG {name}": name for name in ELECTRODES} | {"ECG ECG": "ECG", "EEG A2-A1": "A2-A1"},
+        "types": {"ECG": "ecg", "A2-A1": "misc"},
+    }
+    recording = read_recording("eeg_files", source_of(path, Modality.EEG), options)
+    assert recording.channels.id == ELECTRODES
+    assert np.isfinite(recording.channels.position).all()
+    assert recording.scalars["montage"] == "standard_1020"
+    # Without `types` the electrocardiogram would be an electrode.
+    assert len(read_recording("eeg_files", source_of(path, Modality.EEG), {}).channels) == 21
+
+
+def test_a_suffix_of_another_format_is_refused(shared_data: Path, source_of: Source) -> None:
+    path = shared_data / "eeg" / "eegmat" / "subject-info.csv"
+    with pytest.raises(Unreadable, match=r"subject-info\.csv: suffix '\.csv' is none of \.edf, \.bdf, \.vhdr, \.set"):
+        read_recording("eeg_files", source_of(path, Modality.EEG), {})
 
 
 def test_eeglab_keeps_the_positions_and_responses(shared_data: Path, source_of: Source, tmp_path: Path) -> None:

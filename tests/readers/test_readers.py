@@ -20,6 +20,7 @@ KNOWN = (
     "bids",
     "caiman",
     "cnmfe",
+    "eeg_files",
     "fif",
     "fmriprep",
     "inscopix",
