@@ -44,13 +44,19 @@ def identity_of(view: RecordingView, segments: Sequence[Segment]) -> Tensor:
     return identity_features(view.position, statistics)
 
 
-def moments_of(view: RecordingView, segments: Sequence[Segment], *, sds_samples: Sequence[float]) -> Moments:
-    """Moments of the samples of `segments` only; smoothing does not reach across their borders."""
+def moments_of(
+    view: RecordingView, segments: Sequence[Segment], *, sds_samples: Sequence[float], channels: Tensor | None = None
+) -> Moments:
+    """Moments of the samples of `segments` only; smoothing does not reach across their borders.
+
+    Where `channels` (int64) are given, those of them alone.
+    """
+    chosen = slice(None) if channels is None else channels
     return moments(
-        [torch.from_numpy(view.z(s.start, s.stop)).double() for s in segments],
+        [torch.from_numpy(view.z(s.start, s.stop))[:, chosen].double() for s in segments],
         valid=[torch.from_numpy(view.valid[s.start : s.stop]) for s in segments],
         sds_samples=sds_samples,
-        channels=len(view.channel_ids),
+        channels=len(view.channel_ids) if channels is None else len(channels),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from neurofm.training.batches import null_loss
 from neurofm.training.contexts import Context, make_context, scale_of
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.train_moments import TrainMoments
 from neurofm.training.tuning import CoreChoices, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.sampling import Source, source_of
@@ -36,6 +37,7 @@ def training_recordings(
 
     The recording's normaliser is the exception: its mean and SD come from all its calibration samples.
     """
+    known = TrainMoments()
     made = []
     for view in views:
         source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
@@ -48,6 +50,7 @@ def training_recordings(
             without=view.name,
             sds_samples=choice.core.smoothing_samples,
             channels=len(view.channel_ids),
+            known=known,
         )
         contexts = tuple(
             make_context(view, calibration=episode.calibration, prior=prior, choice=choice)

@@ -16,6 +16,7 @@ from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import make_context
 from neurofm.training.memory import fitting
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.train_moments import TrainMoments
 from neurofm.training.tuning import CoreChoices, masks_of, prior_of, validation_trials
 from neurofm.windows import RecordingView, WindowsSettings
 
@@ -37,6 +38,7 @@ def validation_items(
     views: Sequence[RecordingView], *, choices: CoreChoices, settings: PretrainSettings, windows: WindowsSettings
 ) -> list[ValidationItem]:
     """Prepare validation, which is the same at every step."""
+    known = TrainMoments()
     items = []
     for trial in validation_trials(views, settings=settings, windows=windows):
         view = trial.view
@@ -47,6 +49,7 @@ def validation_items(
             without=view.name,
             sds_samples=choice.core.smoothing_samples,
             channels=len(view.channel_ids),
+            known=known,
         )
         context = make_context(view, calibration=trial.calibration, prior=prior, choice=choice)
         null = null_loss(view, trial.z[trial.counts], scale=context.scale)

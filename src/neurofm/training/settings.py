@@ -44,6 +44,8 @@ class CoreGrid(Settings):
     """How many samples of the recording's own weigh as much as other subjects; 0 uses no prior."""
     rate_floors: tuple[float, ...] = Field(min_length=1)
     """Smallest rate that the core may predict, as a share of the mean rate (spikes only)."""
+    most_channels: int = Field(default=256, ge=8)
+    """Settings of recordings of more channels are chosen on so many of them: the cost grows with their third power."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

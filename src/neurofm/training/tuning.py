@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from neurofm.splits import Segment
 from neurofm.training.batches import cut
 from neurofm.training.contexts import CoreChoice, moments_of, scale_of
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.train_moments import TrainMoments
 from neurofm.windows import RecordingView, WindowsSettings, channel_groups, tiles
 from neurofm.windows.sampling import source_of
 
@@ -79,11 +81,17 @@ def validation_trials(
     return [trial for trial in made if trial is not None]
 
 
-def masks_of(view: RecordingView, *, settings: PretrainSettings) -> list[tuple[Tensor, Tensor]]:
-    """(visible, hidden) channels of each validation mask; recordings of one channel set share masks."""
-    usable = np.flatnonzero(view.usable)
+def masks_of(
+    view: RecordingView, *, settings: PretrainSettings, among: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """(visible, hidden) channels of each validation mask; recordings of one channel set share masks.
+
+    Where `among` (int64) is given, only those channels are visible or hidden.
+    """
+    taken = view.usable if among is None else view.usable & np.isin(np.arange(len(view.usable)), among.numpy())
+    usable = np.flatnonzero(taken)
     groups = channel_groups(
-        view.usable, groups=min(settings.mask_groups, len(usable)), recording=view.channel_set, seed=settings.seed
+        taken, groups=min(settings.mask_groups, len(usable)), recording=view.channel_set, seed=settings.seed
     )
     return [(torch.from_numpy(np.setdiff1d(usable, group)), torch.from_numpy(group)) for group in groups]
 
@@ -130,9 +138,11 @@ def choose_cores(
         by_set[trial.view.channel_set].append(index)
         by_modality[trial.view.modality].append(index)
 
+    known = TrainMoments()
+
     @cache
     def table(index: int, scales: tuple[float, ...]) -> dict[CoreChoice, float]:
-        return _score(trials[index], views=views, scales=scales, settings=settings)
+        return _score(trials[index], views=views, scales=scales, settings=settings, known=known)
 
     def best(indices: Sequence[int], scales: tuple[float, ...]) -> tuple[float, CoreChoice]:
         tables = [table(index, scales) for index in indices]
@@ -181,40 +191,79 @@ def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: W
 
 
 def prior_of(
-    views: Sequence[RecordingView], *, channel_set: str, without: str, sds_samples: Sequence[float], channels: int
+    views: Sequence[RecordingView],
+    *,
+    channel_set: str,
+    without: str,
+    sds_samples: Sequence[float],
+    channels: int,
+    among: Tensor | None = None,
+    known: TrainMoments | None = None,
 ) -> Moments:
     """Moments of the train segments of all recordings of a channel set, but the one named `without`.
 
-    They are added up without it, not subtracted from the total: not one bit of them depends on it.
+    They are added up without it, not subtracted from the total: not one bit of them depends on it. Where `among`
+    (int64) is given, of those channels alone; `known` spares computing them anew for the next recording.
     """
+    known = known or TrainMoments()
     parts = (
-        moments_of(view, view.roles.train, sds_samples=sds_samples)
+        known.of(view, sds_samples=sds_samples, channels=among)
         for view in views
         if view.channel_set == channel_set and view.name != without
     )
-    return Moments.total(parts, channels=channels, scales=len(sds_samples))
+    return Moments.total(parts, channels=channels if among is None else len(among), scales=len(sds_samples))
+
+
+def _tuned_on(view: RecordingView, *, settings: PretrainSettings) -> Tensor | None:
+    """Draw the channels that settings are chosen on, the same for a channel set; None where all of them are."""
+    channels, most = len(view.channel_ids), settings.core.most_channels
+    if channels <= most:
+        return None
+    everyone = np.ones(channels, dtype=np.bool_)
+    # Not the draw that parts channels into masks: one part of that would be hidden whole.
+    drawn = channel_groups(
+        everyone, groups=math.ceil(channels / most), recording=f"{view.channel_set} tuned", seed=settings.seed
+    )[0]
+    return torch.from_numpy(np.sort(drawn)) if view.usable[drawn].sum() > settings.mask_groups else None
 
 
 def _score(
-    trial: Trial, *, views: Sequence[RecordingView], scales: tuple[float, ...], settings: PretrainSettings
+    trial: Trial,
+    *,
+    views: Sequence[RecordingView],
+    scales: tuple[float, ...],
+    settings: PretrainSettings,
+    known: TrainMoments,
 ) -> dict[CoreChoice, float]:
     """Loss of every candidate on one recording, over the loss of predicting the mean."""
     view, grid = trial.view, settings.core
     spikes = view.modality is Modality.SPIKES
     floors = grid.rate_floors if spikes else grid.rate_floors[:1]
     loss = LOSSES[view.modality]
-    scale = scale_of(view, rate_floor=1.0)
-    masks = masks_of(view, settings=settings)
-    wanted = target(view.modality, trial.z.double(), scale=scale)[trial.counts]
+    among = _tuned_on(view, settings=settings)
+    chosen = torch.arange(len(view.channel_ids)) if among is None else among
+    scale = scale_of(view, rate_floor=1.0).of(chosen)
+    masks = [
+        (torch.searchsorted(chosen, visible), torch.searchsorted(chosen, hidden))
+        for visible, hidden in masks_of(view, settings=settings, among=among)
+    ]
+    z = trial.z[..., chosen].double()
+    wanted = target(view.modality, z, scale=scale)[trial.counts]
     nothing = torch.zeros_like(wanted)
     null = loss(predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
     null_sum = float(sum(null[:, hidden].sum() for _, hidden in masks))
     table: dict[CoreChoice, float] = {}
-    own = moments_of(view, trial.calibration, sds_samples=scales)
+    own = moments_of(view, trial.calibration, sds_samples=scales, channels=among)
     prior = prior_of(
-        views, channel_set=view.channel_set, without=view.name, sds_samples=scales, channels=len(view.channel_ids)
+        views,
+        channel_set=view.channel_set,
+        without=view.name,
+        sds_samples=scales,
+        channels=len(view.channel_ids),
+        among=among,
+        known=known,
     )
-    smoothed = smooth_scales(trial.z.double(), sds_samples=scales)[trial.counts]
+    smoothed = smooth_scales(z, sds_samples=scales)[trial.counts]
     for ridge, weight in product(grid.ridge, grid.prior_samples):
         core = CoreSettings(smoothing_samples=scales, ridge=ridge, prior_samples=weight)
         choices = [CoreChoice(core=core, rate_floor=floor) for floor in floors]
@@ -229,8 +278,8 @@ def _score(
         for visible, hidden in masks:
             linear = fitted.estimate(smoothed[..., visible], visible=visible, hidden=hidden)
             for choice in choices:
-                known = scale_of(view, rate_floor=choice.rate_floor).of(hidden)
-                estimate = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=known)
+                floored = scale_of(view, rate_floor=choice.rate_floor).of(chosen[hidden])
+                estimate = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=floored)
                 sums[choice] += float(loss(estimate, wanted[:, hidden]).sum())
         table.update({choice: total / null_sum for choice, total in sums.items()})
     return table
