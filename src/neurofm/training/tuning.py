@@ -214,7 +214,7 @@ def prior_of(
     return Moments.total(parts, channels=channels if among is None else len(among), scales=len(sds_samples))
 
 
-def _tuned_on(view: RecordingView, *, settings: PretrainSettings) -> Tensor | None:
+def tuned_on(view: RecordingView, *, settings: PretrainSettings) -> Tensor | None:
     """Draw the channels that settings are chosen on, the same for a channel set; None where all of them are."""
     channels, most = len(view.channel_ids), settings.core.most_channels
     if channels <= most:
@@ -240,7 +240,7 @@ def _score(
     spikes = view.modality is Modality.SPIKES
     floors = grid.rate_floors if spikes else grid.rate_floors[:1]
     loss = LOSSES[view.modality]
-    among = _tuned_on(view, settings=settings)
+    among = tuned_on(view, settings=settings)
     chosen = torch.arange(len(view.channel_ids)) if among is None else among
     scale = scale_of(view, rate_floor=1.0).of(chosen)
     masks = [
