@@ -134,19 +134,19 @@ def test_comments_blank_lines_and_folders_of_ones_own_stay(project: Path) -> Non
 
 def test_folders_of_a_profile_get_entries_and_leave_with_it(project: Path) -> None:
     before = (project / "params.yaml").read_text()
-    used(project, "shared-recordings", Budget.QUICK)
+    used(project, "shared-recordings", Budget.MAXIMUM)
     profile, params = load_profile("shared-recordings", root=project), load_params(project)
     assert set(params.local) == set(profile.folders)
     for dataset, folder in profile.folders.items():
         entry = load_entry(dataset, root=project)
         assert params.local[dataset].path == entry.source.path == f"mine/{folder.path}"  # type: ignore[union-attr]
         assert (entry.title, entry.licence) == (folder.facts["title"], folder.facts["licence"])
-    plan = plan_profile("shared-recordings", Budget.QUICK, root=project, folder=project / "mine")
+    plan = plan_profile("shared-recordings", Budget.MAXIMUM, root=project, folder=project / "mine")
     assert plan.diff == ""
     # Elsewhere on another machine: entries and params.yaml follow.
     elsewhere = project.with_name(f"{project.name}-elsewhere")
     (project / "mine").rename(elsewhere)
-    used(project, "shared-recordings", Budget.QUICK, folder=elsewhere)
+    used(project, "shared-recordings", Budget.MAXIMUM, folder=elsewhere)
     assert load_params(project).local["eegmat"].path == str(elsewhere / "eeg" / "eegmat")
     used(project, "sample", Budget.BALANCED)
     assert (project / "params.yaml").read_text().count("\n") == before.count("\n")
@@ -176,7 +176,7 @@ def test_a_profile_without_its_folders_is_refused(project: Path, folder: str | N
 def test_folders_of_the_shared_recordings_make_the_recordings_that_are_promised(
     project: Path, shared_data: Path
 ) -> None:
-    used(project, "shared-recordings", Budget.BALANCED, folder=shared_data)
+    used(project, "shared-recordings", Budget.MAXIMUM, folder=shared_data)
     found = {}
     for dataset in load_params(project).local:
         entry = load_entry(dataset, root=project)
