@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from neurofm.catalog import read_yaml
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.files import sha256_of
 from tests.browser import open_page
 
