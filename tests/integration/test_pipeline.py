@@ -146,6 +146,7 @@ def test_the_commands_of_the_readme_run(built: Project) -> None:
             assert f"0 recordings preprocessed, {SUBJECTS} whole already" in done.stdout
 
 
+@pytest.mark.long
 def test_a_seed_reruns_what_it_is_for(built: Project) -> None:
     seed = read_yaml(built.root / "params.yaml")["pretrain"]["seed"]
     built.set(["pretrain", "seed"], seed + 1)
