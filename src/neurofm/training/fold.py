@@ -17,12 +17,15 @@ from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
+from neurofm.training.forward import forward_of
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.loop import Loop
+from neurofm.training.processes import Processes, joined
 from neurofm.training.recordings import left_out, schedule_of, training_recordings
 from neurofm.training.scoring import choose_gains, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.site import TrainingSite
 from neurofm.training.spending import Spending
 from neurofm.training.state import RunState
 from neurofm.training.stopping import Stopping
@@ -66,6 +69,7 @@ def pretrain(
     price_per_hour: float = 0.0,
     guard: Guard | None = None,
     shards_sha256: Mapping[str, str] | None = None,
+    training: TrainingSite | None = None,
 ) -> FoldResult:
     """Train the model of one fold and write it.
 
@@ -92,9 +96,13 @@ def pretrain(
         Is told that training goes on.
     shards_sha256
         Of each recording's shard, by the recording's name, for the checkpoint.
+    training
+        How many processes train it, if several do; all of them call this.
 
     Raises
     ------
+    PeerGone
+        If another of the processes ended; what was learned is kept.
     UserError
         If nothing can be learned from, there is no room for samples, more of them is damaged than
         `settings.most_damaged`, there is no memory for a single window, or the loss diverges again and again; step,
@@ -103,8 +111,13 @@ def pretrain(
         After SIGTERM or SIGUSR1; what was learned is kept.
     """
     refuse_absent(settings.dataset_shares, {view.dataset for view in views})
-    with Stopping() as stopping, reproducible():
-        choices = choose_cores(views, settings=settings, windows=windows)
+    with (
+        Stopping() as stopping,
+        reproducible(),
+        joined(training or TrainingSite()) as processes,
+        processes.silent(),
+    ):
+        choices = processes.from_main(lambda: choose_cores(views, settings=settings, windows=windows))
         torch.manual_seed(settings.seed)
         network = network_of(settings.model, patch_samples=patch_samples(windows))
         learned = learn(
@@ -123,9 +136,13 @@ def pretrain(
             side_by_side=side_by_side,
             price_per_hour=price_per_hour,
             guard=guard or Guard(),
+            processes=processes,
         )
-        made = checkpoint_of(network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows)
-        save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
+        if processes.is_main:
+            made = checkpoint_of(
+                network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows
+            )
+            save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
     return learned.result(fold, network)
 
 
@@ -166,6 +183,7 @@ def learn(
     price_per_hour: float,
     guard: Guard,
     is_trained: bool = False,
+    processes: Processes | None = None,
 ) -> Learned:
     """Train a network; its best weights are in it afterwards.
 
@@ -204,7 +222,8 @@ def learn(
         )
     for note in left_out(views, recordings, settings=settings):
         sys.stderr.write(f"{who}: {note}\n")
-    items = validation_items(views, choices=choices, settings=settings, windows=windows)
+    joint = processes or Processes()
+    items = validation_items(views, choices=choices, settings=settings, windows=windows) if joint.is_main else []
     samples = [view.stored for view in views if isinstance(view.stored, Samples)]
     known = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(known)
@@ -213,7 +232,7 @@ def learn(
         schedule_of(recordings, settings=settings),
         site=site,
         bfloat16=settings.bfloat16,
-        side_by_side=side_by_side,
+        side_by_side=side_by_side * joint.here,
         who=who,
         each_block=lambda: guard.beat(0, "decoding"),
     ) as store:
@@ -230,11 +249,13 @@ def learn(
             start_score=score_of(items, residuals(network, items), gains=settings.residual_gains)
             if is_trained
             else 1.0,
+            forward=forward_of(network, settings=settings, who=who),
+            processes=joint,
         ).run()
     found = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(found if found != known else "")
     network.load_state_dict(state.best)
-    gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
+    gains = joint.from_main(lambda: choose_gains(items, residuals(network, items), gains=settings.residual_gains))
     network.eval()
     cut_short = state.step < settings.steps and state.stale < settings.patience
     return Learned(state=state, gains=gains, stopped_by=spending.used_up(state.seconds) if cut_short else None)
