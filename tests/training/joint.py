@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +44,14 @@ def real_lab(at: Path, shared_data: Path, **changed: object) -> Lab:
     return Lab(views=[lab.views[0], *real_views(shared_data)], settings=settings, windows=lab.windows, at=at)
 
 
-def train(fold: int, *, guard: Guard, at: Path, shared_data: Path, site: TrainingSite, killed: int) -> FoldResult:
+def train(
+    fold: int, *, guard: Guard, at: Path, shared_data: Path, site: TrainingSite, killed: int = -1, slow_s: float = 0.0
+) -> FoldResult:
     """Train as one of several, of which the second is killed at a step, once."""
-    lab, rank = real_lab(at, shared_data), os.environ.get("LOCAL_RANK")
+    lab, rank = real_lab(at, shared_data), os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK"))
 
     def meet(step: int) -> None:
+        time.sleep(slow_s)
         with (at / f"log-{rank}").open("a") as log:
             log.write(f"{step}\n")
         if rank == "1" and step == killed and not (at / "killed").exists():

@@ -121,21 +121,28 @@ def _forgotten() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def test_bfloat16_is_near_float32_and_compiled_code_is_equal(
-    real: Lab, drawn: dict[Modality, Drawn], capsys: pytest.CaptureFixture[str]
-) -> None:
+def _by(real: Lab, *, backend: str = "inductor", **changed: Any) -> Callable[[Network], Forward]:
+    settings: PretrainSettings = real.settings.model_copy(update=changed)
+    return lambda network: forward_of(network, settings=settings, who="test", backend=backend)
+
+
+def test_bfloat16_is_near_float32(real: Lab, drawn: dict[Modality, Drawn]) -> None:
     loss, exact = _gradient(real, drawn[Modality.FMRI])
-
-    def by(**changed: Any) -> Callable[[Network], Forward]:
-        settings: PretrainSettings = real.settings.model_copy(update=changed)
-        return lambda network: forward_of(network, settings=settings, who="test", backend="aot_eager")
-
-    rounded_loss, rounded = _gradient(real, drawn[Modality.FMRI], forward=by(precision="bf16-mixed"))
+    rounded_loss, rounded = _gradient(real, drawn[Modality.FMRI], forward=_by(real, precision="bf16-mixed"))
     assert rounded_loss != loss
     assert rounded_loss == pytest.approx(loss, rel=0.01)
     assert float((rounded - exact).norm() / exact.norm()) < 0.1
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.long)])
+def test_compiled_code_is_equal(
+    real: Lab, drawn: dict[Modality, Drawn], capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    loss, exact = _gradient(real, drawn[Modality.FMRI])
     with _forgotten():
-        compiled_loss, compiled = _gradient(real, drawn[Modality.FMRI], forward=by(compile=True))
+        compiled_loss, compiled = _gradient(
+            real, drawn[Modality.FMRI], forward=_by(real, compile=True, backend=backend)
+        )
     assert not capsys.readouterr().err
     assert compiled_loss == pytest.approx(loss, rel=1e-6)
     torch.testing.assert_close(compiled, exact, rtol=1e-4, atol=1e-6 * float(exact.abs().max()))
