@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from neurofm.model.core import Moments
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import acquisitions
+from neurofm.training.board import Board, board_of
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
 from neurofm.training.forward import forward_of
 from neurofm.training.guard import Guard
@@ -111,11 +113,15 @@ def pretrain(
         After SIGTERM or SIGUSR1; what was learned is kept.
     """
     refuse_absent(settings.dataset_shares, {view.dataset for view in views})
+    where, who = training or TrainingSite(), f"pretrain fold {fold}"
     with (
         Stopping() as stopping,
         reproducible(),
-        joined(training or TrainingSite()) as processes,
+        joined(where) as processes,
         processes.silent(),
+        board_of(
+            run_dir.parent / "tensorboard" / run_dir.name, is_wanted=where.tensorboard and processes.is_main, who=who
+        ) as board,
     ):
         choices = processes.from_main(lambda: choose_cores(views, settings=settings, windows=windows))
         torch.manual_seed(settings.seed)
@@ -129,7 +135,7 @@ def pretrain(
             keeper=Keeper(
                 run_dir / "last.pt",
                 key=f"{fold} {settings.key()} {windows.model_dump_json()}",
-                who=f"pretrain fold {fold}",
+                who=who,
             ),
             stopping=stopping,
             site=site or StoreSite(),
@@ -137,6 +143,7 @@ def pretrain(
             price_per_hour=price_per_hour,
             guard=guard or Guard(),
             processes=processes,
+            board=board,
         )
         if processes.is_main:
             made = checkpoint_of(
@@ -184,6 +191,7 @@ def learn(
     guard: Guard,
     is_trained: bool = False,
     processes: Processes | None = None,
+    board: Board | None = None,
 ) -> Learned:
     """Train a network; its best weights are in it afterwards.
 
@@ -213,6 +221,7 @@ def learn(
         max_cost=settings.max_cost,
         price_per_hour=price_per_hour,
         side_by_side=side_by_side,
+        phases=settings.phases,
     )
     recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
     if not recordings:
@@ -223,6 +232,7 @@ def learn(
     for note in left_out(views, recordings, settings=settings):
         sys.stderr.write(f"{who}: {note}\n")
     joint = processes or Processes()
+    network.to(joint.device)
     items = validation_items(views, choices=choices, settings=settings, windows=windows) if joint.is_main else []
     samples = [view.stored for view in views if isinstance(view.stored, Samples)]
     known = refuse_damage(samples, most=settings.most_damaged, who=who)
@@ -251,6 +261,7 @@ def learn(
             else 1.0,
             forward=forward_of(network, settings=settings, who=who),
             processes=joint,
+            board=board,
         ).run()
     found = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(found if found != known else "")
@@ -321,6 +332,7 @@ def reproducible() -> Iterator[None]:
     """Deterministic kernels on one thread, as it was before afterwards."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to multiply on a GPU.
     torch.use_deterministic_algorithms(mode=True)
     try:
         with torch.random.fork_rng():

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed
 
 from neurofm.errors import UserError
-from neurofm.training.processes import Processes, in_order
+from neurofm.training.processes import Processes, in_order, kind_of
 from neurofm.training.site import TrainingSite
 from neurofm.training.stopping import PeerGone, Stopped
 
@@ -52,8 +52,9 @@ class Group(Processes):
     """
 
     def __init__(self, fabric: Fabric, *, here: int) -> None:
+        super().__init__(fabric.device)
         self._fabric, self.here = fabric, here
-        self.rank, self.count, self.device = fabric.global_rank, fabric.world_size, fabric.device
+        self.rank, self.count = fabric.global_rank, fabric.world_size
 
     def from_main(self, compute: Callable[[], Value]) -> Value:
         """Compute it in the main process and send it to the others."""
@@ -117,7 +118,7 @@ def group(site: TrainingSite) -> Iterator[Processes]:
         SLURMEnvironment(auto_requeue=False) if site.nodes > 1 else LightningEnvironment()  # Requeuing is Slurm's.
     )
     fabric = Fabric(
-        accelerator="cpu",
+        accelerator=kind_of(site),
         devices=site.processes,
         num_nodes=site.nodes,
         strategy=DDPStrategy(timeout=_PATIENCE),

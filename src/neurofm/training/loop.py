@@ -12,6 +12,7 @@ import torch
 from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
+from neurofm.training.board import Board
 from neurofm.training.divergence import Trouble, go_back, is_sound, skip
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
@@ -57,6 +58,8 @@ class Loop:
         How the network is called while it learns; as it is unless given.
     processes
         Who takes part.
+    board
+        Shows losses while training goes on.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class Loop:
         start_score: float = 1.0,
         forward: Forward | None = None,
         processes: Processes | None = None,
+        board: Board | None = None,
     ) -> None:
         self._network, self._recordings, self._store, self._items = network, recordings, store, items
         self._settings, self._keeper, self._stopping, self._spending = settings, keeper, stopping, spending
         self._guard, self._who = guard, keeper.who
         self._forward, self._processes = forward or network, processes or Processes()
+        self._board = board or Board()
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -136,7 +141,7 @@ class Loop:
             if self.state.bad_in_row >= safeguards.skips:
                 with self._stopping.held():  # What is kept must not be the old weights as the new state.
                     self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
-                    self.state.seconds = time.monotonic() - self._started  # They were spent all the same.
+                    self._count_time()  # It was spent all the same.
                     self._resume(self.state)
             elif self._is_due():
                 self._validate()
@@ -199,6 +204,10 @@ class Loop:
             for drawn, one in taken:
                 state.seen.setdefault(str(drawn.recording.view.modality), []).append(one.loss)
             self._update(step)
+        losses_of = {f"train/{drawn.recording.view.modality}": one.loss for drawn, one in taken}
+        self._board.show(
+            state.step, losses_of | {"gradient": norm, "learning rate": self._rate(step), "windows/s": self._pace()}
+        )
 
     def _take(self, step: int, number: int) -> tuple[Drawn, Taken]:
         """Take the gradient of one draw."""
@@ -254,6 +263,8 @@ class Loop:
             train = {modality: sum(values) / len(values) for modality, values in sorted(state.seen.items())}
             validation = {str(modality): value for modality, value in sorted(found.items())}
             state.curve.append({"step": state.step, "train": train, "validation": validation})
+            spent = {"hours": state.seconds / 3600}
+            self._board.show(state.step, {f"validation/{m}": value for m, value in validation.items()} | spent)
             if score < state.best_score:
                 state.best, state.best_step, state.best_score = copy_of(state.average), state.step, score
                 state.stale = 0
@@ -263,8 +274,11 @@ class Loop:
             if not state.bad_in_row:  # Else there would be no state from before the trouble to go back to.
                 self._save(is_validated=True)
             if self._spending.is_of_interest:
-                spent = self._spending.report(seconds=state.seconds, step=state.step, steps=settings.steps)
-                sys.stderr.write(f"{self._who}: {spent}\n")
+                said = self._spending.report(seconds=state.seconds, step=state.step, steps=settings.steps)
+                sys.stderr.write(f"{self._who}: {said}\n")
+            if settings.phases:
+                parted = self._spending.report_phases(state.phase_seconds, step=state.step, steps=settings.steps)
+                sys.stderr.write(f"{self._who}: {parted}\n")
 
     def _judge(self) -> tuple[dict[Modality, float], float, float]:
         """Return the loss of the averaged weights per modality, their score, and the time that was spent so far."""
@@ -316,7 +330,13 @@ class Loop:
         """Take weights and time into the state."""
         self.state.weights = copy_of(self._network.state_dict())
         self.state.optimizer = self._optimizer.state_dict()
-        self.state.seconds = time.monotonic() - self._started
+        self._count_time()
+
+    def _count_time(self) -> None:
+        state, before = self.state, self.state.seconds
+        state.seconds = time.monotonic() - self._started
+        if phase := self._spending.phase(max(0, state.step - 1), steps=self._settings.steps):
+            state.phase_seconds[phase] = state.phase_seconds.get(phase, 0.0) + state.seconds - before
 
     def _back(self) -> RunState | None:
         """Return the state of the latest validation, or the start, where there was none; None if it was not kept."""
@@ -339,11 +359,15 @@ class Loop:
         """Put weights where they are used."""
         self._network.load_state_dict(state.weights)
         self._optimizer.load_state_dict(state.optimizer)
+        state.average = {name: value.to(self._processes.device) for name, value in state.average.items()}
         self._network.train()
         self._started = time.monotonic() - state.seconds
 
+    def _pace(self) -> float:
+        """Windows a second."""
+        return self._windows / max(time.monotonic() - self._began, 1e-9)
+
     def _note(self) -> str:
         """Windows a second, and the mean loss of each modality since the last validation."""
-        pace = self._windows / max(time.monotonic() - self._began, 1e-9)
         means = [f"{modality} {sum(seen) / len(seen):.3f}" for modality, seen in sorted(self.state.seen.items())]
-        return f"{pace:.3g} windows/s" + (f", loss {', '.join(means)}" if means else "")
+        return f"{self._pace():.3g} windows/s" + (f", loss {', '.join(means)}" if means else "")

@@ -6,6 +6,7 @@ computed whole by one process, and they are added up in one order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from neurofm.errors import UserError
 from neurofm.training.site import TrainingSite
 
 Value = TypeVar("Value")
@@ -29,8 +31,10 @@ class Processes:
     count = 1
     here = 1
     """On this machine."""
-    device = torch.device("cpu")
-    """Where this process computes."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
+        """Where this process computes."""
 
     @property
     def is_main(self) -> bool:
@@ -80,15 +84,33 @@ def joined(site: TrainingSite) -> Iterator[Processes]:
     Raises
     ------
     UserError
-        If there are to be several, and Lightning Fabric is not installed.
+        If there are to be several, and Lightning Fabric is not installed; or if there is no GPU to compute on.
     PeerGone
         If they do not all come.
     """
     if site.count == 1:
-        yield Processes()
+        yield Processes(torch.device(kind_of(site)))
         return
     # Loading Lightning Fabric takes twice as long as loading torch does.
     from neurofm.training.group import group  # noqa: PLC0415
 
     with group(site) as processes:
         yield processes
+
+
+def kind_of(site: TrainingSite) -> str:
+    """Return the kind of device to compute on: the CPU where the watchdog has hidden GPUs that hung.
+
+    Raises
+    ------
+    UserError
+        If there is no GPU.
+    """
+    if site.device == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise UserError(
+            "pretrain: `training.device` in site.yaml is cuda, and torch finds no GPU.",
+            mend="`device: cpu`, or install torch for CUDA and look at `nvidia-smi`",
+        )
+    return "cuda"

@@ -118,6 +118,9 @@ class PretrainSettings(Settings):
     limit. A fold that it stops depends on the machine's speed, so that it is not repeatable to the byte."""
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """As `max_hours`, in money: at `price_per_hour` of site.yaml, shared by the folds that train side by side."""
+    phases: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """How the budget is parted along the steps, by name and in any unit, as ``{broad: 60, long: 30, last: 10}``: what
+    each phase has spent, will take and may take is said at every validation. It changes nothing in the training."""
     safeguards: SafeguardSettings = Field(default_factory=SafeguardSettings)
     ema_decay: float = Field(ge=0, lt=1)
     """Of the running average of weights that is validated and kept."""
@@ -131,7 +134,7 @@ class PretrainSettings(Settings):
 
     def key(self) -> str:
         """Return all that a run's result depends on, unless a limit on time or money stops it: with more it goes on."""
-        return self.model_dump_json(exclude={"max_hours", "max_cost"})
+        return self.model_dump_json(exclude={"max_hours", "max_cost", "phases"})
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

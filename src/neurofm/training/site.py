@@ -23,6 +23,11 @@ class TrainingSite(Settings):
     nodes: int = Field(default=1, gt=0)
     """Machines of a Slurm job that train together; more than one are started by ``srun``, a task per process."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where networks compute; a GPU per process. A GPU rounds otherwise than a CPU does, and each its own way."""
+    tensorboard: bool = False
+    """Whether training writes event files for TensorBoard, beside its states."""
+
     @property
     def count(self) -> int:
         """Processes that train one fold, on all machines."""
