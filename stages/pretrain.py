@@ -8,6 +8,7 @@ from neurofm.params import load_params, load_site
 from neurofm.splits import Splits
 from neurofm.training.live import log_curves
 from neurofm.training.pretrain import pretrain_all_folds
+from neurofm.training.rank import is_first
 
 
 def main() -> None:
@@ -26,8 +27,9 @@ def main() -> None:
         training=site.training,
         price_per_hour=site.price_per_hour,
     )
-    write_json(Path("metrics/pretrain.json"), result)
-    log_curves(result, Path("metrics/dvclive"))
+    if is_first(site.training):
+        write_json(Path("metrics/pretrain.json"), result)
+        log_curves(result, Path("metrics/dvclive"))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,33 @@ def test_the_limit_that_is_reached_first_is_named() -> None:
     assert Spending().used_up(1e9) is None
 
 
+def test_each_phase_has_its_part_of_the_budget() -> None:
+    plan = {"broad": 60.0, "long": 30.0, "last": 10.0}
+    parted = Spending(max_hours=2.0, price_per_hour=10.0, phases=plan)
+    assert [parted.phase(step, steps=100) for step in (0, 59, 60, 89, 90, 99, 100)] == [
+        *("broad", "broad", "long", "long", "last", "last", "last")
+    ]
+    # 75 steps in an hour and a half, of 100; the whole may take two hours.
+    spent = {"broad": 4500.0, "long": 900.0}
+    assert parted.report_phases(spent, step=75, steps=100).split("; ") == [
+        "broad 1.25 hours (12.5), 1.25 hours (12.5) of 1.2 hours (12) in all",
+        "long 0.25 hours (2.5), 0.55 hours (5.5) of 0.6 hours (6) in all",
+        "last 0 hours (0), 0.2 hours (2) of 0.2 hours (2) in all",
+    ]
+    assert not Spending().phase(3, steps=4)
+
+
+def test_phases_change_no_bit_and_their_time_adds_up(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    parted, whole = lab.train("parted", phases={"broad": 2.0, "last": 1.0}), lab.train("whole")
+    assert parted == whole
+    assert lab.model("parted") == lab.model("whole")
+    said = [line for line in capsys.readouterr().err.splitlines() if "; last " in line]
+    assert len(said) == 3
+    state = lab.kept("parted")
+    assert state["phase_seconds"].keys() == {"broad", "last"}
+    assert sum(state["phase_seconds"].values()) == pytest.approx(state["seconds"])
+
+
 def test_a_limit_on_money_without_a_price_is_refused_with_both_values() -> None:
     with pytest.raises(UserError, match=r"max_cost` is 5 in params.yaml, and `price_per_hour` is 0 in site.yaml"):
         Spending(max_cost=5.0)

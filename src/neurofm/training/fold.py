@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,17 @@ from neurofm.model.core import Moments
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import acquisitions
+from neurofm.training.board import Board, board_of
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
+from neurofm.training.forward import forward_of
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.loop import Loop
+from neurofm.training.processes import Processes, joined
 from neurofm.training.recordings import left_out, schedule_of, training_recordings
 from neurofm.training.scoring import choose_gains, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.site import TrainingSite
 from neurofm.training.spending import Spending
 from neurofm.training.state import RunState
 from neurofm.training.stopping import Stopping
@@ -66,6 +71,7 @@ def pretrain(
     price_per_hour: float = 0.0,
     guard: Guard | None = None,
     shards_sha256: Mapping[str, str] | None = None,
+    training: TrainingSite | None = None,
 ) -> FoldResult:
     """Train the model of one fold and write it.
 
@@ -92,9 +98,13 @@ def pretrain(
         Is told that training goes on.
     shards_sha256
         Of each recording's shard, by the recording's name, for the checkpoint.
+    training
+        How many processes train it, if several do; all of them call this.
 
     Raises
     ------
+    PeerGone
+        If another of the processes ended; what was learned is kept.
     UserError
         If nothing can be learned from, there is no room for samples, more of them is damaged than
         `settings.most_damaged`, there is no memory for a single window, or the loss diverges again and again; step,
@@ -103,8 +113,17 @@ def pretrain(
         After SIGTERM or SIGUSR1; what was learned is kept.
     """
     refuse_absent(settings.dataset_shares, {view.dataset for view in views})
-    with Stopping() as stopping, reproducible():
-        choices = choose_cores(views, settings=settings, windows=windows)
+    where, who = training or TrainingSite(), f"pretrain fold {fold}"
+    with (
+        Stopping() as stopping,
+        reproducible(),
+        joined(where) as processes,
+        processes.silent(),
+        board_of(
+            run_dir.parent / "tensorboard" / run_dir.name, is_wanted=where.tensorboard and processes.is_main, who=who
+        ) as board,
+    ):
+        choices = processes.from_main(lambda: choose_cores(views, settings=settings, windows=windows))
         torch.manual_seed(settings.seed)
         network = network_of(settings.model, patch_samples=patch_samples(windows))
         learned = learn(
@@ -116,16 +135,21 @@ def pretrain(
             keeper=Keeper(
                 run_dir / "last.pt",
                 key=f"{fold} {settings.key()} {windows.model_dump_json()}",
-                who=f"pretrain fold {fold}",
+                who=who,
             ),
             stopping=stopping,
             site=site or StoreSite(),
             side_by_side=side_by_side,
             price_per_hour=price_per_hour,
             guard=guard or Guard(),
+            processes=processes,
+            board=board,
         )
-        made = checkpoint_of(network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows)
-        save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
+        if processes.is_main:
+            made = checkpoint_of(
+                network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows
+            )
+            save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
     return learned.result(fold, network)
 
 
@@ -166,6 +190,8 @@ def learn(
     price_per_hour: float,
     guard: Guard,
     is_trained: bool = False,
+    processes: Processes | None = None,
+    board: Board | None = None,
 ) -> Learned:
     """Train a network; its best weights are in it afterwards.
 
@@ -195,6 +221,7 @@ def learn(
         max_cost=settings.max_cost,
         price_per_hour=price_per_hour,
         side_by_side=side_by_side,
+        phases=settings.phases,
     )
     recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
     if not recordings:
@@ -204,7 +231,9 @@ def learn(
         )
     for note in left_out(views, recordings, settings=settings):
         sys.stderr.write(f"{who}: {note}\n")
-    items = validation_items(views, choices=choices, settings=settings, windows=windows)
+    joint = processes or Processes()
+    network.to(joint.device)
+    items = validation_items(views, choices=choices, settings=settings, windows=windows) if joint.is_main else []
     samples = [view.stored for view in views if isinstance(view.stored, Samples)]
     known = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(known)
@@ -213,7 +242,7 @@ def learn(
         schedule_of(recordings, settings=settings),
         site=site,
         bfloat16=settings.bfloat16,
-        side_by_side=side_by_side,
+        side_by_side=side_by_side * joint.here,
         who=who,
         each_block=lambda: guard.beat(0, "decoding"),
     ) as store:
@@ -230,11 +259,14 @@ def learn(
             start_score=score_of(items, residuals(network, items), gains=settings.residual_gains)
             if is_trained
             else 1.0,
+            forward=forward_of(network, settings=settings, who=who),
+            processes=joint,
+            board=board,
         ).run()
     found = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(found if found != known else "")
     network.load_state_dict(state.best)
-    gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
+    gains = joint.from_main(lambda: choose_gains(items, residuals(network, items), gains=settings.residual_gains))
     network.eval()
     cut_short = state.step < settings.steps and state.stale < settings.patience
     return Learned(state=state, gains=gains, stopped_by=spending.used_up(state.seconds) if cut_short else None)
@@ -300,6 +332,7 @@ def reproducible() -> Iterator[None]:
     """Deterministic kernels on one thread, as it was before afterwards."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to multiply on a GPU.
     torch.use_deterministic_algorithms(mode=True)
     try:
         with torch.random.fork_rng():

@@ -12,17 +12,19 @@ import torch
 from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
 from neurofm.recording import Modality
+from neurofm.training.board import Board
 from neurofm.training.divergence import Trouble, go_back, is_sound, skip
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.learning_rate import learning_rate, move_average
+from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
 from neurofm.training.scoring import ValidationItem, losses, residuals, score_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.spending import Spending
 from neurofm.training.state import RunState, Weights, copy_of
-from neurofm.training.step import Drawn, Gradient, take_gradient
-from neurofm.training.stopping import Stopped, Stopping
+from neurofm.training.step import Drawn, Forward, Gradients, Taken, cut_gradient, take_gradient
+from neurofm.training.stopping import PeerGone, Stopped, Stopping
 from neurofm.windows.store import Store
 
 _UPDATE_S = 5.0
@@ -52,6 +54,12 @@ class Loop:
         Is told that training goes on.
     start_score
         What the network is validated with before its first step; an untrained one is its linear core.
+    forward
+        How the network is called while it learns; as it is unless given.
+    processes
+        Who takes part.
+    board
+        Shows losses while training goes on.
     """
 
     def __init__(
@@ -67,10 +75,15 @@ class Loop:
         spending: Spending,
         guard: Guard,
         start_score: float = 1.0,
+        forward: Forward | None = None,
+        processes: Processes | None = None,
+        board: Board | None = None,
     ) -> None:
         self._network, self._recordings, self._store, self._items = network, recordings, store, items
         self._settings, self._keeper, self._stopping, self._spending = settings, keeper, stopping, spending
         self._guard, self._who = guard, keeper.who
+        self._forward, self._processes = forward or network, processes or Processes()
+        self._board = board or Board()
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -80,7 +93,7 @@ class Loop:
         self._validating = False
         self._start_score = start_score
         self._untrained = self._optimizer.state_dict()
-        self.state = keeper.latest() or self._fresh(network.state_dict())
+        self.state = self._processes.from_main(lambda: keeper.latest() or self._fresh(network.state_dict()))
         self._resume(self.state)
 
     def run(self) -> RunState:
@@ -90,6 +103,8 @@ class Loop:
         ------
         Stopped
             After a signal; the state is kept.
+        PeerGone
+            If another process that trains the same model ended; the state is kept.
         UserError
             If the loss diverges again and again, or memory holds no window.
         """
@@ -97,13 +112,19 @@ class Loop:
             sys.stderr.write(f"{self._who}: {self._spending.rules()}\n")
         self._guard.can_keep(self._keep_meanwhile)
         try:
-            with Progressing(self._who, total=self._settings.steps, unit="steps") as progress:
+            with (
+                self._stopping.noted(self._processes.count > 1),
+                Progressing(self._who, total=self._settings.steps, unit="steps") as progress,
+            ):
                 progress.advance(self.state.step)
                 self._run(progress)
         except Stopped as stopped:
             whole = self._keep()
             said = "" if whole else f" ({self._keeper.complaint})"
             sys.stderr.write(f"{self._who}: ended by {stopped.name}; {self._keeper.what_is_kept}{said}\n")
+            raise
+        except PeerGone:
+            self._keep()
             raise
         self._guard.rest()
         if self._keeper.complaint:
@@ -116,10 +137,11 @@ class Loop:
     def _run(self, progress: Progressing) -> None:
         while True:
             before, safeguards = self.state.step, self._settings.safeguards
+            self._agree()
             if self.state.bad_in_row >= safeguards.skips:
                 with self._stopping.held():  # What is kept must not be the old weights as the new state.
                     self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
-                    self.state.seconds = time.monotonic() - self._started  # They were spent all the same.
+                    self._count_time()  # It was spent all the same.
                     self._resume(self.state)
             elif self._is_due():
                 self._validate()
@@ -128,6 +150,11 @@ class Loop:
             else:
                 self._step()
             progress.advance(self.state.step - before, note=self._note())
+
+    def _agree(self) -> None:
+        """End if a signal was heard, by any process: one that ended alone would leave the others waiting."""
+        if heard := self._processes.most(self._stopping.signum or 0):
+            raise Stopped(heard)
 
     def _is_due(self) -> bool:
         """Whether this step ends with a validation that is not done yet."""
@@ -154,29 +181,50 @@ class Loop:
         state, settings = self.state, self._settings
         step = state.step
         self._guard.beat(step, f"step {step}")
-        draw, z, counts = self._store.at(step)
+        sums = Gradients(self._network, Processes())
+        taken = []
+        for number in range(step * settings.accumulate, (step + 1) * settings.accumulate):
+            taken.append(self._take(step, number))
+            if settings.accumulate > 1:
+                sums.keep()
+        if settings.accumulate > 1:
+            sums.give(share=1 / settings.accumulate)
+        norm = cut_gradient(self._network)
+        with self._stopping.held():
+            state.step += 1
+            for drawn, one in taken:
+                self._windows += len(drawn.z)
+                if one.micro_windows < -(-len(drawn.z) // settings.slices):
+                    state.micro_windows[str(drawn.recording.view.modality)] = one.micro_windows
+            bad = [(drawn, one) for drawn, one in taken if not is_sound(one.loss, norm, settings=settings.safeguards)]
+            if bad:
+                skip(self._trouble(*bad[0], norm=norm, step=step), state, who=self._who)
+                return
+            state.bad_in_row = 0
+            for drawn, one in taken:
+                state.seen.setdefault(str(drawn.recording.view.modality), []).append(one.loss)
+            self._update(step)
+        losses_of = {f"train/{drawn.recording.view.modality}": one.loss for drawn, one in taken}
+        self._board.show(
+            state.step, losses_of | {"gradient": norm, "learning rate": self._rate(step), "windows/s": self._pace()}
+        )
+
+    def _take(self, step: int, number: int) -> tuple[Drawn, Taken]:
+        """Take the gradient of one draw."""
+        draw, z, counts = self._store.at(number)
         drawn = Drawn(recording=self._recordings[draw.source], draw=draw, z=z, counts=counts)
         modality, name = str(drawn.recording.view.modality), drawn.recording.source.name
         self._guard.beat(step, f"step {step} ({modality}, {name})")
-        gradient = take_gradient(
+        return drawn, take_gradient(
             self._network,
             drawn,
-            step=step,
-            settings=settings,
-            micro_windows=state.micro_windows.get(modality, len(z)),
+            number=number,
+            settings=self._settings,
+            micro_windows=self.state.micro_windows.get(modality, -(-len(z) // self._settings.slices)),
             who=self._who,
+            forward=self._forward,
+            processes=self._processes,
         )
-        with self._stopping.held():
-            self._windows += len(z)
-            if gradient.micro_windows < len(z):
-                state.micro_windows[modality] = gradient.micro_windows
-            state.step += 1
-            if is_sound(gradient.loss, gradient.norm, settings=settings.safeguards):
-                state.bad_in_row = 0
-                state.seen.setdefault(modality, []).append(gradient.loss)
-                self._update(step)
-                return
-            skip(self._trouble(drawn, gradient, step=step), state, who=self._who)
 
     def _update(self, step: int) -> None:
         for group in self._optimizer.param_groups:
@@ -184,13 +232,13 @@ class Loop:
         self._optimizer.step()
         move_average(self.state.average, self._network.state_dict(), step=step + 1, decay=self._settings.ema_decay)
 
-    def _trouble(self, drawn: Drawn, gradient: Gradient, *, step: int) -> Trouble:
+    def _trouble(self, drawn: Drawn, taken: Taken, *, norm: float, step: int) -> Trouble:
         return Trouble(
             step=step,
             modality=drawn.recording.view.modality,
             recording=drawn.recording.source.name,
-            loss=gradient.loss,
-            norm=gradient.norm,
+            loss=taken.loss,
+            norm=norm,
             rate=self._rate(step),
         )
 
@@ -204,11 +252,10 @@ class Loop:
         with self._stopping.held():
             self._snapshot()
             self._validating = True
-        self._network.load_state_dict(state.average)
-        corrections = residuals(self._network, self._items, each=lambda: self._guard.beat(state.step, "validation"))
-        self._network.load_state_dict(state.weights)
-        found = losses(self._items, corrections, gain=1.0)
-        score = score_of(self._items, corrections, gains=settings.residual_gains)
+        if not self._processes.is_main:
+            self._guard.rest()  # The main one tells that it goes on.
+        found, score, state.seconds = self._processes.from_main(self._judge)
+        self._guard.beat(state.step, f"validation at step {state.step}")
         with self._stopping.held():
             self._validating = False
             if self._has_diverged(found):
@@ -216,6 +263,8 @@ class Loop:
             train = {modality: sum(values) / len(values) for modality, values in sorted(state.seen.items())}
             validation = {str(modality): value for modality, value in sorted(found.items())}
             state.curve.append({"step": state.step, "train": train, "validation": validation})
+            spent = {"hours": state.seconds / 3600}
+            self._board.show(state.step, {f"validation/{m}": value for m, value in validation.items()} | spent)
             if score < state.best_score:
                 state.best, state.best_step, state.best_score = copy_of(state.average), state.step, score
                 state.stale = 0
@@ -223,10 +272,27 @@ class Loop:
                 state.stale += 1
             state.seen = {}
             if not state.bad_in_row:  # Else there would be no state from before the trouble to go back to.
-                self._keeper.save(state, is_validated=True)
+                self._save(is_validated=True)
             if self._spending.is_of_interest:
-                spent = self._spending.report(seconds=state.seconds, step=state.step, steps=settings.steps)
-                sys.stderr.write(f"{self._who}: {spent}\n")
+                said = self._spending.report(seconds=state.seconds, step=state.step, steps=settings.steps)
+                sys.stderr.write(f"{self._who}: {said}\n")
+            if settings.phases:
+                parted = self._spending.report_phases(state.phase_seconds, step=state.step, steps=settings.steps)
+                sys.stderr.write(f"{self._who}: {parted}\n")
+
+    def _judge(self) -> tuple[dict[Modality, float], float, float]:
+        """Return the loss of the averaged weights per modality, their score, and the time that was spent so far."""
+        state = self.state
+
+        def each() -> None:
+            self._guard.beat(state.step, "validation")
+            self._stopping.heed()
+
+        self._network.load_state_dict(state.average)
+        corrections = residuals(self._network, self._items, each=each)
+        self._network.load_state_dict(state.weights)
+        score = score_of(self._items, corrections, gains=self._settings.residual_gains)
+        return losses(self._items, corrections, gain=1.0), score, state.seconds
 
     def _has_diverged(self, found: Mapping[Modality, float]) -> bool:
         """Whether validation shows that the weights are beyond rescue; the loop goes back then."""
@@ -245,7 +311,11 @@ class Loop:
         """Write down what was learned up to the last whole step."""
         if not self._validating:
             self._snapshot()
-        return self._keeper.save(self.state, is_validated=False)
+        return self._save(is_validated=False)
+
+    def _save(self, *, is_validated: bool) -> bool:
+        """Keep the state, if this process does so."""
+        return self._processes.is_main and self._keeper.save(self.state, is_validated=is_validated)
 
     def _keep_meanwhile(self) -> bool:
         """Do so in another thread, while this one hangs; not in the middle of an update."""
@@ -260,11 +330,17 @@ class Loop:
         """Take weights and time into the state."""
         self.state.weights = copy_of(self._network.state_dict())
         self.state.optimizer = self._optimizer.state_dict()
-        self.state.seconds = time.monotonic() - self._started
+        self._count_time()
+
+    def _count_time(self) -> None:
+        state, before = self.state, self.state.seconds
+        state.seconds = time.monotonic() - self._started
+        if phase := self._spending.phase(max(0, state.step - 1), steps=self._settings.steps):
+            state.phase_seconds[phase] = state.phase_seconds.get(phase, 0.0) + state.seconds - before
 
     def _back(self) -> RunState | None:
         """Return the state of the latest validation, or the start, where there was none; None if it was not kept."""
-        kept = self._keeper.validated()
+        kept = self._processes.from_main(self._keeper.validated)
         return self._fresh(self.state.best) if kept is None and self.state.best_step == 0 else kept
 
     def _fresh(self, start: Weights) -> RunState:
@@ -283,11 +359,15 @@ class Loop:
         """Put weights where they are used."""
         self._network.load_state_dict(state.weights)
         self._optimizer.load_state_dict(state.optimizer)
+        state.average = {name: value.to(self._processes.device) for name, value in state.average.items()}
         self._network.train()
         self._started = time.monotonic() - state.seconds
 
+    def _pace(self) -> float:
+        """Windows a second."""
+        return self._windows / max(time.monotonic() - self._began, 1e-9)
+
     def _note(self) -> str:
         """Windows a second, and the mean loss of each modality since the last validation."""
-        pace = self._windows / max(time.monotonic() - self._began, 1e-9)
         means = [f"{modality} {sum(seen) / len(seen):.3f}" for modality, seen in sorted(self.state.seen.items())]
-        return f"{pace:.3g} windows/s" + (f", loss {', '.join(means)}" if means else "")
+        return f"{self._pace():.3g} windows/s" + (f", loss {', '.join(means)}" if means else "")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.splits import Splits
 from neurofm.training.fold import FoldResult, pretrain
@@ -56,7 +57,7 @@ def pretrain_all_folds(
     site
         Where decoded samples lie meanwhile.
     training
-        How a watchdog watches over it; None lets nobody watch.
+        How a watchdog watches over it, and in how many processes each fold trains; None lets nobody watch.
     price_per_hour
         Of the machine.
 
@@ -67,10 +68,12 @@ def pretrain_all_folds(
     Raises
     ------
     UserError
-        As `pretrain` does; or after too many hung steps.
+        As `pretrain` does; after too many hung steps; or if processes cannot share the slices out evenly.
     Stopped
         After SIGTERM or SIGUSR1; what was learned is kept.
     """
+    training_site = training or TrainingSite(step_limit_s=None)
+    refuse_uneven(settings, training_site)
     digests = _digests(splits, shards=shards)
     one = partial(
         _pretrain_fold,
@@ -81,16 +84,33 @@ def pretrain_all_folds(
         run=runs / _run_digest(splits, digests=digests, settings=settings, windows=windows),
         out=out,
         site=site,
-        side_by_side=min(workers, len(splits.folds)),
-        price_per_hour=price_per_hour,
+        side_by_side=min(max(1, workers // training_site.processes), len(splits.folds)),
+        price_per_hour=price_per_hour * training_site.nodes,
         shards_sha256=digests,
+        training=training_site,
     )
     folds = range(len(splits.folds))
     if training is None and (workers == 1 or len(folds) == 1):
         results = [one(fold) for fold in folds]
     else:
-        results = train_folds(one, folds, workers=workers, site=training or TrainingSite(step_limit_s=None))
+        results = train_folds(one, folds, workers=workers, site=training_site)
     return {"folds": [{key: value for key, value in vars(result).items() if value is not None} for result in results]}
+
+
+def refuse_uneven(settings: PretrainSettings, site: TrainingSite) -> None:
+    """Refuse more processes than there are slices, or some that would get more of them than others.
+
+    Raises
+    ------
+    UserError
+        If so.
+    """
+    if settings.slices % site.count:
+        raise UserError(
+            f"pretrain: {site.count} processes (`training` in site.yaml) cannot share `pretrain.slices` "
+            f"{settings.slices} of params.yaml out evenly.",
+            mend=f"set `pretrain.slices` to a multiple of {site.count}; any of its divisors gives the same bits then",
+        )
 
 
 def _digests(splits: Splits, *, shards: Path) -> dict[str, str]:
@@ -128,6 +148,7 @@ def _pretrain_fold(
     side_by_side: int,
     price_per_hour: float,
     shards_sha256: Mapping[str, str],
+    training: TrainingSite,
     guard: Guard | None = None,
 ) -> FoldResult:
     return pretrain(
@@ -142,4 +163,5 @@ def _pretrain_fold(
         price_per_hour=price_per_hour,
         guard=guard,
         shards_sha256=shards_sha256,
+        training=training,
     )

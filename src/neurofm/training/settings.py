@@ -100,6 +100,18 @@ class PretrainSettings(Settings):
     steps: int = Field(ge=0)
     """Most steps; early stopping may end sooner, and 0 leaves the linear core alone."""
     batch_windows: int = Field(gt=0)
+    """Of one draw, which is one recording."""
+    accumulate: int = Field(default=1, gt=0)
+    """Draws whose mean gradient makes one step; each is of a modality and a recording of its own."""
+    slices: int = Field(default=1, gt=0)
+    """Parts of a draw's windows whose gradients are taken apart and added up in their order, so that one process comes
+    to the same bits as several that share the parts out. As many processes as slices can take part."""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    """What the network computes in as it learns: float32, or bfloat16 where `torch.autocast` deems that safe. Weights,
+    links, losses and the linear core keep their precision, and validation is as exact as prediction is."""
+    compile: bool = False
+    """Let `torch.compile` make the network's code; without a compiler it says so and goes on without. Its sums are
+    rounded otherwise, which is why params.yaml says it."""
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     warmup_steps: int = Field(ge=0)
@@ -127,6 +139,9 @@ class PretrainSettings(Settings):
     limit. A fold that it stops depends on the machine's speed, so that it is not repeatable to the byte."""
     max_cost: Annotated[float, Field(gt=0)] | None = None
     """As `max_hours`, in money: at `price_per_hour` of site.yaml, shared by the folds that train side by side."""
+    phases: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """How the budget is parted along the steps, by name and in any unit, as ``{broad: 60, long: 30, last: 10}``: what
+    each phase has spent, will take and may take is said at every validation. It changes nothing in the training."""
     safeguards: SafeguardSettings = Field(default_factory=SafeguardSettings)
     ema_decay: float = Field(ge=0, lt=1)
     """Of the running average of weights that is validated and kept."""
@@ -140,11 +155,14 @@ class PretrainSettings(Settings):
 
     def key(self) -> str:
         """Return all that a run's result depends on, unless a limit on time or money stops it: with more it goes on."""
-        return self.model_dump_json(exclude={"max_hours", "max_cost"})
+        return self.model_dump_json(exclude={"max_hours", "max_cost", "phases"})
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.hidden_fraction_min > self.hidden_fraction_max:
             msg = f"hidden_fraction_min {self.hidden_fraction_min} exceeds hidden_fraction_max"
+            raise ValueError(msg)
+        if self.slices > self.batch_windows:
+            msg = f"slices {self.slices} exceeds batch_windows {self.batch_windows}: a part would be empty"
             raise ValueError(msg)
         return self

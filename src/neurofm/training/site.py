@@ -1,4 +1,4 @@
-"""`training` in site.yaml: who watches over training, and what happens when it hangs. Loads no torch."""
+"""`training` in site.yaml: who watches over training, what happens when it hangs, and who trains. Loads no torch."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ class TrainingSite(Settings):
     """Go on from the last kept state without GPUs, go on as before, or end."""
     most_hangs: int = Field(default=3, ge=0)
     """More than so many per fold (killed processes count too) end the training."""
+    processes: int = Field(default=1, gt=0)
+    """That train one fold together on a machine. `pretrain.slices` in params.yaml is a multiple of all of them."""
+    nodes: int = Field(default=1, gt=0)
+    """Machines of a Slurm job that train together; more than one are started by ``srun``, a task per process."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where networks compute; a GPU per process. A GPU rounds otherwise than a CPU does, and each its own way."""
+    tensorboard: bool = False
+    """Whether training writes event files for TensorBoard, beside its states."""
+
+    @property
+    def count(self) -> int:
+        """Processes that train one fold, on all machines."""
+        return self.nodes * self.processes

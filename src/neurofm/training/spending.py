@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from neurofm.errors import UserError
 
@@ -19,6 +20,8 @@ class Spending:
     """Of the machine; 0 where nobody sends a bill."""
     side_by_side: int = 1
     """Folds that share the machine."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """How steps and budget are parted, in their order and in any unit: ``{"broad": 60, "long": 30, "last": 10}``."""
 
     def __post_init__(self) -> None:
         if self.max_cost is not None and not self.price_per_hour:
@@ -48,7 +51,7 @@ class Spending:
     @property
     def is_of_interest(self) -> bool:
         """Whether anybody asked for it."""
-        return bool(self.price_per_hour or self._limits_s())
+        return bool(self.price_per_hour or self._limits_s() or self.phases)
 
     def rules(self) -> str:
         """Say what is paid, and where it ends."""
@@ -56,6 +59,40 @@ class Spending:
         parts += [] if self.max_hours is None else [f"at most {self.max_hours:g} hours"]
         parts += [] if self.max_cost is None else [f"at most {self.max_cost:g} in money"]
         return ", ".join(parts)
+
+    def phase(self, step: int, *, steps: int) -> str:
+        """Return the phase that a step belongs to; empty where there are none."""
+        edge = 0.0
+        for name, share in self._shares().items():
+            edge += share * steps
+            if step < edge:
+                return name
+        return next(reversed(list(self.phases)), "")
+
+    def _shares(self) -> dict[str, float]:
+        """Share of the whole per phase."""
+        return {name: share / sum(self.phases.values()) for name, share in self.phases.items()}
+
+    def report_phases(self, spent_s: Mapping[str, float], *, step: int, steps: int) -> str:
+        """Say of each phase what was spent, what it will take in all at this pace, and what it may.
+
+        Parameters
+        ----------
+        spent_s
+            Seconds per phase, so far.
+        step, steps
+            Done, and of the whole training.
+        """
+        pace_s = sum(spent_s.values()) / step if step else math.nan
+        limit_s, first, parts = min(self._limits_s().values(), default=None), 0.0, []
+        for name, share in self._shares().items():
+            last = first + share * steps
+            spent = spent_s.get(name, 0.0)
+            whole = spent + max(0.0, last - max(first, step)) * pace_s
+            may = "" if limit_s is None else f" of {self._words(share * limit_s)}"
+            parts.append(f"{name} {self._words(spent)}, {self._words(whole)}{may} in all")
+            first = last
+        return "; ".join(parts)
 
     def report(self, *, seconds: float, step: int, steps: int) -> str:
         """Say what was spent up to a step, and what all steps would take at this pace."""

@@ -35,6 +35,8 @@ class RunState:
     """Validations since the best one."""
     seconds: float = 0.0
     """Spent up to the latest validation, in all the runs that led to it."""
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    """Of them, per phase of the budget."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     seen: dict[str, list[float]] = field(default_factory=dict)
     """Training losses per modality since the latest validation."""
@@ -75,7 +77,7 @@ def load_state(path: Path, *, key: str) -> RunState | None:
     if not path.exists():
         return None
     try:
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, map_location="cpu")
         return None if saved.pop("key") != key else RunState(**saved)
     except (OSError, MemoryError) as error:
         raise _unread(path, error) from None

@@ -30,6 +30,10 @@ class Stopped(SystemExit):
         return signal.Signals(self.signum).name
 
 
+class PeerGone(Exception):
+    """Another process that trains the same model ended, or never came: what it was waited for does not come."""
+
+
 class Stopping:
     """While it is entered, the first of `SIGNALS` raises `Stopped`; further ones change nothing.
 
@@ -42,6 +46,7 @@ class Stopping:
         self.unchanged = threading.Lock()
         """Who has it knows that no update is under way, and keeps one from beginning."""
         self._held = False
+        self._noted = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -64,12 +69,26 @@ class Stopping:
                 yield
         finally:
             self._held = False
-            if self.signum is not None:
+            if self.signum is not None and not self._noted:
                 raise Stopped(self.signum)
+
+    @contextmanager
+    def noted(self, is_noted: bool) -> Iterator[None]:  # noqa: FBT001  # the only thing to say
+        """Only note a signal within the block, which looks at `signum` or calls `heed` where it can end."""
+        self._noted = is_noted
+        try:
+            yield
+        finally:
+            self._noted = False
+
+    def heed(self) -> None:
+        """End if a signal was noted."""
+        if self.signum is not None:
+            raise Stopped(self.signum)
 
     def _hear(self, signum: int, _: FrameType | None) -> None:
         if self.signum is not None:
             return
         self.signum = signum
-        if not self._held:
+        if not self._held and not self._noted:
             raise Stopped(signum)

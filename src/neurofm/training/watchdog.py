@@ -10,24 +10,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
 
 from neurofm.errors import UserError
 from neurofm.training.fold import FoldResult
+from neurofm.training.rank import Rank, seats
 from neurofm.training.site import TrainingSite
 from neurofm.training.stopping import SIGNALS, Stopped, Stopping
-from neurofm.training.watched import KEEP, Answer, Heartbeat, TrainFold, train_watched
+from neurofm.training.watched import TrainFold
 
 _LOOK_EVERY_S = 0.2
 _KEEP_S = 10.0
 """Longest that a hung process may take to keep what it has learned."""
-_GONE_S = 5.0
-"""Longest that the end of a killed process is waited for: one that waits for a driver or a disk may never end."""
+_CULPRIT_S = 5.0
+"""Longest that is waited for the process that the others miss to say why it ended."""
 _STOPPED_S = 10.0
 """Two looks further apart than this: everything was stopped meanwhile (Ctrl-Z, a suspended job), training too."""
 _END_S = 15.0
@@ -54,103 +53,67 @@ class _Training:
         self._start()
 
     def _start(self) -> None:
-        context = get_context("spawn")
-        self.heartbeat = Heartbeat(context)
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=train_watched,
-            args=(self._train, self.fold),
-            kwargs={"heartbeat": self.heartbeat, "connection": theirs, "environment": self._environment},
-        )
-        with _ignored(signal.SIGINT):  # A Ctrl-C is for the watchdog, also while the other is being loaded.
-            self.process.start()
-        theirs.close()
+        self._parted: float | None = None
+        """Since when a process misses another."""
+        self.ranks = [
+            Rank(self._train, self.fold, who=self.who, environment=self._environment | seat)
+            for seat in seats(self._site, fold=self.fold)
+        ]
 
     def look(self) -> None:
-        """Take an answer, and see to a process that hangs or is gone."""
+        """Take answers, and see to processes that hang or are gone."""
+        gone = [rank for rank in self.ranks if not rank.listen()]
+        answers = [rank.answer for rank in self.ranks if rank.answer is not None]
+        for answer in answers:
+            if answer.error is not None:
+                raise answer.error
+            if answer.trace:
+                raise TrainingCrashed(f"{self.who}:\n{answer.trace}")
+        oldest = max(self.ranks, key=lambda rank: rank.heartbeat.seconds)
         limit = self._site.step_limit_s
-        if self.connection.poll():
-            self._take()
-        elif not self.process.is_alive():
-            if self.connection.poll():  # It answered and ended between the two questions.
-                self._take()
-            else:
-                self._gone()
-        elif limit is not None and self.heartbeat.seconds > limit:
-            what = f"{self.heartbeat.what} did not end within {limit:g} s"
-            self._go_on(f"{what}; it was ended, and {self.end_hung()}")
+        if gone:
+            self._gone(gone[0])
+        elif parted := [answer.peer_gone for answer in answers if answer.peer_gone]:
+            self._parted = self._parted or time.monotonic()
+            if time.monotonic() - self._parted > _CULPRIT_S:
+                self._go_on(f"a process lost the others ({parted[0]})")
+        elif len(answers) == len(self.ranks):
+            self.result = answers[0].result
+            for rank in self.ranks:
+                rank.close()
+        elif limit is not None and oldest.heartbeat.seconds > limit:
+            what = f"{oldest.heartbeat.what} did not end within {limit:g} s"
+            self.ranks[0].ask_to_keep()
+            self._go_on(f"{what}; it was ended, and {self.ranks[0].end_asked(until=time.monotonic() + _KEEP_S)}")
 
-    def _take(self) -> None:
-        try:
-            answer: Answer = self.connection.recv()
-        except (EOFError, OSError):  # Killed, perhaps in the middle of its answer.
-            self._bury()
-            self._gone()
-            return
-        if answer.error is not None:
-            raise answer.error
-        if answer.trace:
-            raise TrainingCrashed(f"{self.who}:\n{answer.trace}")
-        self.result = answer.result
-        self.process.join(_GONE_S)
-        self._bury()
-
-    def _bury(self) -> None:
-        """Kill the process, and do not wait for ever for its end."""
-        self.process.kill()
-        self.process.join(_GONE_S)
-        if self.process.is_alive():
-            sys.stderr.write(
-                f"{self.who}: process {self.process.pid} waits for the system and does not end; it is left\n"
-            )
-
-    def _gone(self) -> None:
+    def _gone(self, rank: Rank) -> None:
         """See why it ended without an answer."""
-        code = self.process.exitcode or 0
+        code = rank.process.exitcode or 0
         for signum in SIGNALS:  # heard, or too early to be
             if code in {128 + signum, -signum}:
                 raise Stopped(signum)
         ended = signal.Signals(-code).name if code < 0 else f"code {code}"
-        at = f" at {self.heartbeat.what}" if self.heartbeat.what else ""
+        at = f" at {rank.heartbeat.what}" if rank.heartbeat.what else ""
+        until = time.monotonic() + _KEEP_S
+        for other in self.ranks:  # They notice it, and the first keeps what it has learned.
+            other.process.join(max(0.0, until - time.monotonic()))
         self._go_on(f"its process was ended by {ended}{at}")
 
     def _go_on(self, fault: str) -> None:
         """Start anew, if that may be done once more."""
         self._faults += 1
-        if self._site.after_hang == "stop" or self._faults > self._site.most_hangs:
+        for rank in self.ranks:
+            rank.bury()
+            rank.connection.close()
+        # Those on other machines have other watchdogs: all end, and Slurm starts all of them anew.
+        if self._site.after_hang == "stop" or self._faults > self._site.most_hangs or self._site.nodes > 1:
             raise UserError(
                 f"{self.who}: {fault}; {self._faults} such faults.",
                 mend="run it again: it goes on from its last kept state; `training` in site.yaml has the limits",
             )
         sys.stderr.write(f"{self.who}: {fault}; it {_ON[self._site.after_hang]}\n")
         self._environment = _ENVIRONMENTS[self._site.after_hang]
-        self.connection.close()
         self._start()
-
-    def end_hung(self) -> str:
-        """Have what was learned kept, kill the process, and say what came of it."""
-        self.ask_to_keep()
-        return self.end_asked(until=time.monotonic() + _KEEP_S)
-
-    def ask_to_keep(self) -> None:
-        """Ask the process to keep what it learned."""
-        with suppress(OSError):
-            self.connection.send(KEEP)
-
-    def end_asked(self, *, until: float) -> str:
-        """Kill the process once it has kept what it learned, or it is that late."""
-        kept = "what it learned since its last validation is lost"
-        try:
-            if self.connection.poll(max(0.0, until - time.monotonic())):
-                answer = self.connection.recv()
-                if answer.kept:
-                    kept = "what it had learned is kept"
-                if answer.where:
-                    kept += f" (it was at {answer.where})"
-        except (OSError, EOFError):
-            pass
-        self._bury()
-        return kept
 
 
 def train_folds(train: TrainFold, folds: Sequence[int], *, workers: int, site: TrainingSite) -> list[FoldResult]:
@@ -163,9 +126,9 @@ def train_folds(train: TrainFold, folds: Sequence[int], *, workers: int, site: T
     folds
         Their numbers.
     workers
-        Processes.
+        Processes, of which `site.processes` train a fold together.
     site
-        How long a step may take, and what follows.
+        How many, how long a step may take, and what follows.
 
     Returns
     -------
@@ -184,15 +147,17 @@ def train_folds(train: TrainFold, folds: Sequence[int], *, workers: int, site: T
     running: list[_Training] = []
     try:
         with Stopping() as stopping, stopping.held():
-            looked = time.monotonic()
+            looked, at_once = time.monotonic(), max(1, workers // site.processes)
             while (waiting or running) and stopping.signum is None:
-                while waiting and len(running) < workers:
+                while waiting and len(running) < at_once:
                     running.append(_Training(train, waiting.pop(0), site=site))
-                wait([one.connection for one in running] + [one.process.sentinel for one in running], _LOOK_EVERY_S)
+                ranks = [rank for one in running for rank in one.ranks if rank.answer is None]
+                wait([rank.connection for rank in ranks] + [rank.process.sentinel for rank in ranks], _LOOK_EVERY_S)
                 since, looked = time.monotonic() - looked, time.monotonic()
                 for one in running:
                     if since > _STOPPED_S:
-                        one.heartbeat.forgive(since)
+                        for rank in one.ranks:
+                            rank.heartbeat.forgive(since)
                     one.look()
                     if one.result is not None:
                         done[one.fold] = one.result
@@ -204,22 +169,9 @@ def train_folds(train: TrainFold, folds: Sequence[int], *, workers: int, site: T
     return [done[fold] for fold in folds]
 
 
-@contextmanager
-def _ignored(signum: int) -> Iterator[None]:
-    """Ignore a signal, as processes that are started meanwhile do from their first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signum, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signum, before)
-
-
 def _end(running: Sequence[_Training], *, signum: int) -> None:
     """Let every process keep what it learned and end, and end those that do not."""
-    alive = [one for one in running if one.process.is_alive()]
+    alive = [rank for one in running for rank in one.ranks if rank.process.is_alive()]
     for one in alive:
         with suppress(ProcessLookupError):
             os.kill(one.process.pid or 0, signum)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from neurofm.errors import UserError
 from neurofm.training.guard import Guard
+from neurofm.training.stopping import PeerGone
 
 if TYPE_CHECKING:  # A process that is started loads what it needs, and that takes long enough.
     from neurofm.training.fold import FoldResult
@@ -76,6 +77,8 @@ class Answer:
     error: UserError | None = None
     trace: str = ""
     """Of an error that is no user's mistake."""
+    peer_gone: str = ""
+    """What it saw of another process's end."""
 
 
 class TrainFold(Protocol):
@@ -150,6 +153,8 @@ def train_watched(
         answer = Answer(result=train(fold, guard=guard))
     except UserError as error:
         answer = Answer(error=error)
+    except PeerGone as error:
+        answer = Answer(peer_gone=str(error) or "it is gone")
     except Exception:  # noqa: BLE001  # raised by the watchdog
         answer = Answer(trace=traceback.format_exc())
     guard.send(answer)
