@@ -12,6 +12,7 @@ from neurofm.windows import RecordingView
 
 OURS = "neurofm"
 LINEAR_CORE = "neurofm-linear-core"
+CORE = "neurofm-core"
 PROBE = "neurofm-probe"
 
 

@@ -14,7 +14,6 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.core import Moments
 from neurofm.model.whole_channels import Network, network_of
-from neurofm.recording import Modality
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
 from neurofm.training.guard import Guard
@@ -25,6 +24,7 @@ from neurofm.training.scoring import choose_gains, residuals, score_of, validati
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.spending import Spending
 from neurofm.training.state import RunState
+from neurofm.training.stationary import StationaryCores
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
@@ -134,7 +134,7 @@ class Learned:
     """What became of a training."""
 
     state: RunState
-    gains: dict[Modality, float]
+    gains: dict[str, float]
     stopped_by: str | None
     """The limit that ended it."""
 
@@ -145,7 +145,7 @@ class Learned:
             steps=self.state.step,
             best_step=self.state.best_step,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
-            residual_gain={str(modality): gain for modality, gain in self.gains.items()},
+            residual_gain=self.gains,
             curve=self.state.curve,
             stopped_by=self.stopped_by,
             skipped_steps=self.state.skipped or None,
@@ -196,7 +196,8 @@ def learn(
         price_per_hour=price_per_hour,
         side_by_side=side_by_side,
     )
-    recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
+    cores = StationaryCores(views, settings=settings, windows=windows)
+    recordings = training_recordings(views, choices=choices, settings=settings, windows=windows, cores=cores)
     if not recordings:
         raise UserError(
             f"{who} has no recording with train segments long enough for two patches.",
@@ -204,7 +205,7 @@ def learn(
         )
     for note in left_out(views, recordings, settings=settings):
         sys.stderr.write(f"{who}: {note}\n")
-    items = validation_items(views, choices=choices, settings=settings, windows=windows)
+    items = validation_items(views, choices=choices, settings=settings, windows=windows, cores=cores)
     samples = [view.stored for view in views if isinstance(view.stored, Samples)]
     known = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(known)
@@ -234,7 +235,7 @@ def learn(
     found = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(found if found != known else "")
     network.load_state_dict(state.best)
-    gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains)
+    gains = choose_gains(items, residuals(network, items), gains=settings.residual_gains, masks=settings.masks)
     network.eval()
     cut_short = state.step < settings.steps and state.stale < settings.patience
     return Learned(state=state, gains=gains, stopped_by=spending.used_up(state.seconds) if cut_short else None)
@@ -262,7 +263,7 @@ def checkpoint_of(
     views: Sequence[RecordingView],
     *,
     choices: CoreChoices,
-    gains: dict[Modality, float],
+    gains: dict[str, float],
     settings: PretrainSettings,
     windows: WindowsSettings,
 ) -> Checkpoint:
@@ -285,6 +286,7 @@ def checkpoint_of(
         gains=gains,
         choices=choices,
         priors=priors,
+        lagged=StationaryCores(trained, settings=settings, windows=windows).totals(),
         acquisitions=acquisitions(trained),
         prior_recordings=frozenset(digest(view.name) for view in trained if view.channel_set in priors),
         subjects=frozenset(digest(view.subject) for view in trained),

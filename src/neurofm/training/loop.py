@@ -11,7 +11,6 @@ import torch
 
 from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
-from neurofm.recording import Modality
 from neurofm.training.divergence import Trouble, go_back, is_sound, skip
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
@@ -173,7 +172,7 @@ class Loop:
             state.step += 1
             if is_sound(gradient.loss, gradient.norm, settings=settings.safeguards):
                 state.bad_in_row = 0
-                state.seen.setdefault(modality, []).append(gradient.loss)
+                state.seen.setdefault(gradient.key, []).append(gradient.loss)
                 self._update(step)
                 return
             skip(self._trouble(drawn, gradient, step=step), state, who=self._who)
@@ -214,7 +213,7 @@ class Loop:
             if self._has_diverged(found):
                 return
             train = {modality: sum(values) / len(values) for modality, values in sorted(state.seen.items())}
-            validation = {str(modality): value for modality, value in sorted(found.items())}
+            validation = dict(sorted(found.items()))
             state.curve.append({"step": state.step, "train": train, "validation": validation})
             if score < state.best_score:
                 state.best, state.best_step, state.best_score = copy_of(state.average), state.step, score
@@ -228,7 +227,7 @@ class Loop:
                 spent = self._spending.report(seconds=state.seconds, step=state.step, steps=settings.steps)
                 sys.stderr.write(f"{self._who}: {spent}\n")
 
-    def _has_diverged(self, found: Mapping[Modality, float]) -> bool:
+    def _has_diverged(self, found: Mapping[str, float]) -> bool:
         """Whether validation shows that the weights are beyond rescue; the loop goes back then."""
         state = self.state
         rate = self._rate(state.step - 1)
