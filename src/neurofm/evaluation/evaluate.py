@@ -19,6 +19,7 @@ from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
+from neurofm.evaluation.patches import fill_set
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
@@ -104,6 +105,10 @@ def _evaluate_set(
         Neurofm(predictor, core_only=True),
     ]
     _reconstruct_set(views, estimators, fold=fold, settings=settings, window_samples=window.window_samples, found=found)
+    filled, cost = fill_set(views, predictor, settings=settings, window_samples=window.window_samples)
+    found.scores.extend(filled)
+    for key, share in cost.items():
+        found.seconds[key] += share
     for view in views:
         if view.roles.kind != "time" or not view.roles.test:
             continue

@@ -12,6 +12,7 @@ NULL = "null"
 """Predicting the mean, or the most frequent class."""
 OURS = "neurofm"
 LINEAR_CORE = "neurofm-linear-core"
+CORE = "neurofm-core"
 PROBE = "neurofm-probe"
 
 

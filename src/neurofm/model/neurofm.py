@@ -6,7 +6,8 @@
     latents, messages --readout, asked by channel identity and core estimate--> answers
         --head (starts at zero)--> residual on the linear core
 
-Hidden channels enter by their identity only, so their values cannot influence what is predicted.
+Hidden channels enter by their identity only, and tokens of hidden patches are taken out before anything is summed, so
+that hidden values cannot influence what is predicted.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class Visible:
     """[visible, IDENTITY_FEATURES] float32"""
     scale: Scale | None = None
     """Of the visible channels, for tokenizers that want spike counts; this network does without."""
+    shown: Tensor | None = None
+    """[window, patch, visible] bool: which of their patches are seen; None for all. Those that are not are taken out
+    before anything is made of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ class NeuroFM(nn.Module):
             self._latents(seen, tokens),
             identity=self.identity(query.identity),
             estimates=self.estimates[modality](to_patches(query.linear, patch=self.patch_samples[modality])),
-            messages=self.messages(tokens, query.correlations),
+            messages=self.messages(tokens, query.correlations, seen.shown),
         )
         corrected: Tensor = self.heads[modality](answers)
         return corrected
@@ -140,14 +144,20 @@ class NeuroFM(nn.Module):
     def _tokens(self, seen: Visible) -> Tensor:
         """[window, patch, visible, width]."""
         patch = self.patch_samples[seen.modality]
-        tokens: Tensor = self.tokenizers[seen.modality](
-            to_patches(seen.values, patch=patch), to_patches(seen.smoothed, patch=patch)
+        values, smoothed = to_patches(seen.values, patch=patch), to_patches(seen.smoothed, patch=patch)
+        if seen.shown is None:
+            tokens: Tensor = self.tokenizers[seen.modality](values, smoothed)
+            return tokens
+        # Values first, since what is not a number stays so when it is multiplied with 0; then the tokenizer's bias.
+        there = seen.shown.unsqueeze(-1)
+        made: Tensor = self.tokenizers[seen.modality](
+            values.masked_fill(~there, 0.0), smoothed.masked_fill(~there, 0.0)
         )
-        return tokens
+        return made.masked_fill(~there, 0.0)
 
     def _latents(self, seen: Visible, tokens: Tensor) -> Tensor:
         """[window, patch, width]."""
-        pooled = self.pooling(tokens, self.identity(seen.identity)) + self.modality[seen.modality]
+        pooled = self.pooling(tokens, self.identity(seen.identity), seen.shown) + self.modality[seen.modality]
         patch_s = self.patch_samples[seen.modality] / seen.sampling_rate_hz
         latents: Tensor = self.backbone(pooled, torch.arange(pooled.shape[1], device=pooled.device) * patch_s)
         return latents

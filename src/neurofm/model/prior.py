@@ -50,6 +50,14 @@ class LagSums:
     def __add__(self, other: Self) -> Self:
         return type(self)(pairs=self.pairs + other.pairs, products=self.products + other.products)
 
+    def __sub__(self, other: Self) -> Self:
+        """Take out what is in the sums. Pairs are exact; products are so but for rounding."""
+        return type(self)(pairs=self.pairs - other.pairs, products=self.products - other.products)
+
+    def of(self, channels: Tensor) -> LagSums:
+        """Return the sums of some channels, int64 indices."""
+        return LagSums(pairs=self.pairs, products=self.products[:, channels][..., channels])
+
 
 def lag_sums(parts: Sequence[Tensor], *, valid: Sequence[Tensor], lags: int, channels: int) -> LagSums:
     """Sum the lagged products of contiguous stretches of a recording; no product reaches across their borders.
@@ -138,6 +146,16 @@ class StationaryPrior:
             covariance=(1 - kept) * (lagged[0] + lagged[0].T) / 2 + kept * identity,
             spectra=spectra_of(lagged, fft_samples=settings.fft_samples, shrinkage=settings.shrinkage),
             fft_samples=settings.fft_samples,
+        )
+
+    @classmethod
+    def white(cls, *, channels: int, fft_samples: int) -> Self:
+        """Expect white noise of variance 1 in every channel: for channels of which no other recording is known."""
+        identity = torch.eye(channels, dtype=torch.float64)
+        return cls(
+            covariance=identity,
+            spectra=identity.to(torch.complex128).repeat(fft_samples // 2 + 1, 1, 1),
+            fft_samples=fft_samples,
         )
 
     @cached_property

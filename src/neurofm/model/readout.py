@@ -24,7 +24,7 @@ class PairMessages(nn.Module):
         super().__init__()
         self.kernel = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, tokens: Tensor, correlations: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, correlations: Tensor, counts: Tensor | None = None) -> Tensor:
         """Sum tokens over visible channels.
 
         Parameters
@@ -33,13 +33,18 @@ class PairMessages(nn.Module):
             [window, patch, visible, width]
         correlations
             [channel, visible]
+        counts
+            [window, patch, visible] bool: False is a token that is 0, for what is not there.
 
         Returns
         -------
         [window, patch, channel, width]
         """
-        kernel = self.kernel(correlations.unsqueeze(-1)) / math.sqrt(correlations.shape[1])
-        return torch.einsum("wkvd,hvd->wkhd", tokens, kernel)
+        kernel = self.kernel(correlations.unsqueeze(-1))
+        if counts is None:
+            return torch.einsum("wkvd,hvd->wkhd", tokens, kernel / math.sqrt(correlations.shape[1]))
+        there = counts.sum(dim=2).clamp_min(1).sqrt()
+        return torch.einsum("wkvd,hvd->wkhd", tokens, kernel) / there[..., None, None]
 
 
 class ChannelReadout(nn.Module):

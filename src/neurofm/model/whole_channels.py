@@ -1,4 +1,4 @@
-"""Whole channels: the whole model behind the calls of the small network, where channels are hidden as a whole."""
+"""Whole channels: the whole model behind the calls of the small network, which asks for channels as a whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neurofm.recording import Modality
 
 
 class WholeChannels(Foundation):
-    """The whole model for windows of one recording, all of whose patches share one set of hidden channels.
+    """The whole model for windows of one recording, asked for whole channels; some of their patches may be seen.
 
     Its weights have the names that they have in `Foundation`, so that each loads what the other learned.
 
@@ -60,13 +60,18 @@ class WholeChannels(Foundation):
         values = to_patches(self._in_units(seen), patch=patch)
         windows, patches, channels, _ = values.shape
         everyone = torch.arange(channels, device=values.device)
+        smoothed = to_patches(seen.smoothed, patch=patch)
+        shown = torch.ones(windows, patches, channels, dtype=torch.bool, device=values.device)
+        if seen.shown is not None:
+            shown, hidden = seen.shown, ~seen.shown.unsqueeze(-1)
+            values, smoothed = values.masked_fill(hidden, 0.0), smoothed.masked_fill(hidden, 0.0)
         return Seen(
             sampling_rate_hz=seen.sampling_rate_hz,
             channels=ChannelTable(features=seen.identity.expand(windows, -1, -1)),
             channel=everyone.expand(windows, patches, -1),
-            counts=torch.ones(windows, patches, channels, dtype=torch.bool, device=values.device),
+            counts=shown,
             values=values,
-            smoothed=to_patches(seen.smoothed, patch=patch),
+            smoothed=smoothed,
         )
 
     def _in_units(self, seen: Visible) -> Tensor:

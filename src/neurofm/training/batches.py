@@ -21,7 +21,7 @@ from neurofm.windows import RecordingView
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Windows of one recording that share one set of hidden channels."""
+    """Windows of one recording that share one set of hidden channels, or of channels with hidden patches."""
 
     seen: Visible
     query: Query
@@ -42,7 +42,12 @@ class Batch:
         """Return some of the windows."""
         some = slice(first, last)
         return Batch(
-            seen=replace(self.seen, values=self.seen.values[some], smoothed=self.seen.smoothed[some]),
+            seen=replace(
+                self.seen,
+                values=self.seen.values[some],
+                smoothed=self.seen.smoothed[some],
+                shown=None if self.seen.shown is None else self.seen.shown[some],
+            ),
             query=replace(self.query, linear=self.query.linear[some]),
             linear=self.linear[some],
             scale=self.scale,
@@ -125,7 +130,7 @@ def loss_of(batch: Batch, *, residual: Tensor, truth: Tensor, counts: Tensor) ->
     truth
         [window, time, hidden] z units.
     counts
-        [window, time] bool.
+        [window, time] bool, or [window, time, hidden].
     """
     prediction = predict(batch.modality, linear=batch.linear, residual=residual.double(), scale=batch.scale)
     wanted = target(batch.modality, truth.double(), scale=batch.scale)

@@ -1,7 +1,8 @@
 """Checkpoint: a trained model as a folder of plain files, without pickle, the same bytes for the same training.
 
 ``model.safetensors``       weights of the network
-``statistics.safetensors``  moments of the training recordings per set of channels
+``statistics.safetensors``  moments of the training recordings per set of channels; lagged products, where patches were
+                            hidden
 ``config.json``             size and digest of both, sizes of the network, windows, gains, core settings, rates, atlases
                             and montages of the training data, who and what was seen in training (hashed), versions
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from neurofm.model.pretrained import (
     read_tensors,
     unreadable,
 )
+from neurofm.model.prior import LagSums
 from neurofm.model.settings import ModelSettings
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
@@ -50,10 +52,13 @@ class Checkpoint:
     network: Network
     model: ModelSettings
     windows: WindowsSettings
-    gains: dict[Modality, float]
+    gains: dict[str, float]
+    """Per modality and kind of mask (`neurofm.training.hidden_patches.key_of`)."""
     choices: CoreChoices
     priors: dict[str, Moments]
     """Per channel set, with the smoothing chosen for it, over all its training recordings."""
+    lagged: dict[str, LagSums] = field(default_factory=dict, kw_only=True)
+    """The same of lagged products, of channel sets whose patches were hidden."""
     acquisitions: tuple[Acquisition, ...]
     """Rates, atlases and montages of the training data."""
     prior_recordings: frozenset[str]
@@ -82,6 +87,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         statistics[f"{name}.samples"] = torch.tensor(prior.samples, dtype=torch.float64)
         statistics[f"{name}.ss"] = prior.ss.contiguous()
         statistics[f"{name}.xs"] = prior.xs.contiguous()
+    for name, sums in checkpoint.lagged.items():
+        statistics[f"{name}.pairs"] = sums.pairs.contiguous()
+        statistics[f"{name}.products"] = sums.products.contiguous()
     files = {WEIGHTS: save(weights), STATISTICS: save(statistics)}
     for name, content in files.items():
         write_atomic(folder / name, content)
@@ -135,12 +143,19 @@ def _build(
         network=network,
         model=ModelSettings.parse(config["model"], where=f"{where}: model", mend=MEND),
         windows=WindowsSettings.parse(config["windows"], where=f"{where}: windows", mend=MEND),
-        gains={Modality(name): gain for name, gain in config["residual_gain"].items()},
+        gains=dict(config["residual_gain"]),
         choices=CoreChoices(
             by_channel_set=by_set,
             by_modality={Modality(name): _choice(plain) for name, plain in config["core_of_new_channels"].items()},
         ),
         priors=priors,
+        lagged={
+            name.removesuffix(".pairs"): LagSums(
+                pairs=pairs, products=statistics[f"{name.removesuffix('.pairs')}.products"]
+            )
+            for name, pairs in statistics.items()
+            if name.endswith(".pairs")
+        },
         acquisitions=tuple(Acquisition.parse(one) for one in config["acquisitions"]),
         prior_recordings=frozenset(config["prior_recordings_sha256"]),
         subjects=frozenset(config["subjects_sha256"]),

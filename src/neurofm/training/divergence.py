@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 
 from neurofm.errors import UserError
-from neurofm.recording import Modality
 from neurofm.training.settings import SafeguardSettings
 from neurofm.training.state import RunState
 
@@ -23,7 +22,8 @@ class Trouble:
     """What was wrong with a step."""
 
     step: int
-    modality: Modality
+    modality: str
+    """With the kind of mask, where it was validated under several."""
     recording: str
     """``<dataset>/<recording>``, or what it was validated on."""
     loss: float

@@ -17,6 +17,7 @@ from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.model.core import Moments
 from neurofm.model.pretrained import WEIGHTS
+from neurofm.model.prior import LagSums
 from neurofm.model.whole_channels import Network
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
@@ -169,11 +170,20 @@ def _joined(before: Checkpoint, after: Checkpoint, views: Sequence[RecordingView
     for name, prior in after.priors.items():
         if name not in known:  # Recordings that are in it already would count twice.
             priors[name] = priors[name] + prior if name in priors else prior
+    lagged: dict[str, LagSums] = dict(before.lagged)
+    for name, sums in after.lagged.items():
+        # Sums hold all recordings of a channel set that the priors know of, or none.
+        if name not in known and (name in lagged or name not in before.priors):
+            lagged[name] = lagged[name] + sums if name in lagged else sums
     validated = {view.modality for view in views if view.roles.validation}
     return replace(
         after,
-        gains={m: gain if m in validated else before.gains[m] for m, gain in after.gains.items()},
+        gains={
+            **before.gains,
+            **{key: gain for key, gain in after.gains.items() if key.partition(" ")[0] in validated},
+        },
         priors=priors,
+        lagged=lagged,
         acquisitions=tuple(sorted({*before.acquisitions, *after.acquisitions}, key=repr)),
         prior_recordings=before.prior_recordings
         | frozenset(digest(view.name) for view in views if view.roles.train and view.channel_set not in known),

@@ -15,7 +15,6 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.core import Moments
 from neurofm.model.whole_channels import Network, network_of
-from neurofm.recording import Modality
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.board import Board, board_of
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
@@ -30,6 +29,7 @@ from neurofm.training.settings import PretrainSettings
 from neurofm.training.site import TrainingSite
 from neurofm.training.spending import Spending
 from neurofm.training.state import RunState
+from neurofm.training.stationary import StationaryCores
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
@@ -158,7 +158,7 @@ class Learned:
     """What became of a training."""
 
     state: RunState
-    gains: dict[Modality, float]
+    gains: dict[str, float]
     stopped_by: str | None
     """The limit that ended it."""
 
@@ -169,7 +169,7 @@ class Learned:
             steps=self.state.step,
             best_step=self.state.best_step,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
-            residual_gain={str(modality): gain for modality, gain in self.gains.items()},
+            residual_gain=self.gains,
             curve=self.state.curve,
             stopped_by=self.stopped_by,
             skipped_steps=self.state.skipped or None,
@@ -223,7 +223,8 @@ def learn(
         side_by_side=side_by_side,
         phases=settings.phases,
     )
-    recordings = training_recordings(views, choices=choices, settings=settings, windows=windows)
+    cores = StationaryCores(views, settings=settings, windows=windows)
+    recordings = training_recordings(views, choices=choices, settings=settings, windows=windows, cores=cores)
     if not recordings:
         raise UserError(
             f"{who} has no recording with train segments long enough for two patches.",
@@ -233,7 +234,11 @@ def learn(
         sys.stderr.write(f"{who}: {note}\n")
     joint = processes or Processes()
     network.to(joint.device)
-    items = validation_items(views, choices=choices, settings=settings, windows=windows) if joint.is_main else []
+    items = (
+        validation_items(views, choices=choices, settings=settings, windows=windows, cores=cores)
+        if joint.is_main
+        else []
+    )
     samples = [view.stored for view in views if isinstance(view.stored, Samples)]
     known = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(known)
@@ -266,7 +271,9 @@ def learn(
     found = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(found if found != known else "")
     network.load_state_dict(state.best)
-    gains = joint.from_main(lambda: choose_gains(items, residuals(network, items), gains=settings.residual_gains))
+    gains = joint.from_main(
+        lambda: choose_gains(items, residuals(network, items), gains=settings.residual_gains, masks=settings.masks)
+    )
     network.eval()
     cut_short = state.step < settings.steps and state.stale < settings.patience
     return Learned(state=state, gains=gains, stopped_by=spending.used_up(state.seconds) if cut_short else None)
@@ -294,7 +301,7 @@ def checkpoint_of(
     views: Sequence[RecordingView],
     *,
     choices: CoreChoices,
-    gains: dict[Modality, float],
+    gains: dict[str, float],
     settings: PretrainSettings,
     windows: WindowsSettings,
 ) -> Checkpoint:
@@ -317,6 +324,7 @@ def checkpoint_of(
         gains=gains,
         choices=choices,
         priors=priors,
+        lagged=StationaryCores(trained, settings=settings, windows=windows).totals(),
         acquisitions=acquisitions(trained),
         prior_recordings=frozenset(digest(view.name) for view in trained if view.channel_set in priors),
         subjects=frozenset(digest(view.subject) for view in trained),

@@ -11,7 +11,6 @@ import torch
 
 from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
-from neurofm.recording import Modality
 from neurofm.training.board import Board
 from neurofm.training.divergence import Trouble, go_back, is_sound, skip
 from neurofm.training.guard import Guard
@@ -201,10 +200,10 @@ class Loop:
                 skip(self._trouble(*bad[0], norm=norm, step=step), state, who=self._who)
                 return
             state.bad_in_row = 0
-            for drawn, one in taken:
-                state.seen.setdefault(str(drawn.recording.view.modality), []).append(one.loss)
+            for _, one in taken:
+                state.seen.setdefault(one.key, []).append(one.loss)
             self._update(step)
-        losses_of = {f"train/{drawn.recording.view.modality}": one.loss for drawn, one in taken}
+        losses_of = {f"train/{one.key}": one.loss for _, one in taken}
         self._board.show(
             state.step, losses_of | {"gradient": norm, "learning rate": self._rate(step), "windows/s": self._pace()}
         )
@@ -261,7 +260,7 @@ class Loop:
             if self._has_diverged(found):
                 return
             train = {modality: sum(values) / len(values) for modality, values in sorted(state.seen.items())}
-            validation = {str(modality): value for modality, value in sorted(found.items())}
+            validation = dict(sorted(found.items()))
             state.curve.append({"step": state.step, "train": train, "validation": validation})
             spent = {"hours": state.seconds / 3600}
             self._board.show(state.step, {f"validation/{m}": value for m, value in validation.items()} | spent)
@@ -280,8 +279,8 @@ class Loop:
                 parted = self._spending.report_phases(state.phase_seconds, step=state.step, steps=settings.steps)
                 sys.stderr.write(f"{self._who}: {parted}\n")
 
-    def _judge(self) -> tuple[dict[Modality, float], float, float]:
-        """Return the loss of the averaged weights per modality, their score, and the time that was spent so far."""
+    def _judge(self) -> tuple[dict[str, float], float, float]:
+        """Return the loss of the averaged weights per modality and mask, their score, and the time that was spent so far."""
         state = self.state
 
         def each() -> None:
@@ -294,7 +293,7 @@ class Loop:
         score = score_of(self._items, corrections, gains=self._settings.residual_gains)
         return losses(self._items, corrections, gain=1.0), score, state.seconds
 
-    def _has_diverged(self, found: Mapping[Modality, float]) -> bool:
+    def _has_diverged(self, found: Mapping[str, float]) -> bool:
         """Whether validation shows that the weights are beyond rescue; the loop goes back then."""
         state = self.state
         rate = self._rate(state.step - 1)

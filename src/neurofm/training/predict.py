@@ -12,10 +12,14 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.core import Moments
 from neurofm.model.links import predict, to_z
+from neurofm.model.stationary_core import STATIONARY, StationaryCore
+from neurofm.recording import Modality
 from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.contexts import Context, make_context, moments_of
+from neurofm.training.hidden_patches import key_of, make_patch_batch
+from neurofm.training.stationary import core_of, lag_sums_of, prior_of_usable, usable_of
 from neurofm.windows import RecordingView
 
 _COMPONENTS = 32
@@ -39,6 +43,7 @@ class Predictor:
         self.checkpoint = checkpoint
         self._strict = strict
         self._contexts: dict[str, Context] = {}
+        self._cores: dict[str, StationaryCore] = {}
 
     @classmethod
     def load(cls, folder: Path, *, strict: bool = True) -> Self:
@@ -93,6 +98,11 @@ class Predictor:
             )
         return self._contexts[view.name]
 
+    def kinds(self, modality: Modality) -> tuple[str, ...]:
+        """Kinds of masks, other than whole channels, that the model has learned to fill in."""
+        keys = (key.partition(" ") for key in self.checkpoint.gains)
+        return tuple(kind for name, _, kind in keys if name == modality and kind)
+
     def predict(
         self,
         view: RecordingView,
@@ -127,6 +137,54 @@ class Predictor:
         """Predict hidden channels with the linear core alone; as `predict`."""
         return self._predict(view, visible, visible_index, hidden_index, gain=0.0)
 
+    def predict_patches(
+        self,
+        view: RecordingView,
+        z: npt.NDArray[np.float32],
+        shown: npt.NDArray[np.bool_],
+        *,
+        kind: str,
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Fill in hidden patches with the whole model.
+
+        Parameters
+        ----------
+        view
+            The recording that the windows are of; only its calibration segments are looked at.
+        z
+            [window, time, channel] z units of all channels; what is hidden may be anything.
+        shown
+            [window, patch, channel] bool: something of usable channels in each window.
+        kind
+            Of mask, which decides how much of the network is added: none, unless `kinds` names it.
+        valid
+            [window, time] bool: samples fit for use; all without.
+
+        Returns
+        -------
+        [window, time, channel] float64 in z units: what is shown as it is, predictions of usable channels where
+        hidden, and 0 elsewhere.
+
+        Raises
+        ------
+        UserError
+            For a modality without such a core, and as `prepare`.
+        """
+        gain = self.checkpoint.gains.get(key_of(view.modality, kind), 0.0)
+        return self._fill(view, z, shown, valid=valid, gain=gain)
+
+    def predict_patches_core(
+        self,
+        view: RecordingView,
+        z: npt.NDArray[np.float32],
+        shown: npt.NDArray[np.bool_],
+        *,
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Fill in hidden patches with the stationary core alone; as `predict_patches`."""
+        return self._fill(view, z, shown, valid=valid, gain=0.0)
+
     def encode(self, view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Encode windows with all usable channels visible.
 
@@ -153,6 +211,52 @@ class Predictor:
         averaged = scores.reshape(windows, patches, -1, _COMPONENTS).mean(dim=2)
         encoded: npt.NDArray[np.float32] = torch.cat([latents, averaged.float()], dim=-1).numpy()
         return encoded
+
+    def _fill(
+        self,
+        view: RecordingView,
+        z: npt.NDArray[np.float32],
+        shown: npt.NDArray[np.bool_],
+        *,
+        valid: npt.NDArray[np.bool_] | None,
+        gain: float,
+    ) -> npt.NDArray[np.float64]:
+        context, core, usable = self.prepare(view), self._stationary(view), usable_of(view)
+        batch, hidden = make_patch_batch(
+            view,
+            context,
+            core,
+            z=torch.from_numpy(z),
+            valid=torch.from_numpy(np.ones(z.shape[:2], dtype=bool) if valid is None else valid),
+            shown=torch.from_numpy(shown)[..., usable],
+            asked=torch.arange(len(usable)),
+        )
+        filled = batch.linear
+        if gain:
+            with torch.no_grad():
+                filled = filled + gain * self.checkpoint.network(batch.seen, batch.query).double()
+        predicted = np.zeros(z.shape)
+        predicted[..., usable] = torch.where(hidden, filled, batch.seen.values.double()).numpy()
+        return predicted
+
+    def _stationary(self, view: RecordingView) -> StationaryCore:
+        """Describe a recording's usable channels from its calibration segments and the prior; kept by its name."""
+        if view.modality not in STATIONARY:
+            raise UserError(
+                f"{view.name}: hidden patches of {view.modality} have no core to fill them in.",
+                mend=f"hide whole channels; patches are for {', '.join(STATIONARY)}",
+            )
+        if view.name not in self._cores:
+            window_samples = self.checkpoint.windows.of(view.modality).window_samples
+            total = self.checkpoint.lagged.get(view.channel_set)
+            if total is not None and digest(view.name) in self.checkpoint.prior_recordings:
+                # Its own train segments are its calibration already.
+                total = total - lag_sums_of(view, view.roles.train)
+            others = None if total is None else prior_of_usable(view, total, window_samples=window_samples)
+            self._cores[view.name] = core_of(
+                view, others=others, calibration=view.roles.calibration, window_samples=window_samples
+            )
+        return self._cores[view.name]
 
     def _predict(
         self,

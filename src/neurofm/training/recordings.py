@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from neurofm.model.stationary_core import StationaryCore
 from neurofm.training.batches import null_loss
 from neurofm.training.contexts import Context, make_context, scale_of
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.stationary import StationaryCores
 from neurofm.training.train_moments import TrainMoments
 from neurofm.training.tuning import CoreChoices, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
@@ -28,16 +30,27 @@ class TrainingRecording:
     """Per episode, from samples outside its targets."""
     null: float
     """Loss of predicting the mean."""
+    cores: StationaryCores
+
+    def stationary(self, episode: int) -> StationaryCore:
+        """Return the core that fills in hidden patches of an episode's targets, from samples outside them."""
+        return self.cores.of(self.view, self.source.episodes[episode].calibration)
 
 
 def training_recordings(
-    views: Sequence[RecordingView], *, choices: CoreChoices, settings: PretrainSettings, windows: WindowsSettings
+    views: Sequence[RecordingView],
+    *,
+    choices: CoreChoices,
+    settings: PretrainSettings,
+    windows: WindowsSettings,
+    cores: StationaryCores | None = None,
 ) -> list[TrainingRecording]:
     """Describe every training recording once per episode, never from the episode's targets.
 
     The recording's normaliser is the exception: its mean and SD come from all its calibration samples.
     """
     known = TrainMoments()
+    cores = cores or StationaryCores(views, settings=settings, windows=windows)
     made = []
     for view in views:
         source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
@@ -58,7 +71,7 @@ def training_recordings(
         )
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
         null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
-        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null))
+        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Validation: fixed windows and masks, the linear core beside the whole model, and the gain of the residual."""
+"""Validation: fixed windows and masks, the core beside the whole model, and the gain of the residual."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from neurofm.model.stationary_core import StationaryCore
 from neurofm.model.whole_channels import Network
 from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
-from neurofm.training.contexts import make_context
+from neurofm.training.contexts import Context, make_context
+from neurofm.training.hidden_patches import fixed_masks, key_of, make_patch_batch
 from neurofm.training.memory import fitting
-from neurofm.training.settings import PretrainSettings
+from neurofm.training.settings import CHANNELS, MaskShares, PretrainSettings
+from neurofm.training.stationary import StationaryCores, usable_of
 from neurofm.training.train_moments import TrainMoments
-from neurofm.training.tuning import CoreChoices, masks_of, prior_of, validation_trials
+from neurofm.training.tuning import CoreChoices, Trial, masks_of, prior_of, validation_trials
 from neurofm.windows import RecordingView, WindowsSettings
 
 
@@ -29,16 +32,28 @@ class ValidationItem:
     truth: Tensor
     """[window, time, hidden] float32, z units."""
     counts: Tensor
-    """[window, time] bool"""
+    """[window, time] bool, or [window, time, hidden]"""
     null: float
     """Loss of predicting the mean, averaged over all of the recording's channels."""
+    kind: str = CHANNELS
+
+    @property
+    def key(self) -> str:
+        """Modality and kind of mask."""
+        return key_of(self.batch.modality, self.kind)
 
 
 def validation_items(
-    views: Sequence[RecordingView], *, choices: CoreChoices, settings: PretrainSettings, windows: WindowsSettings
+    views: Sequence[RecordingView],
+    *,
+    choices: CoreChoices,
+    settings: PretrainSettings,
+    windows: WindowsSettings,
+    cores: StationaryCores | None = None,
 ) -> list[ValidationItem]:
-    """Prepare validation, which is the same at every step."""
+    """Prepare validation, which is the same at every step: estimates of cores are computed here once."""
     known = TrainMoments()
+    cores = cores or StationaryCores(views, settings=settings, windows=windows)
     items = []
     for trial in validation_trials(views, settings=settings, windows=windows):
         view = trial.view
@@ -56,7 +71,31 @@ def validation_items(
         for visible, hidden in masks_of(view, settings=settings):
             batch = make_batch(view, context, values=trial.z[..., visible], visible=visible, hidden=hidden)
             items.append(ValidationItem(batch=batch, truth=trial.z[..., hidden], counts=trial.counts, null=null))
+        for kind in settings.masks.patches_of(view.modality):
+            patch = windows.of(view.modality).patch_samples
+            core = cores.of(view, trial.calibration)
+            items.append(_patch_item(trial, context, core, kind=kind, patch=patch, null=null, seed=settings.seed))
     return items
+
+
+def _patch_item(
+    trial: Trial, context: Context, core: StationaryCore, *, kind: str, patch: int, null: float, seed: int
+) -> ValidationItem:
+    """Hide patches of all channels."""
+    view, usable = trial.view, usable_of(trial.view)
+    shown = fixed_masks(
+        kind,
+        windows=len(trial.z),
+        patches=trial.z.shape[1] // patch,
+        features=context.identity[usable],
+        name=view.name,
+        seed=seed,
+    )
+    everyone = torch.arange(len(usable))
+    batch, hidden = make_patch_batch(view, context, core, z=trial.z, valid=trial.valid, shown=shown, asked=everyone)
+    return ValidationItem(
+        batch=batch, truth=trial.z[..., usable], counts=hidden & trial.counts.unsqueeze(-1), null=null, kind=kind
+    )
 
 
 def residuals(
@@ -82,8 +121,8 @@ def _in_parts(network: Network, batch: Batch, windows: int) -> Tensor:
     return torch.cat([network(part.seen, part.query) for part in parts]).cpu()
 
 
-def losses(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gain: float) -> dict[Modality, float]:
-    """Mean validation loss per modality, relative to predicting the mean.
+def losses(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gain: float) -> dict[str, float]:
+    """Mean validation loss per modality and kind of mask (`key_of`), relative to predicting the mean.
 
     Parameters
     ----------
@@ -92,19 +131,25 @@ def losses(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, ga
     corrections
         Residual per item.
     gain
-        What they are multiplied with; 0 gives the linear core.
+        What they are multiplied with; 0 gives the core.
     """
-    found: defaultdict[Modality, list[float]] = defaultdict(list)
+    found: defaultdict[str, list[float]] = defaultdict(list)
     for item, residual in zip(items, corrections, strict=True):
         loss = loss_of(item.batch, residual=gain * residual, truth=item.truth, counts=item.counts)
-        found[item.batch.modality].append(float(loss) / item.null)
-    return {modality: sum(values) / len(values) for modality, values in found.items()}
+        found[item.key].append(float(loss) / item.null)
+    return {key: sum(values) / len(values) for key, values in found.items()}
 
 
 def choose_gains(
-    items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gains: Sequence[float]
-) -> dict[Modality, float]:
-    """Choose the gain of the residual per modality; 0 unless validation shows better, and without validation.
+    items: Sequence[ValidationItem],
+    corrections: Sequence[Tensor],
+    *,
+    gains: Sequence[float],
+    masks: MaskShares | None = None,
+) -> dict[str, float]:
+    """Choose the gain of the residual per modality and kind of mask (`key_of`).
+
+    It is 0 unless validation shows better, and without validation.
 
     Parameters
     ----------
@@ -112,27 +157,33 @@ def choose_gains(
         As in `losses`.
     gains
         Choices beside 0.
+    masks
+        Kinds that were learned; whole channels alone without them.
     """
     tried = {gain: losses(items, corrections, gain=gain) for gain in sorted({0.0, *gains})}
     validated = tried[0.0]
-    return {
-        modality: min(tried, key=lambda gain: tried[gain][modality]) if modality in validated else 0.0
+    keys = [
+        key_of(modality, kind)
         for modality in Modality
-    }
+        for kind in (CHANNELS, *(masks or MaskShares()).patches_of(modality))
+    ]
+    return {key: min(tried, key=lambda gain: tried[gain][key]) if key in validated else 0.0 for key in keys}
 
 
 def score_of(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gains: Sequence[float]) -> float:
-    """Mean over modalities of the loss with the best gain over that of the linear core: 1 where nothing helps.
+    """Mean over modalities of the loss with the best gain over that of the core: 1 where nothing helps.
 
-    A modality whose residual overfits counts as its core, which is what it falls back to, and so does not stop the
-    others from learning on. Without validation data it is 1.
+    Kinds of masks share the weight of their modality. One whose residual overfits counts as its core, which is what
+    it falls back to, and so does not stop the others from learning on. Without validation data it is 1.
 
     Parameters
     ----------
     items, corrections, gains
         As in `choose_gains`.
     """
-    core = losses(items, corrections, gain=0.0)
-    chosen = choose_gains(items, corrections, gains=gains)
-    ratios = [losses(items, corrections, gain=chosen[modality])[modality] / core[modality] for modality in core]
-    return sum(ratios) / len(ratios) if ratios else 1.0
+    tried = [losses(items, corrections, gain=gain) for gain in sorted({0.0, *gains})]
+    ratios: defaultdict[Modality, dict[str, float]] = defaultdict(dict)
+    for item in items:
+        ratios[item.batch.modality][item.key] = min(one[item.key] for one in tried) / tried[0][item.key]
+    means = [sum(kinds.values()) / len(kinds) for kinds in ratios.values()]
+    return sum(means) / len(means) if means else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,42 @@ class Shares(Settings):
     def of(self) -> dict[Modality, float]:
         """Share per modality."""
         return {modality: getattr(self, modality.value) for modality in Modality}
+
+
+CHANNELS: Final = "channels"
+"""The kind of mask that hides whole channels."""
+MaskKind = Literal["channels", "patches", "block", "region", "forward"]
+"""Whole channels; single patches; all channels for a while; the channels around one of them; the window's end."""
+_WHOLE: dict[MaskKind, float] = {CHANNELS: 1.0}
+
+
+class MaskShares(Settings):
+    """How often steps hide what, in any unit, for the modalities whose patches can be filled in.
+
+    Of other modalities whole channels are hidden.
+    """
+
+    fmri: dict[MaskKind, Annotated[float, Field(ge=0)]] = _WHOLE
+    eeg: dict[MaskKind, Annotated[float, Field(ge=0)]] = _WHOLE
+    windows: int = Field(default=8, gt=0)
+    """Most windows of a step that hides other than whole channels: each says more, and takes longer."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        for name in ("fmri", "eeg"):
+            if not sum(getattr(self, name).values()):
+                msg = f"{name}: no kind of mask has a share above 0"
+                raise ValueError(msg)
+        return self
+
+    def of(self, modality: Modality) -> dict[MaskKind, float]:
+        """Shares above 0 of a modality."""
+        shares: dict[MaskKind, float] = getattr(self, modality.value, _WHOLE)
+        return {kind: share for kind, share in shares.items() if share > 0}
+
+    def patches_of(self, modality: Modality) -> tuple[MaskKind, ...]:
+        """Kinds that hide other than whole channels."""
+        return tuple(kind for kind in self.of(modality) if kind != CHANNELS)
 
 
 class CoreGrid(Settings):
@@ -117,6 +153,8 @@ class PretrainSettings(Settings):
     warmup_steps: int = Field(ge=0)
     hidden_fraction_min: float = Field(gt=0, lt=1)
     hidden_fraction_max: float = Field(gt=0, lt=1)
+    masks: MaskShares = Field(default_factory=MaskShares)
+    """What steps hide."""
     episodes: int = Field(ge=2)
     """Chunks of each recording's train segments that take turns as targets."""
     shares: Shares
@@ -148,8 +186,8 @@ class PretrainSettings(Settings):
     mask_groups: int = Field(ge=2)
     """Validation hides each of this many groups of channels in turn."""
     residual_gains: tuple[float, ...] = Field(min_length=1)
-    """What the network's residual may be multiplied with, chosen per modality on validation data; 0 is always
-    among the choices."""
+    """What the network's residual may be multiplied with, chosen per modality and kind of mask on validation data; 0
+    is always among the choices."""
     core: CoreGrid
     model: ModelSettings
 

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.model.neurofm import Query, Visible
+from neurofm.model.whole_channels import Network
 from neurofm.training.batches import Batch, loss_of, make_batch
+from neurofm.training.contexts import Context
+from neurofm.training.hidden_patches import key_of, kind_at, make_patch_batch, training_masks
 from neurofm.training.memory import fitting
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
-from neurofm.training.settings import PretrainSettings
+from neurofm.training.settings import CHANNELS, PretrainSettings
 from neurofm.windows.sampling import Draw
 
 _LONGEST_GRADIENT = 1.0
@@ -31,6 +34,30 @@ class Taken:
     """Over that of predicting the mean."""
     micro_windows: int
     """Windows at a time that memory held."""
+    key: str
+    """Modality and kind of mask (`key_of`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What is predicted from, and what is to be predicted."""
+
+    batch: Batch
+    truth: Tensor
+    """[window, time, hidden] z units."""
+    counts: Tensor
+    """[window, time] bool, or [window, time, hidden]: what is judged."""
+    key: str
+    """Modality and kind of mask."""
+
+    def part(self, first: int, last: int, *, device: torch.device) -> Lesson:
+        """Return some of the windows, where the network is."""
+        return replace(
+            self,
+            batch=self.batch.rows(first, last).to(device),
+            truth=self.truth[first:last].to(device),
+            counts=self.counts[first:last].to(device),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +71,52 @@ class Drawn:
     counts: Tensor
     """[window, time] bool"""
 
-    def batch(self) -> Batch:
-        """Hide what is to be predicted."""
-        draw, recording = self.draw, self.recording
-        visible, hidden = torch.from_numpy(draw.visible), torch.from_numpy(draw.hidden)
-        context = recording.contexts[draw.block.episode]
-        return make_batch(recording.view, context, values=self.z[..., visible], visible=visible, hidden=hidden)
+    def lesson(self, *, step: int, patch: int, settings: PretrainSettings) -> Lesson:
+        """Hide what is to be predicted, in patches of so many samples."""
+        kind = kind_at(step, self.recording.view.modality, settings=settings)
+        key = key_of(self.recording.view.modality, kind)
+        if kind != CHANNELS:
+            return self._patches(kind, step=step, patch=patch, settings=settings, key=key)
+        visible, hidden = torch.from_numpy(self.draw.visible), torch.from_numpy(self.draw.hidden)
+        batch = make_batch(
+            self.recording.view, self._context, values=self.z[..., visible], visible=visible, hidden=hidden
+        )
+        return Lesson(batch=batch, truth=self.z[..., hidden], counts=self.counts, key=key)
 
-    def slice(self, number: int, *, of: int) -> Drawn:
-        """Return some of the windows: the slices of a draw are as even as can be."""
-        first, last = (len(self.z) * edge // of for edge in (number, number + 1))
-        return replace(self, z=self.z[first:last], counts=self.counts[first:last])
+    def _patches(self, kind: str, *, step: int, patch: int, settings: PretrainSettings, key: str) -> Lesson:
+        """Hide patches of some windows, and ask for those of the channels that were drawn to be hidden."""
+        recording, context = self.recording, self._context
+        every = -(-len(self.z) // settings.masks.windows)
+        z, valid = self.z[::every], self.counts[::every]
+        usable = recording.source.usable
+        shown = training_masks(
+            kind,
+            starts=self.draw.starts[::every],
+            patches=z.shape[1] // patch,
+            features=context.identity[torch.from_numpy(usable)],
+            step=step,
+            settings=settings,
+        )
+        asked = usable.searchsorted(self.draw.hidden)
+        batch, hidden = make_patch_batch(
+            recording.view,
+            context,
+            recording.stationary(self.draw.block.episode),
+            z=z,
+            valid=valid,
+            shown=shown,
+            asked=torch.from_numpy(asked),
+        )
+        truth = z[..., torch.from_numpy(self.draw.hidden)]
+        return Lesson(batch=batch, truth=truth, counts=hidden & valid.unsqueeze(-1), key=key)
+
+    @property
+    def _context(self) -> Context:
+        return self.recording.contexts[self.draw.block.episode]
 
 
 def take_gradient(
-    network: nn.Module,
+    network: Network,
     drawn: Drawn,
     *,
     number: int,
@@ -95,33 +153,21 @@ def take_gradient(
     PeerGone
         If another process ended.
     """
+    # All of it in every process: a slice of it is the same for any number of them.
+    lesson = drawn.lesson(step=number, patch=network.patch_samples[drawn.recording.view.modality], settings=settings)
+    windows, samples = len(lesson.batch), int(lesson.counts.sum())
     share = settings.slices // processes.count
     mine = range(processes.rank * share, (processes.rank + 1) * share)
-    samples = int(drawn.counts.sum())
     slices, loss = Gradients(network, processes), list[float]()
     for one in mine:
-        part = drawn.slice(one, of=settings.slices)
-        batch, truth = part.batch(), part.z[..., torch.from_numpy(part.draw.hidden)]
+        first, last = (windows * edge // settings.slices for edge in (one, one + 1))
         seeds = [settings.seed, number, one] if one else [settings.seed, number]
 
-        def attempt(
-            windows: int, part: Drawn = part, batch: Batch = batch, truth: Tensor = truth, seeds: Sequence[int] = seeds
-        ) -> float:
+        def attempt(most: int, first: int = first, last: int = last, seeds: Sequence[int] = seeds) -> float:
             torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
             network.zero_grad()
-            return sum(
-                _part(
-                    forward,
-                    batch,
-                    truth,
-                    drawn=part,
-                    samples=samples,
-                    first=first,
-                    last=first + windows,
-                    device=processes.device,
-                )
-                for first in range(0, len(batch), windows)
-            )
+            parts = (lesson.part(at, min(at + most, last), device=processes.device) for at in range(first, last, most))
+            return sum(_part(forward, part, null=drawn.recording.null, samples=samples) for part in parts)
 
         what = f"{who}: step {number // settings.accumulate} ({drawn.recording.source.name})"
         found, micro_windows = fitting(attempt, windows=micro_windows, what=what)
@@ -131,7 +177,7 @@ def take_gradient(
     if settings.slices > 1:
         slices.give()
     total = processes.add(torch.tensor(loss, dtype=torch.float64, device=processes.device)[:, None])
-    return Taken(loss=float(total), micro_windows=micro_windows)
+    return Taken(loss=float(total), micro_windows=micro_windows, key=lesson.key)
 
 
 def cut_gradient(network: nn.Module) -> float:
@@ -175,22 +221,10 @@ class Gradients:
             one.grad = share * part.view_as(one) if used else None
 
 
-def _part(
-    forward: Forward,
-    batch: Batch,
-    truth: Tensor,
-    *,
-    drawn: Drawn,
-    samples: int,
-    first: int,
-    last: int,
-    device: torch.device,
-) -> float:
+def _part(forward: Forward, part: Lesson, *, null: float, samples: int) -> float:
     """Add the gradient of some windows to that of the others; returns their share of the loss."""
-    part, counts = batch.rows(first, last).to(device), drawn.counts[first:last]
-    share = int(counts.sum()) / max(samples, 1)
-    residual = forward(part.seen, part.query)
-    loss = loss_of(part, residual=residual, truth=truth[first:last].to(device), counts=counts.to(device))
-    loss = loss / drawn.recording.null * share
+    share = int(part.counts.sum()) / max(samples, 1)
+    residual = forward(part.batch.seen, part.batch.query)
+    loss = loss_of(part.batch, residual=residual, truth=part.truth, counts=part.counts) / null * share
     torch.autograd.backward(loss)
     return loss.item()

@@ -41,6 +41,8 @@ class Trial:
     """[window, time, channel] float32, z units."""
     counts: Tensor
     """[window, time] bool: valid, and not scored by another window."""
+    valid: Tensor
+    """[window, time] bool"""
 
 
 def trial_of(
@@ -57,11 +59,12 @@ def trial_of(
         return None
     kept = [cuts[index] for index in np.unique(np.linspace(0, len(cuts) - 1, min(most, len(cuts))).round().astype(int))]
     z, valid = cut(view, np.array([tile.start for tile in kept]), window_samples=window_samples)
+    counts = valid.clone()
     for row, tile in enumerate(kept):
-        valid[row, : tile.score_from - tile.start] = False
-    if not valid.any():
+        counts[row, : tile.score_from - tile.start] = False
+    if not counts.any():
         return None
-    return Trial(view=view, calibration=tuple(calibration), z=z, counts=valid)
+    return Trial(view=view, calibration=tuple(calibration), z=z, counts=counts, valid=valid)
 
 
 def validation_trials(

@@ -1,0 +1,177 @@
+"""Baselines for hidden patches: the mean, a Gaussian of each sample, and a stationary Gaussian of whole windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurofm.evaluation.baselines.null import Null
+from neurofm.evaluation.samples import Windows
+from neurofm.evaluation.scores import Floats
+from neurofm.model.posterior import WindowCovariance, posterior_mean
+from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
+from neurofm.model.stationary_core import ITERATIONS, STATIONARY, TOLERANCE
+from neurofm.recording import Modality
+from neurofm.training.stationary import lag_sums_of, usable_of
+from neurofm.windows import RecordingView
+
+Shown = npt.NDArray[np.bool_]
+
+
+class Filler(Protocol):
+    """Fills in what is hidden of windows, in SDs of the view's normaliser."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the scoreboard."""
+
+    @property
+    def grid(self) -> bool:
+        """Whether a shrinkage is to be chosen."""
+
+    def choose(self, shrinkage: float) -> None:
+        """Use this shrinkage from now on."""
+
+    def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
+        """Fill in.
+
+        Parameters
+        ----------
+        view
+            Of the windows; of its samples only those of calibration segments may be looked at.
+        z
+            [window, time, channel]; 0 where hidden.
+        shown
+            [window, patch, channel]
+        valid
+            [window, time] samples fit for use.
+
+        Returns
+        -------
+        [window, time, channel]
+        """
+
+
+class NullFiller:
+    """Predicts the calibration mean, which is 0 in the normaliser's SDs."""
+
+    name = Null.name
+    grid = False
+
+    def choose(self, shrinkage: float) -> None:
+        """Nothing is chosen here."""
+
+    def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
+        """Predict 0 where hidden; see `Filler.fill`."""
+        del view, shown, valid
+        return z.astype(np.float64)
+
+
+class Stationary:
+    """Posterior mean of a stationary Gaussian process; its spectra are drawn towards white noise.
+
+    Parameters
+    ----------
+    name
+        As it stands in the scoreboard.
+    total
+        Lagged products of training recordings; None takes those of each recording's own calibration.
+    flat
+        Whether lags are left out, so that samples are independent and only channels help each other.
+    window_samples
+        Longest window.
+    """
+
+    grid = True
+
+    def __init__(self, name: str, *, total: LagSums | None, flat: bool, window_samples: int) -> None:
+        self.name = name
+        self._total, self._flat, self._window_samples = total, flat, window_samples
+        self._shrinkage = 0.1
+        self._fitted: dict[tuple[str, float], StationaryPrior] = {}
+
+    def choose(self, shrinkage: float) -> None:
+        """Use this shrinkage from now on."""
+        self._shrinkage = shrinkage
+
+    def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
+        """Fill in; see `Filler.fill`."""
+        usable = usable_of(view)
+        prior = self._prior(view)
+        values = torch.from_numpy(z)[..., usable]
+        visible = torch.from_numpy(np.repeat(shown, z.shape[1] // shown.shape[1], axis=1) & valid[..., None])
+        settings = STATIONARY[view.modality]
+        mean = posterior_mean(
+            WindowCovariance(spectra=prior.spectra, fft_samples=prior.fft_samples, precision=prior.precision),
+            values,
+            visible[..., usable],
+            noise=torch.tensor(settings.noise),
+            iterations=ITERATIONS,
+            tolerance=TOLERANCE,
+        )
+        filled = z.astype(np.float64)
+        filled[..., usable.numpy()] = torch.where(visible[..., usable], values, mean).numpy()
+        return filled
+
+    def _prior(self, view: RecordingView) -> StationaryPrior:
+        whose = view.name if self._total is None else view.usable.tobytes().hex()
+        key = whose, self._shrinkage
+        if key not in self._fitted:
+            settings = STATIONARY[view.modality]
+            total = lag_sums_of(view, view.roles.calibration) if self._total is None else self._total
+            prior = StationaryPrior.fit(
+                total.of(usable_of(view)),
+                settings=PriorSettings(
+                    lags=settings.lags,
+                    fft_samples=self._window_samples + settings.lags,
+                    shrinkage=self._shrinkage,
+                    covariance_shrinkage=self._shrinkage,
+                ),
+            )
+            if self._flat:
+                spectra = prior.covariance.to(prior.spectra).expand_as(prior.spectra)
+                prior = StationaryPrior(covariance=prior.covariance, spectra=spectra, fft_samples=prior.fft_samples)
+            self._fitted[key] = prior.to(torch.zeros(1))
+        return self._fitted[key]
+
+
+def stationary_baselines(
+    modality: Modality, fit: Sequence[Windows], *, recordings: int, window_samples: int
+) -> list[Filler]:
+    """Make the baselines for one channel set.
+
+    Parameters
+    ----------
+    modality
+        One with a stationary core.
+    fit
+        Windows to fit on.
+    recordings
+        How many recordings the channel set has in the fold: with one, its own spectra are those of all.
+    window_samples
+        Length of a window.
+    """
+    channels = fit[0].z.shape[-1]
+    lags = STATIONARY[modality].lags
+    parts = (
+        lag_sums(
+            list(torch.from_numpy(part.z).double()),
+            valid=list(torch.from_numpy(part.counted)),
+            lags=lags,
+            channels=channels,
+        )
+        for part in fit
+    )
+    total = LagSums.total(parts, channels=channels, lags=lags)
+    made: list[Filler] = [
+        NullFiller(),
+        Stationary("gaussian", total=total, flat=True, window_samples=window_samples),
+        Stationary("stat", total=total, flat=False, window_samples=window_samples),
+    ]
+    if recordings > 1:
+        made.append(Stationary("stat_own", total=None, flat=False, window_samples=window_samples))
+    return made

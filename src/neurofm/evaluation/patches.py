@@ -1,0 +1,174 @@
+"""Tasks `hidden_patches` and `hidden_block`: of fMRI and EEG, patches or a stretch of time are hidden and filled in.
+
+They are scored for models that learned to do so, on the same held-out windows as whole channels are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofm.evaluation.baselines.stationary import Filler, stationary_baselines
+from neurofm.evaluation.row import CORE, OURS
+from neurofm.evaluation.samples import Windows, cut, learning_windows
+from neurofm.evaluation.scores import Floats, TileScores
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.training.hidden_patches import fixed_masks
+from neurofm.training.predict import Predictor
+from neurofm.training.stationary import usable_of
+from neurofm.windows import RecordingView
+
+Shown = npt.NDArray[np.bool_]
+_TUNING_WINDOWS = 4
+"""On which baselines choose their shrinkage, spread evenly over those to tune on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Puzzle:
+    """Windows of one recording of which something is hidden."""
+
+    windows: Windows
+    shown: Shown
+    """[window, patch, channel]"""
+    valid: Shown
+    """[window, time]"""
+
+    @property
+    def hidden(self) -> Shown:
+        """[window, time, channel] what is to be filled in."""
+        length = self.windows.z.shape[1] // self.shown.shape[1]
+        return ~np.repeat(self.shown, length, axis=1)
+
+    def squares(self, filled: Floats) -> tuple[Floats, Floats]:
+        """Sum squares explained, and around each channel's mean over what counts, where hidden: each [window, 1]."""
+        truth, counted = self.windows.z.astype(np.float64), self.windows.counted
+        scored = self.hidden & counted[..., None]
+        total = np.where(scored, (truth - truth[counted].mean(axis=0)) ** 2, 0.0).sum(axis=(1, 2))
+        error = np.where(scored, (truth - filled) ** 2, 0.0).sum(axis=(1, 2))
+        return (total - error)[:, None], total[:, None]
+
+
+def fill_set(
+    views: Sequence[RecordingView], predictor: Predictor, *, settings: EvaluateSettings, window_samples: int
+) -> tuple[list[TileScores], dict[tuple[str, str, str], float]]:
+    """Score the recordings of one channel set under every kind of mask that the model has learned.
+
+    Parameters
+    ----------
+    views
+        All of them in one fold.
+    predictor
+        The fold's model.
+    settings
+        Seed of the masks, and the grid of shrinkages.
+    window_samples
+        Length of a window.
+
+    Returns
+    -------
+    Scores, and CPU seconds by dataset, task and model; nothing where the model knows whole channels only.
+    """
+    kinds = predictor.kinds(views[0].modality)
+    tests = [cut(view, view.roles.test, window_samples=window_samples) for view in views if kinds]
+    tests = [test for test in tests if test.counted.any()]
+    if not tests:
+        return [], {}
+    fit, tuning = learning_windows(views, window_samples=window_samples)
+    found: list[TileScores] = []
+    seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
+    baselines = stationary_baselines(views[0].modality, fit, recordings=len(views), window_samples=window_samples)
+    for kind in kinds:
+        task = f"hidden_{kind}"
+        judges = [
+            _puzzle(part.take(_spread(len(part), _TUNING_WINDOWS // len(tuning) + 1)), predictor, kind, settings)
+            for part in tuning[:_TUNING_WINDOWS]
+        ]
+        puzzles = [_puzzle(test, predictor, kind, settings) for test in tests]
+        datasets = sorted({test.view.dataset for test in tests})
+        for filler in [*baselines, Ours(predictor, kind, core_only=True), Ours(predictor, kind, core_only=False)]:
+            started = time.process_time()
+            _tune(filler, judges, settings=settings)
+            tuned = time.process_time() - started
+            for dataset in datasets:
+                seconds[dataset, task, filler.name] += tuned / len(datasets)
+            for puzzle in puzzles:
+                started = time.process_time()
+                gain, total = puzzle.squares(_fill(filler, puzzle))
+                view = puzzle.windows.view
+                found.append(
+                    TileScores(roles=view.roles, task=task, metric="R2", model=filler.name, gain=gain, total=total)
+                )
+                seconds[view.dataset, task, filler.name] += time.process_time() - started
+    return found, dict(seconds)
+
+
+class Ours:
+    """Our model, or its core alone, filling in one kind of mask.
+
+    Parameters
+    ----------
+    predictor
+        The fold's model.
+    kind
+        Of mask.
+    core_only
+        Leave the network out.
+    """
+
+    grid = False
+
+    def __init__(self, predictor: Predictor, kind: str, *, core_only: bool) -> None:
+        self._predictor, self._kind, self._core_only = predictor, kind, core_only
+        self.name = CORE if core_only else OURS
+
+    def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
+        """Fill in; see `Filler.fill`."""
+        if self._core_only:
+            return self._predictor.predict_patches_core(view, z, shown, valid=valid)
+        return self._predictor.predict_patches(view, z, shown, kind=self._kind, valid=valid)
+
+    def choose(self, shrinkage: float) -> None:
+        """Nothing is chosen here."""
+
+
+def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
+    """Choose the shrinkage with which the windows to tune on are filled in best."""
+    if not filler.grid:
+        return
+    errors: dict[float, float] = {}
+    for shrinkage in settings.shrinkages:
+        filler.choose(shrinkage)
+        errors[shrinkage] = -sum(float(judge.squares(_fill(filler, judge))[0].sum()) for judge in judges)
+    filler.choose(min(errors, key=lambda one: errors[one]))
+
+
+def _fill(filler: Filler, puzzle: Puzzle) -> Floats:
+    """Fill in a puzzle; what is hidden is not among what is given."""
+    z = np.where(puzzle.hidden, np.float32(0), puzzle.windows.z)
+    return filler.fill(puzzle.windows.view, z, puzzle.shown, puzzle.valid)
+
+
+def _puzzle(windows: Windows, predictor: Predictor, kind: str, settings: EvaluateSettings) -> Puzzle:
+    view, usable = windows.view, usable_of(windows.view)
+    length = windows.z.shape[1]
+    patches = length // predictor.checkpoint.windows.of(view.modality).patch_samples
+    shown = np.ones((len(windows), patches, len(view.channel_ids)), dtype=np.bool_)
+    shown[..., usable.numpy()] = fixed_masks(
+        kind,
+        windows=len(windows),
+        patches=patches,
+        features=predictor.prepare(view).identity[usable],
+        name=view.name,
+        seed=settings.seed,
+    ).numpy()
+    valid = np.stack([view.valid[start : start + length] for start in windows.start.tolist()])
+    return Puzzle(windows=windows, shown=shown, valid=valid)
+
+
+def _spread(total: int, most: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(np.int64))

@@ -1,0 +1,128 @@
+"""Stationary cores of the recordings of a fold, never from the samples or the subject that they are to fill in.
+
+Lagged products do not come apart exactly, so those of a channel set are summed in groups of subjects, and what is
+expected of a recording comes from the groups that its subject is not in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from neurofm.model.prior import LagSums, StationaryPrior, lag_sums
+from neurofm.model.stationary_core import STATIONARY, StationaryCore
+from neurofm.splits import Segment
+from neurofm.training.settings import PretrainSettings
+from neurofm.windows import RecordingView, WindowsSettings
+
+_GROUPS = 8
+"""Of subjects: with as many of them or fewer, a recording is expected from all the others."""
+_KEPT_BYTES = 256 * 2**20
+
+
+def lag_sums_of(view: RecordingView, segments: Sequence[Segment]) -> LagSums:
+    """Lagged products of the samples of `segments` only; none reaches across their borders."""
+    return lag_sums(
+        [torch.from_numpy(view.z(s.start, s.stop)).double() for s in segments],
+        valid=[torch.from_numpy(view.valid[s.start : s.stop]) for s in segments],
+        lags=STATIONARY[view.modality].lags,
+        channels=len(view.channel_ids),
+    )
+
+
+def core_of(
+    view: RecordingView, *, others: StationaryPrior | None, calibration: Sequence[Segment], window_samples: int
+) -> StationaryCore:
+    """Adapt what is expected of a recording's usable channels to its `calibration`."""
+    own = lag_sums_of(view, calibration).of(usable_of(view))
+    return StationaryCore.fit(others, own, settings=STATIONARY[view.modality], window_samples=window_samples)
+
+
+def prior_of_usable(view: RecordingView, total: LagSums, *, window_samples: int) -> StationaryPrior | None:
+    """Expect of a recording's usable channels what `total` of others shows; None where it is of no samples."""
+    if total.pairs[0] <= 0:
+        return None
+    settings = STATIONARY[view.modality].prior(window_samples=window_samples)
+    return StationaryPrior.fit(total.of(usable_of(view)), settings=settings)
+
+
+def usable_of(view: RecordingView) -> torch.Tensor:
+    """Int64 indices of the usable channels."""
+    return torch.from_numpy(np.flatnonzero(view.usable))
+
+
+class StationaryCores:
+    """Cores of the recordings of a fold, made when they are asked for; those asked for last are kept.
+
+    Parameters
+    ----------
+    views
+        All recordings of the fold.
+    settings, windows
+        Of training: only of modalities whose patches it hides anything is made.
+    """
+
+    def __init__(self, views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings) -> None:
+        self._views = [view for view in views if settings.masks.patches_of(view.modality)]
+        self._windows = windows
+        subjects: dict[str, list[str]] = {}
+        for name in {view.channel_set for view in self._views}:
+            subjects[name] = sorted({v.subject for v in self._views if v.channel_set == name and v.roles.train})
+        self._subjects = subjects
+        self._sums: dict[str, list[LagSums]] = {}
+        self._priors: dict[tuple[str, int | None, bytes], StationaryPrior | None] = {}
+        self._cores: OrderedDict[tuple[str, tuple[Segment, ...]], StationaryCore] = OrderedDict()
+
+    def of(self, view: RecordingView, calibration: Sequence[Segment]) -> StationaryCore:
+        """Return the core of a recording, described by `calibration` and by subjects that are not its own."""
+        key = view.name, tuple(calibration)
+        if key not in self._cores:
+            window_samples = self._windows.of(view.modality).window_samples
+            self._cores[key] = core_of(
+                view, others=self._others(view), calibration=calibration, window_samples=window_samples
+            )
+            while len(self._cores) > 1 and sum(core.bytes for core in self._cores.values()) > _KEPT_BYTES:
+                self._cores.popitem(last=False)
+        self._cores.move_to_end(key)
+        return self._cores[key]
+
+    def totals(self) -> dict[str, LagSums]:
+        """Lagged products of all train segments per channel set, for the checkpoint."""
+        return {name: _total(self._groups(name)) for name, found in sorted(self._subjects.items()) if found}
+
+    def _others(self, view: RecordingView) -> StationaryPrior | None:
+        group = self._group(view)
+        key = view.channel_set, group, view.usable.tobytes()
+        if key not in self._priors:
+            groups = [sums for number, sums in enumerate(self._groups(view.channel_set)) if number != group]
+            self._priors[key] = (
+                prior_of_usable(view, _total(groups), window_samples=self._windows.of(view.modality).window_samples)
+                if groups
+                else None
+            )
+        return self._priors[key]
+
+    def _group(self, view: RecordingView) -> int | None:
+        """Group of a recording's subject; None for a subject that no group holds."""
+        subjects = self._subjects[view.channel_set]
+        return subjects.index(view.subject) % _GROUPS if view.subject in subjects else None
+
+    def _groups(self, channel_set: str) -> list[LagSums]:
+        if channel_set not in self._sums:
+            members: dict[int, list[RecordingView]] = {}
+            for view in self._views:
+                group = self._group(view) if view.channel_set == channel_set else None
+                if group is not None and view.roles.train:
+                    members.setdefault(group, []).append(view)
+            self._sums[channel_set] = [
+                _total([lag_sums_of(view, view.roles.train) for view in members[number]]) for number in sorted(members)
+            ]
+        return self._sums[channel_set]
+
+
+def _total(parts: Sequence[LagSums]) -> LagSums:
+    lags, channels = parts[0].products.shape[0] - 1, parts[0].products.shape[-1]
+    return LagSums.total(parts, channels=channels, lags=lags)

@@ -1,0 +1,118 @@
+"""Hidden patches and blocks of real fMRI are scored beside their baselines, on persons that nobody has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neurofm.evaluation.baselines.stationary import Stationary, stationary_baselines
+from neurofm.evaluation.patches import fill_set
+from neurofm.evaluation.samples import learning_windows
+from neurofm.evaluation.scoreboard import make_rows
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
+from neurofm.training.predict import Predictor
+from neurofm.training.pretrain import pretrain
+from neurofm.training.settings import MaskShares, PretrainSettings
+from neurofm.windows import RecordingView, WindowsSettings
+from tests.evaluation.conftest import SETTINGS, Roles, view_of
+from tests.evaluation.test_evaluate import PRETRAIN
+
+ROLES = ["train"] * 4 + ["validation", "test", "test"]
+WINDOW, PATCH = 40, 8
+CHOSEN = EvaluateSettings.parse(SETTINGS | {"shrinkages": [0.02, 0.2]}, where="", mend="")
+
+
+@pytest.fixture(scope="module")
+def views(shared_data: Path) -> list[RecordingView]:
+    """Every second ROI of seven persons."""
+    files = sorted((shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries").glob("*BASC064*.npy"))[: len(ROLES)]
+    made = []
+    for file, role in zip(files, ROLES, strict=True):
+        spans: Roles = {"train": [(0, 168)]} if role == "train" else {role: [(48, 168)]}
+        made.append(
+            view_of(
+                np.load(file).astype(np.float64)[:, ::2],
+                modality=Modality.FMRI,
+                name=file.name.partition("_")[0],
+                channel_set="fmri-basc064",
+                kind="subject",
+                calibration=[(0, 168 if role == "train" else 48)],
+                **spans,
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def predictor(views: list[RecordingView], tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """An untrained network on its cores, which knows patches and blocks."""
+    at = tmp_path_factory.mktemp("patches")
+    sections = {str(m): {"window_samples": WINDOW, "patch_samples": PATCH} for m in Modality}
+    masks = MaskShares.parse({"fmri": {"channels": 1, "patches": 1, "block": 1}}, where="", mend="")
+    settings: PretrainSettings = PRETRAIN.model_copy(update={"masks": masks, "steps": 0, "validation_windows": 1})
+    pretrain(
+        views,
+        settings=settings,
+        windows=WindowsSettings.parse(sections, where="", mend=""),
+        fold=0,
+        run_dir=at / "run",
+        out_dir=at / "out",
+    )
+    return Predictor.load(at / "out", strict=False)
+
+
+def test_every_model_is_scored_and_the_core_is_best(predictor: Predictor, views: list[RecordingView]) -> None:
+    scores, seconds = fill_set(views, predictor, settings=CHOSEN, window_samples=WINDOW)
+    rows = make_rows(scores, folds=1, settings=CHOSEN)
+    values = {(row.task, row.model): row.value for row in rows}
+    models = ["gaussian", "neurofm", "neurofm-core", "null", "stat", "stat_own"]
+    assert sorted(values) == [(task, model) for task in ("hidden_block", "hidden_patches") for model in models]
+    assert {(row.n, row.ci_unit, row.metric) for row in rows} == {(2, "subject", "R2")}
+    assert set(seconds) == {("fmri", *key) for key in values}
+    patches = {model: values["hidden_patches", model] for model in models}
+    assert patches["neurofm-core"] > max(patches[one] for one in ("gaussian", "stat", "stat_own")) > patches["null"]
+    assert patches["neurofm-core"] == patches["neurofm"]
+    assert max(values["hidden_block", one] for one in ("null", "gaussian")) <= 0
+    again, _ = fill_set(views, predictor, settings=CHOSEN, window_samples=WINDOW)
+    assert make_rows(again, folds=1, settings=CHOSEN) == rows
+
+
+def test_the_network_counts_where_it_has_a_gain(predictor: Predictor, views: list[RecordingView]) -> None:
+    changed = Predictor(
+        replace(predictor.checkpoint, gains=predictor.checkpoint.gains | {"fmri patches": 1.0}), strict=False
+    )
+    with torch.no_grad():
+        for weights in changed.checkpoint.network.heads.parameters():
+            weights.add_(0.1)
+    rows = make_rows(fill_set(views, changed, settings=CHOSEN, window_samples=WINDOW)[0], folds=1, settings=CHOSEN)
+    values = {(row.task, row.model): row.value for row in rows}
+    assert values["hidden_patches", "neurofm"] != values["hidden_patches", "neurofm-core"]
+    assert values["hidden_block", "neurofm"] == values["hidden_block", "neurofm-core"]
+
+
+def test_a_model_of_whole_channels_is_not_asked(predictor: Predictor, views: list[RecordingView]) -> None:
+    plain = Predictor(replace(predictor.checkpoint, gains=dict.fromkeys(Modality, 0.0)), strict=False)
+    assert fill_set(views, plain, settings=CHOSEN, window_samples=WINDOW) == ([], {})
+
+
+def test_baselines_know_nothing_of_what_is_hidden_or_scored(views: list[RecordingView]) -> None:
+    fit, _ = learning_windows(views, window_samples=WINDOW)
+    view = views[-1]
+    stored = view.stored[:].copy()
+    stored[48:] = 99
+    changed = replace(view, stored=stored)
+    z = np.stack([view.z(48, 88)])
+    shown = np.random.default_rng(0).random((1, WINDOW // PATCH, z.shape[-1])) > 0.5
+    hidden = ~np.repeat(shown, PATCH, axis=1)
+    valid = np.ones((1, WINDOW), dtype=bool)
+    for baseline in stationary_baselines(Modality.FMRI, fit, recordings=2, window_samples=WINDOW):
+        filled = baseline.fill(view, np.where(hidden, np.float32(0), z), shown, valid)
+        other = baseline.fill(replace(changed, recording="x"), np.where(hidden, np.float32(7), z), shown, valid)
+        np.testing.assert_array_equal(filled[~hidden], z[~hidden])
+        if isinstance(baseline, Stationary):
+            np.testing.assert_array_equal(other, filled)
