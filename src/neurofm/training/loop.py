@@ -280,7 +280,7 @@ class Loop:
                 sys.stderr.write(f"{self._who}: {parted}\n")
 
     def _judge(self) -> tuple[dict[str, float], float, float]:
-        """Return the loss of the averaged weights per modality and mask, their score, and the time that was spent so far."""
+        """Return the averaged weights' loss per modality and mask, their score, and the time that was spent so far."""
         state = self.state
 
         def each() -> None:
