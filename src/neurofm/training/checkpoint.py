@@ -1,18 +1,19 @@
 """Checkpoint: a trained model as a folder of plain files, without pickle, the same bytes for the same training.
 
 ``model.safetensors``       weights of the network
-``statistics.safetensors``  moments of the training recordings per set of channels
-``config.json``             size and digest of both, sizes of the network, windows, gains, core settings, rates, atlases
-                            and montages of the training data, who and what was seen in training (hashed), versions
+``statistics.safetensors``  moments of the training recordings per set of channels; weights of the banks' mixtures
+``config.json``             size and digest of both, sizes of the network, windows, gains, which cores and their
+                            settings, members of the banks, rates, atlases and montages of the training data, who
+                            and what was seen in training (hashed), versions
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from safetensors.torch import save
 
 import neurofm
 from neurofm.files import write_atomic, write_json
+from neurofm.model.bank import MemberSettings
 from neurofm.model.core import CoreSettings, Moments
 from neurofm.model.pretrained import (
     CONFIG,
@@ -36,7 +38,8 @@ from neurofm.model.settings import ModelSettings
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import Acquisition
-from neurofm.training.contexts import CoreChoice
+from neurofm.training.contexts import CoreChoice, CoreKind, ModalityBank
+from neurofm.training.mixtures import untrained
 from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
 
@@ -82,6 +85,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         statistics[f"{name}.samples"] = torch.tensor(prior.samples, dtype=torch.float64)
         statistics[f"{name}.ss"] = prior.ss.contiguous()
         statistics[f"{name}.xs"] = prior.xs.contiguous()
+    for modality, bank in checkpoint.choices.banks.items():
+        for name, value in bank.mixture.state_dict().items():
+            statistics[f"mixture.{modality}.{name}"] = value.cpu().contiguous()
     files = {WEIGHTS: save(weights), STATISTICS: save(statistics)}
     for name, content in files.items():
         write_atomic(folder / name, content)
@@ -93,6 +99,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "residual_gain": checkpoint.gains,
         "core": {name: asdict(choice) for name, choice in checkpoint.choices.by_channel_set.items()},
         "core_of_new_channels": {name: asdict(choice) for name, choice in checkpoint.choices.by_modality.items()},
+        "banks": {
+            modality: [asdict(member) for member in bank.members] for modality, bank in checkpoint.choices.banks.items()
+        },
         "acquisitions": [asdict(one) for one in checkpoint.acquisitions],
         "prior_recordings_sha256": sorted(checkpoint.prior_recordings),
         "subjects_sha256": sorted(checkpoint.subjects),
@@ -139,6 +148,7 @@ def _build(
         choices=CoreChoices(
             by_channel_set=by_set,
             by_modality={Modality(name): _choice(plain) for name, plain in config["core_of_new_channels"].items()},
+            banks={Modality(name): _bank(name, members, statistics) for name, members in config["banks"].items()},
         ),
         priors=priors,
         acquisitions=tuple(Acquisition.parse(one) for one in config["acquisitions"]),
@@ -153,4 +163,20 @@ def _choice(plain: Mapping[str, Any]) -> CoreChoice:
     settings = CoreSettings(
         smoothing_samples=tuple(core["smoothing_samples"]), ridge=core["ridge"], prior_samples=core["prior_samples"]
     )
-    return CoreChoice(core=settings, rate_floor=plain["rate_floor"])
+    if plain["kind"] not in get_args(CoreKind):
+        msg = f"there is no core {plain['kind']!r}"
+        raise ValueError(msg)
+    return CoreChoice(core=settings, rate_floor=plain["rate_floor"], kind=plain["kind"])
+
+
+def _bank(name: str, plain: Sequence[Mapping[str, Any]], statistics: Mapping[str, torch.Tensor]) -> ModalityBank:
+    members = tuple(MemberSettings(**member) for member in plain)
+    mixture = untrained(members)
+    prefix = f"mixture.{name}."
+    weights = {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
+    try:
+        mixture.load_state_dict(weights)
+    except RuntimeError as error:
+        msg = f"{prefix}*: {error}"
+        raise ValueError(msg) from None
+    return ModalityBank(members=members, mixture=mixture.requires_grad_(requires_grad=False))

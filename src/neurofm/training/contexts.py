@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from neurofm.model.bank import Bank, BankMixture, MemberSettings, SmoothedSums, smoothed_sums
 from neurofm.model.core import CoreSettings, LinearCore, Moments, moments
 from neurofm.model.identity import identity_features
 from neurofm.model.links import Scale
-from neurofm.model.statistics import channel_statistics
+from neurofm.model.statistics import STATISTICS, channel_statistics
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.windows import RecordingView
+
+CoreKind = Literal["linear", "bank", "mixture"]
+"""What predicts: the linear core, a bank whose members weigh the same, or one whose members are weighed by identity."""
+SHARPNESS = 4.0
+"""Of the bend that keeps a bank's rates positive, as the trials on spikes chose it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +31,41 @@ class CoreChoice:
 
     core: CoreSettings
     rate_floor: float
+    kind: CoreKind = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityBank:
+    """The bank of a modality: what its members are, and how they are weighed where a recording chose `mixture`."""
+
+    members: tuple[MemberSettings, ...]
+    mixture: BankMixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedBank:
+    """The bank of one recording, and how its members are weighed."""
+
+    bank: Bank
+    weights: Tensor
+    """[channel, member] float64"""
+
+    def estimate(self, values: Tensor, *, visible: Tensor, hidden: Tensor) -> Tensor:
+        """[window, time, visible] float64 -> [window, time, hidden] float64, both in z units."""
+        return self.bank.blend(values, visible=visible, hidden=hidden, weights=self.weights[hidden])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Identity, linear core and scale of one recording."""
+    """Identity, cores and scale of one recording."""
 
     identity: Tensor
     """[channel, IDENTITY_FEATURES] float32"""
     core: LinearCore
+    """Predicts where there is no bank; the network is told its correlations and what it smooths in any case."""
     scale: Scale
+    bank: MixedBank | None = None
+    """Predicts in place of the linear core."""
 
 
 def identity_of(view: RecordingView, segments: Sequence[Segment]) -> Tensor:
@@ -54,14 +87,96 @@ def moments_of(view: RecordingView, segments: Sequence[Segment], *, sds_samples:
     )
 
 
-def scale_of(view: RecordingView, *, rate_floor: float) -> Scale:
+def usable_of(view: RecordingView) -> Tensor:
+    """Return the usable channels, int64."""
+    return torch.from_numpy(np.flatnonzero(view.usable))
+
+
+def bank_of(view: RecordingView, segments: Sequence[Segment], *, members: Sequence[MemberSettings]) -> Bank:
+    """Solve a bank from the samples of `segments` only; smoothing does not reach across their borders.
+
+    Invalid samples are not counted. In the smoothing of their neighbours they are 0, the channel's mean, and weigh like
+    any other: so they are in windows too, where nobody knows which samples are valid, and what is solved here must be
+    of the same signal.
+
+    Returns
+    -------
+    A bank of the usable channels.
+    """
+    usable = usable_of(view)
+    total = SmoothedSums.zero(channels=len(usable), sds_samples=[member.smoothing_samples for member in members])
+    for s in segments:
+        z = torch.from_numpy(view.z(s.start, s.stop)).double()[None, :, usable]
+        valid = torch.from_numpy(view.valid[s.start : s.stop])[None]
+        total = total + smoothed_sums(z, members=members, valid=valid)
+    if not total.samples:
+        # Nothing is known: as if all channels were independent, which predicts the mean.
+        total = SmoothedSums(samples=1.0, products={sd: torch.eye(len(usable)).double() for sd in total.products})
+    return Bank.fit(total, members=members)
+
+
+def mixing_features(identity: Tensor, bank: Bank) -> Tensor:
+    """[channel, 12 + member] float64: statistics, and what the members explain; no size depends on a recording.
+
+    Parameters
+    ----------
+    identity
+        [channel, IDENTITY_FEATURES] of the channels of `bank`.
+    bank
+        Made from the same samples.
+    """
+    return torch.cat([identity[:, -len(STATISTICS) :].double(), bank.communality().sqrt()], dim=1)
+
+
+def scale_of(view: RecordingView, *, rate_floor: float, kind: CoreKind = "linear") -> Scale:
     """Scale of all channels of a recording."""
     return Scale(
-        mean=torch.from_numpy(view.normaliser.mean), sd=torch.from_numpy(view.normaliser.sd), rate_floor=rate_floor
+        mean=torch.from_numpy(view.normaliser.mean),
+        sd=torch.from_numpy(view.normaliser.sd),
+        rate_floor=rate_floor,
+        sharpness=None if kind == "linear" else SHARPNESS,
     )
 
 
-def make_context(view: RecordingView, *, calibration: Sequence[Segment], prior: Moments, choice: CoreChoice) -> Context:
+def mixed_bank(
+    view: RecordingView, *, calibration: Sequence[Segment], identity: Tensor, kind: CoreKind, shared: ModalityBank
+) -> MixedBank:
+    """Solve a recording's bank and weigh its members.
+
+    Parameters
+    ----------
+    view
+        The recording.
+    calibration
+        The only samples of it that are looked at.
+    identity
+        [channel, IDENTITY_FEATURES] from the same samples.
+    kind
+        Whether the members weigh the same, or as learned.
+    shared
+        What its modality has in common.
+
+    Returns
+    -------
+    A bank of all channels; those that are not usable share nothing with others and are estimated as their mean.
+    """
+    usable, channels = usable_of(view), len(view.channel_ids)
+    bank = bank_of(view, calibration, members=shared.members)
+    weights = torch.full((channels, len(shared.members)), 1 / len(shared.members), dtype=torch.float64)
+    if kind == "mixture":
+        with torch.no_grad():
+            weights[usable] = shared.mixture.weights(mixing_features(identity[usable], bank))
+    return MixedBank(bank=bank.among(usable, channels=channels), weights=weights)
+
+
+def make_context(
+    view: RecordingView,
+    *,
+    calibration: Sequence[Segment],
+    prior: Moments,
+    choice: CoreChoice,
+    shared: ModalityBank | None = None,
+) -> Context:
     """Describe a recording.
 
     Parameters
@@ -74,10 +189,20 @@ def make_context(view: RecordingView, *, calibration: Sequence[Segment], prior: 
         Moments of other recordings of the same channels, with the smoothing of `choice`.
     choice
         Core settings.
+    shared
+        The bank of the recording's modality, where `choice` is one.
     """
+    identity = identity_of(view, calibration)
+    bank = None
+    if choice.kind != "linear":
+        if shared is None:
+            msg = f"{view.name}: {choice.kind} was chosen, and there is no bank of {view.modality}"
+            raise ValueError(msg)
+        bank = mixed_bank(view, calibration=calibration, identity=identity, kind=choice.kind, shared=shared)
     own = moments_of(view, calibration, sds_samples=choice.core.smoothing_samples)
     return Context(
-        identity=identity_of(view, calibration),
+        identity=identity,
         core=LinearCore.fit(own, prior, settings=choice.core),
-        scale=scale_of(view, rate_floor=choice.rate_floor),
+        scale=scale_of(view, rate_floor=choice.rate_floor, kind=choice.kind),
+        bank=bank,
     )

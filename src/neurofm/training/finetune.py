@@ -132,7 +132,9 @@ def finetune(
         f"{learned_from.hexdigest()}"
     )
     with Stopping() as stopping, reproducible():
-        choices = _choices(before, choose_cores(views, settings=chosen, windows=before.windows))
+        choices = _choices(
+            before, choose_cores(views, settings=chosen, windows=before.windows, banks=before.choices.banks)
+        )
         torch.manual_seed(settings.seed)
         freeze(network, mode=mode, rank=rank)
         learned = learn(
@@ -154,14 +156,17 @@ def finetune(
             network, views, choices=choices, gains=learned.gains, settings=chosen, windows=before.windows
         )
         save_model(_joined(before, after, views), out_dir)
-    return learned.result(0, network)
+    return learned.result(0, network, choices=choices)
 
 
 def _choices(before: Checkpoint, found: CoreChoices) -> CoreChoices:
     """Keep what was chosen in pretraining; of channels never met, take what these recordings show."""
+    known = {*before.choices.by_channel_set, *map(str, before.choices.by_modality)}
     return CoreChoices(
         by_channel_set={**found.by_channel_set, **before.choices.by_channel_set},
         by_modality={**found.by_modality, **before.choices.by_modality},
+        banks={**found.banks, **before.choices.banks},
+        judged={name: one for name, one in found.judged.items() if name not in known},
     )
 
 

@@ -42,7 +42,7 @@ class FoldResult:
     steps: int
     """Steps done, early stopping counted in."""
     best_step: int
-    """0: the linear core alone was best."""
+    """0: the core alone was best."""
     parameters: int
     residual_gain: dict[str, float]
     curve: list[dict[str, Any]]
@@ -51,6 +51,9 @@ class FoldResult:
     """``max_hours`` or ``max_cost`` if that limit ended it."""
     skipped_steps: int | None = None
     """Steps whose loss was not a number, or exploded; None if there were none."""
+    cores: list[dict[str, Any]] | None = None
+    """Which core predicts, and the validation loss of each that could, per set of channels and per modality (for
+    channels never met) where there is a bank; None without."""
 
 
 def pretrain(
@@ -126,7 +129,7 @@ def pretrain(
         )
         made = checkpoint_of(network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows)
         save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
-    return learned.result(fold, network)
+    return learned.result(fold, network, choices=choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +141,7 @@ class Learned:
     stopped_by: str | None
     """The limit that ended it."""
 
-    def result(self, fold: int, network: Network) -> FoldResult:
+    def result(self, fold: int, network: Network, *, choices: CoreChoices) -> FoldResult:
         """Say it for ``metrics/``."""
         return FoldResult(
             fold=fold,
@@ -149,6 +152,7 @@ class Learned:
             curve=self.state.curve,
             stopped_by=self.stopped_by,
             skipped_steps=self.state.skipped or None,
+            cores=choices.report() or None,
         )
 
 
@@ -176,7 +180,7 @@ def learn(
     views, settings, windows, site, side_by_side, price_per_hour, guard
         As in `pretrain`.
     choices
-        Settings of the linear cores.
+        Which cores, and their settings.
     keeper
         Keeps the state.
     stopping

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurofm.training.batches import null_loss
-from neurofm.training.contexts import Context, make_context, scale_of
+from neurofm.training.contexts import Context, make_context
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.tuning import CoreChoices, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
@@ -50,11 +50,11 @@ def training_recordings(
             channels=len(view.channel_ids),
         )
         contexts = tuple(
-            make_context(view, calibration=episode.calibration, prior=prior, choice=choice)
+            make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=choices.bank(view))
             for episode in source.episodes
         )
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
-        null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
+        null = null_loss(view, torch.from_numpy(z))
         made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null))
     return made
 

@@ -1,4 +1,4 @@
-"""Validation: fixed windows and masks, the linear core beside the whole model, and the gain of the residual."""
+"""Validation: fixed windows and masks, the core beside the whole model, and the gain of the residual."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ def validation_items(
             sds_samples=choice.core.smoothing_samples,
             channels=len(view.channel_ids),
         )
-        context = make_context(view, calibration=trial.calibration, prior=prior, choice=choice)
-        null = null_loss(view, trial.z[trial.counts], scale=context.scale)
+        context = make_context(
+            view, calibration=trial.calibration, prior=prior, choice=choice, shared=choices.bank(view)
+        )
+        null = null_loss(view, trial.z[trial.counts])
         for visible, hidden in masks_of(view, settings=settings):
             batch = make_batch(view, context, values=trial.z[..., visible], visible=visible, hidden=hidden)
             items.append(ValidationItem(batch=batch, truth=trial.z[..., hidden], counts=trial.counts, null=null))
@@ -89,7 +91,7 @@ def losses(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, ga
     corrections
         Residual per item.
     gain
-        What they are multiplied with; 0 gives the linear core.
+        What they are multiplied with; 0 gives the core.
     """
     found: defaultdict[Modality, list[float]] = defaultdict(list)
     for item, residual in zip(items, corrections, strict=True):
@@ -119,7 +121,7 @@ def choose_gains(
 
 
 def score_of(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, gains: Sequence[float]) -> float:
-    """Mean over modalities of the loss with the best gain over that of the linear core: 1 where nothing helps.
+    """Mean over modalities of the loss with the best gain over that of the core: 1 where nothing helps.
 
     A modality whose residual overfits counts as its core, which is what it falls back to, and so does not stop the
     others from learning on. Without validation data it is 1.

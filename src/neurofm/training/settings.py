@@ -44,6 +44,9 @@ class CoreGrid(Settings):
     """How many samples of the recording's own weigh as much as other subjects; 0 uses no prior."""
     rate_floors: tuple[float, ...] = Field(min_length=1)
     """Smallest rate that the core may predict, as a share of the mean rate (spikes only)."""
+    bank: bool = True
+    """Whether a bank of low-rank solutions may take the linear core's place for spikes, calcium and Miniscope, where it
+    predicts validation data better."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

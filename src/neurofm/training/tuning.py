@@ -1,12 +1,14 @@
-"""Tuning: choose the linear core's settings on data that it was not computed from."""
+"""Tuning: choose the linear core's settings, and whether a bank predicts instead, on data that neither came from."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import product
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,16 @@ from neurofm.model.losses import LOSSES
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.training.batches import cut
-from neurofm.training.contexts import CoreChoice, moments_of, scale_of
+from neurofm.training.contexts import (
+    CoreChoice,
+    CoreKind,
+    ModalityBank,
+    identity_of,
+    mixed_bank,
+    moments_of,
+    scale_of,
+)
+from neurofm.training.mixtures import LearnedBank, learn_banks
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings, channel_groups, tiles
 from neurofm.windows.sampling import source_of
@@ -39,6 +50,8 @@ class Trial:
     """[window, time, channel] float32, z units."""
     counts: Tensor
     """[window, time] bool: valid, and not scored by another window."""
+    episode: int | None = None
+    """Which episode the targets are of; None for validation segments."""
 
 
 def trial_of(
@@ -48,6 +61,7 @@ def trial_of(
     targets: Sequence[Segment],
     window_samples: int,
     most: int,
+    episode: int | None = None,
 ) -> Trial | None:
     """Cut `targets` into windows, keeping at most `most` of them, spread evenly; None where there is none."""
     cuts = tiles(targets, window_samples=window_samples)
@@ -59,7 +73,7 @@ def trial_of(
         valid[row, : tile.score_from - tile.start] = False
     if not valid.any():
         return None
-    return Trial(view=view, calibration=tuple(calibration), z=z, counts=valid)
+    return Trial(view=view, calibration=tuple(calibration), z=z, counts=valid, episode=episode)
 
 
 def validation_trials(
@@ -89,27 +103,63 @@ def masks_of(view: RecordingView, *, settings: PretrainSettings) -> list[tuple[T
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What validation says of the cores of one set of channels, for ``metrics/``."""
+
+    modality: Modality
+    recordings: tuple[str, ...]
+    """That were scored."""
+    losses: dict[CoreKind, float]
+    """Over that of predicting the mean."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoreChoices:
-    """Chosen core settings."""
+    """Chosen cores and their settings."""
 
     by_channel_set: dict[str, CoreChoice]
     by_modality: dict[Modality, CoreChoice]
     """For recordings of channels never met in training."""
+    banks: Mapping[Modality, ModalityBank] = field(default_factory=dict, compare=False)
+    judged: Mapping[str, Judged] = field(default_factory=dict, compare=False)
+    """By channel set, and by modality; only where there is a bank."""
 
     def of(self, view: RecordingView) -> CoreChoice:
         """Return the choice for a recording."""
         return self.by_channel_set.get(view.channel_set) or self.by_modality[view.modality]
 
+    def bank(self, view: RecordingView) -> ModalityBank | None:
+        """Return the bank of a recording's modality."""
+        return self.banks.get(view.modality)
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return which core each set of channels got, and why, as plain data."""
+        return [
+            {
+                "modality": str(one.modality),
+                "channels": name,
+                "recordings": list(one.recordings),
+                "core": (self.by_channel_set.get(name) or self.by_modality[one.modality]).kind,
+                "validation_loss": dict(one.losses),
+            }
+            for name, one in self.judged.items()
+        ]
+
 
 def choose_cores(
-    views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
+    views: Sequence[RecordingView],
+    *,
+    settings: PretrainSettings,
+    windows: WindowsSettings,
+    banks: Mapping[Modality, ModalityBank] = MappingProxyType({}),
 ) -> CoreChoices:
-    """Choose scales, ridge, weight of the prior and rate floor.
+    """Choose scales, ridge, weight of the prior and rate floor of the linear core; and a bank where it predicts better.
 
     Each candidate is scored on the validation windows, relative to predicting the mean, and averaged over the
     recordings of a channel set (or of a modality). Recordings split in time, and channel sets without validation
     windows, are scored on their train segments too, chunk by chunk, each from the other chunks. Scales are added
-    one at a time.
+    one at a time. Then the linear core is kept unless a bank is better on the same windows, and equal weights of its
+    members unless those learned are; a chunk is scored by weights that were not learned from it.
 
     Parameters
     ----------
@@ -117,6 +167,8 @@ def choose_cores(
         All recordings of the fold.
     settings, windows
         Of training; the grid is `settings.core`.
+    banks
+        What was learned before, by modality; it is not learned again.
     """
     trials = validation_trials(views, settings=settings, windows=windows)
     validated = {trial.view.channel_set for trial in trials}
@@ -139,16 +191,40 @@ def choose_cores(
         choice = min(tables[0], key=lambda one: sum(each[one] for each in tables))
         return sum(each[choice] for each in tables), choice
 
+    learned = learn_banks(views, settings=settings, windows=windows, known=banks) if settings.core.bank else {}
+
+    @cache
+    def of_bank(index: int) -> dict[CoreKind, float]:
+        trial = trials[index]
+        return _score_bank(trial, learned[trial.view.modality], settings=settings)
+
+    judged: dict[str, Judged] = {}
+
+    def chosen(name: str, indices: Sequence[int]) -> CoreChoice:
+        linear = _grow(partial(best, indices), grid=settings.core.smoothing_samples)
+        first = trials[indices[0]].view
+        if first.modality not in learned:
+            return linear
+        tables: list[dict[CoreKind, float]] = [
+            {"linear": table(index, linear.core.smoothing_samples)[linear], **of_bank(index)} for index in indices
+        ]
+        losses = {kind: sum(each[kind] for each in tables) / len(tables) for kind in tables[0]}
+        recordings = sorted({trials[index].view.name for index in indices})
+        judged[name] = Judged(modality=first.modality, recordings=tuple(recordings), losses=losses)
+        return replace(linear, kind=_simplest(losses))
+
     return CoreChoices(
-        by_channel_set={
-            name: _grow(partial(best, indices), grid=settings.core.smoothing_samples)
-            for name, indices in by_set.items()
-        },
-        by_modality={
-            modality: _grow(partial(best, indices), grid=settings.core.smoothing_samples)
-            for modality, indices in by_modality.items()
-        },
+        by_channel_set={name: chosen(name, indices) for name, indices in by_set.items()},
+        by_modality={modality: chosen(str(modality), indices) for modality, indices in by_modality.items()},
+        banks={modality: one.shared for modality, one in learned.items()},
+        judged=judged,
     )
+
+
+def _simplest(losses: Mapping[CoreKind, float]) -> CoreKind:
+    """Keep the first, from simple to involved, that is about as good as the best."""
+    lowest = min(losses.values())
+    return next((kind for kind, loss in losses.items() if loss <= _AS_GOOD * lowest), "linear")
 
 
 def _grow(best: Callable[[tuple[float, ...]], tuple[float, CoreChoice]], *, grid: Sequence[float]) -> CoreChoice:
@@ -174,8 +250,9 @@ def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: W
             targets=episode.targets,
             window_samples=source.window_samples,
             most=max(1, settings.validation_windows // len(source.episodes)),
+            episode=number,
         )
-        for episode in source.episodes
+        for number, episode in enumerate(source.episodes)
     )
     return [trial for trial in made if trial is not None]
 
@@ -195,6 +272,41 @@ def prior_of(
     return Moments.total(parts, channels=channels, scales=len(sds_samples))
 
 
+def _wanted(trial: Trial, *, masks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
+    """Return what is to be predicted, [sample, channel], and the summed loss of predicting the mean."""
+    view, scale = trial.view, scale_of(trial.view, rate_floor=1.0)
+    wanted = target(view.modality, trial.z.double(), scale=scale)[trial.counts]
+    nothing = torch.zeros_like(wanted)
+    null = LOSSES[view.modality](predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
+    return wanted, float(sum(null[:, hidden].sum() for _, hidden in masks))
+
+
+def _score_bank(trial: Trial, learned: LearnedBank, *, settings: PretrainSettings) -> dict[CoreKind, float]:
+    """Loss of a bank on one recording, with equal and with learned weights, over that of predicting the mean."""
+    view = trial.view
+    masks = masks_of(view, settings=settings)
+    wanted, null_sum = _wanted(trial, masks=masks)
+    identity = identity_of(view, trial.calibration)
+    table: dict[CoreKind, float] = {}
+    kinds: tuple[CoreKind, ...] = ("bank", "mixture")
+    for kind in kinds:
+        fitted = mixed_bank(
+            view,
+            calibration=trial.calibration,
+            identity=identity,
+            kind=kind,
+            shared=learned.judging(trial.episode),
+        )
+        total = 0.0
+        for visible, hidden in masks:
+            mixed = fitted.estimate(trial.z[..., visible].double(), visible=visible, hidden=hidden)[trial.counts]
+            scale = scale_of(view, rate_floor=1.0, kind=kind).of(hidden)
+            estimate = predict(view.modality, linear=mixed, residual=torch.zeros_like(mixed), scale=scale)
+            total += float(LOSSES[view.modality](estimate, wanted[:, hidden]).sum())
+        table[kind] = total / null_sum
+    return table
+
+
 def _score(
     trial: Trial, *, views: Sequence[RecordingView], scales: tuple[float, ...], settings: PretrainSettings
 ) -> dict[CoreChoice, float]:
@@ -203,12 +315,8 @@ def _score(
     spikes = view.modality is Modality.SPIKES
     floors = grid.rate_floors if spikes else grid.rate_floors[:1]
     loss = LOSSES[view.modality]
-    scale = scale_of(view, rate_floor=1.0)
     masks = masks_of(view, settings=settings)
-    wanted = target(view.modality, trial.z.double(), scale=scale)[trial.counts]
-    nothing = torch.zeros_like(wanted)
-    null = loss(predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
-    null_sum = float(sum(null[:, hidden].sum() for _, hidden in masks))
+    wanted, null_sum = _wanted(trial, masks=masks)
     table: dict[CoreChoice, float] = {}
     own = moments_of(view, trial.calibration, sds_samples=scales)
     prior = prior_of(
