@@ -26,6 +26,8 @@ from neurofm.model.seen import seen_values
 
 _REACH_SD = 4.0
 """Smoothing kernels end this many SDs from their centre."""
+_SHORT = 256
+"""Windows up to so many samples are smoothed by one matrix, which is faster than a convolution."""
 _LEAST_NOISE = 1e-3
 """Smallest noise variance of a member, in units of a channel's variance."""
 
@@ -70,6 +72,11 @@ def smooth_windows(x: Tensor, *, sd_samples: float) -> Tensor:
     reach = min(math.ceil(_REACH_SD * sd_samples), time - 1)
     lag = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (lag / sd_samples) ** 2)[None, None]
+    if time <= _SHORT:
+        at = torch.arange(time, device=x.device)
+        apart = (at[:, None] - at).abs()
+        weights = torch.where(apart <= reach, kernel[0, 0, (reach + apart).clamp_max(2 * reach)], 0.0)
+        return (weights / weights.sum(dim=1, keepdim=True)) @ x
     rows = torch.cat([x.mT.reshape(windows * channels, 1, time), torch.ones_like(x[:1, :, :1]).mT])
     blurred = nn.functional.conv1d(rows, kernel, padding=reach)
     return (blurred[:-1] / blurred[-1:]).reshape(windows, channels, time).mT
@@ -304,7 +311,7 @@ class Bank:
 
 
 class BankMixture(nn.Module):
-    """Weigh the members per channel: equally at first, then by identity.
+    """Weigh the members per channel: as given at first, then by identity.
 
     Parameters
     ----------
@@ -312,18 +319,20 @@ class BankMixture(nn.Module):
         How many.
     features
         Size of a channel's identity.
+    start
+        [member] weights before anything is learned; equal by default.
     """
 
-    def __init__(self, *, members: int, features: int) -> None:
+    def __init__(self, *, members: int, features: int, start: Sequence[float] = ()) -> None:
         super().__init__()
-        self.equal = 1.0 / members
+        self.start = tuple(start) or (1.0 / members,) * members
         self.by_identity = nn.Linear(features, members)
         nn.init.zeros_(self.by_identity.weight)
         nn.init.zeros_(self.by_identity.bias)
 
     def weights(self, identity: Tensor) -> Tensor:
         """[channel, features] -> [channel, member]."""
-        weights: Tensor = self.equal + self.by_identity(identity)
+        weights: Tensor = identity.new_tensor(self.start) + self.by_identity(identity)
         return weights
 
     def forward(self, estimates: Tensor, identity: Tensor) -> Tensor:

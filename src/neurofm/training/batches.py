@@ -104,10 +104,7 @@ def make_batch(view: RecordingView, context: Context, *, values: Tensor, visible
         int64 channel indices.
     """
     seen, smoothed = see(view, context, values=values, visible=visible)
-    if context.bank is None:
-        linear = context.core.estimate(smoothed, visible=visible, hidden=hidden)
-    else:
-        linear = context.bank.estimate(values.double(), visible=visible, hidden=hidden)
+    linear = context.estimate(values.double(), smoothed=smoothed, visible=visible, hidden=hidden)
     query = Query(
         linear=linear.float(),
         identity=context.identity[hidden],

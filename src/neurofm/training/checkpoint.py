@@ -39,7 +39,7 @@ from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import Acquisition
 from neurofm.training.contexts import CoreChoice, CoreKind, ModalityBank
-from neurofm.training.mixtures import untrained
+from neurofm.training.mixtures import unlearned_mixture
 from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
 
@@ -171,7 +171,7 @@ def _choice(plain: Mapping[str, Any]) -> CoreChoice:
 
 def _bank(name: str, plain: Sequence[Mapping[str, Any]], statistics: Mapping[str, torch.Tensor]) -> ModalityBank:
     members = tuple(MemberSettings(**member) for member in plain)
-    mixture = untrained(members)
+    mixture = unlearned_mixture(members)
     prefix = f"mixture.{name}."
     weights = {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
     try:

@@ -20,7 +20,7 @@ from neurofm.splits import Segment
 from neurofm.windows import RecordingView
 
 CoreKind = Literal["linear", "bank", "mixture"]
-"""What predicts: the linear core, a bank whose members weigh the same, or one whose members are weighed by identity."""
+"""What predicts: the linear core; a bank whose members weigh the same; or both, weighed by who a channel is."""
 SHARPNESS = 4.0
 """Of the bend that keeps a bank's rates positive, as the trials on spikes chose it."""
 
@@ -36,7 +36,7 @@ class CoreChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityBank:
-    """The bank of a modality: what its members are, and how they are weighed where a recording chose `mixture`."""
+    """The bank of a modality: what its members are, and how they and the linear core are weighed for a `mixture`."""
 
     members: tuple[MemberSettings, ...]
     mixture: BankMixture
@@ -47,12 +47,11 @@ class MixedBank:
     """The bank of one recording, and how its members are weighed."""
 
     bank: Bank
+    """Of all channels; those that are not usable share nothing with others."""
+    features: Tensor
+    """[channel, feature] float64: what weights are learned from; 0 for channels that are not usable."""
     weights: Tensor
-    """[channel, member] float64"""
-
-    def estimate(self, values: Tensor, *, visible: Tensor, hidden: Tensor) -> Tensor:
-        """[window, time, visible] float64 -> [window, time, hidden] float64, both in z units."""
-        return self.bank.blend(values, visible=visible, hidden=hidden, weights=self.weights[hidden])
+    """[channel, 1 + member] float64: of the linear core, then of the members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +61,39 @@ class Context:
     identity: Tensor
     """[channel, IDENTITY_FEATURES] float32"""
     core: LinearCore
-    """Predicts where there is no bank; the network is told its correlations and what it smooths in any case."""
+    """The network is told its correlations and what it smooths, whatever predicts."""
     scale: Scale
     bank: MixedBank | None = None
-    """Predicts in place of the linear core."""
+    """Predicts in place of the linear core, or with it."""
+
+    def estimate(
+        self, values: Tensor, *, smoothed: Tensor, visible: Tensor, hidden: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Estimate hidden channels from visible ones.
+
+        Parameters
+        ----------
+        values
+            [window, time, visible] float64 z units.
+        smoothed
+            [window, time, scale, visible] float64: `values` at the scales of the linear core.
+        visible, hidden
+            int64 channel indices.
+        weights
+            [hidden, 1 + member] in place of those that were chosen; gradients reach them.
+
+        Returns
+        -------
+        [window, time, hidden] float64 z units.
+        """
+        if self.bank is None:
+            return self.core.estimate(smoothed, visible=visible, hidden=hidden)
+        if weights is None:
+            weights = self.bank.weights[hidden]
+        mixed = self.bank.bank.blend(values, visible=visible, hidden=hidden, weights=weights[:, 1:])
+        if not weights[:, 0].any():
+            return mixed
+        return mixed + weights[:, 0] * self.core.estimate(smoothed, visible=visible, hidden=hidden)
 
 
 def identity_of(view: RecordingView, segments: Sequence[Segment]) -> Tensor:
@@ -138,35 +166,22 @@ def scale_of(view: RecordingView, *, rate_floor: float, kind: CoreKind = "linear
     )
 
 
-def mixed_bank(
+def _mixed(
     view: RecordingView, *, calibration: Sequence[Segment], identity: Tensor, kind: CoreKind, shared: ModalityBank
 ) -> MixedBank:
-    """Solve a recording's bank and weigh its members.
-
-    Parameters
-    ----------
-    view
-        The recording.
-    calibration
-        The only samples of it that are looked at.
-    identity
-        [channel, IDENTITY_FEATURES] from the same samples.
-    kind
-        Whether the members weigh the same, or as learned.
-    shared
-        What its modality has in common.
-
-    Returns
-    -------
-    A bank of all channels; those that are not usable share nothing with others and are estimated as their mean.
-    """
+    """Solve a recording's bank and weigh its members; `identity` is of the same samples."""
     usable, channels = usable_of(view), len(view.channel_ids)
     bank = bank_of(view, calibration, members=shared.members)
-    weights = torch.full((channels, len(shared.members)), 1 / len(shared.members), dtype=torch.float64)
+    found = mixing_features(identity[usable], bank)
+    features = torch.zeros(channels, found.shape[1], dtype=torch.float64)
+    features[usable] = found
+    members = len(shared.members)
     if kind == "mixture":
         with torch.no_grad():
-            weights[usable] = shared.mixture.weights(mixing_features(identity[usable], bank))
-    return MixedBank(bank=bank.among(usable, channels=channels), weights=weights)
+            weights = shared.mixture.weights(features)
+    else:
+        weights = torch.tensor([0.0] + [1 / members] * members).double().expand(channels, -1)
+    return MixedBank(bank=bank.among(usable, channels=channels), features=features, weights=weights)
 
 
 def make_context(
@@ -198,7 +213,7 @@ def make_context(
         if shared is None:
             msg = f"{view.name}: {choice.kind} was chosen, and there is no bank of {view.modality}"
             raise ValueError(msg)
-        bank = mixed_bank(view, calibration=calibration, identity=identity, kind=choice.kind, shared=shared)
+        bank = _mixed(view, calibration=calibration, identity=identity, kind=choice.kind, shared=shared)
     own = moments_of(view, calibration, sds_samples=choice.core.smoothing_samples)
     return Context(
         identity=identity,

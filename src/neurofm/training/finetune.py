@@ -22,6 +22,7 @@ from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
+from neurofm.training.kinds import choose_kinds
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores
@@ -132,9 +133,14 @@ def finetune(
         f"{learned_from.hexdigest()}"
     )
     with Stopping() as stopping, reproducible():
-        choices = _choices(
-            before, choose_cores(views, settings=chosen, windows=before.windows, banks=before.choices.banks)
+        cores = choose_kinds(
+            choose_cores(views, settings=chosen, windows=before.windows),
+            views,
+            settings=chosen,
+            windows=before.windows,
+            banks=before.choices.banks,
         )
+        choices = _choices(before, cores.choices)
         torch.manual_seed(settings.seed)
         freeze(network, mode=mode, rank=rank)
         learned = learn(
@@ -156,17 +162,15 @@ def finetune(
             network, views, choices=choices, gains=learned.gains, settings=chosen, windows=before.windows
         )
         save_model(_joined(before, after, views), out_dir)
-    return learned.result(0, network, choices=choices)
+    return learned.result(0, network)
 
 
 def _choices(before: Checkpoint, found: CoreChoices) -> CoreChoices:
     """Keep what was chosen in pretraining; of channels never met, take what these recordings show."""
-    known = {*before.choices.by_channel_set, *map(str, before.choices.by_modality)}
     return CoreChoices(
         by_channel_set={**found.by_channel_set, **before.choices.by_channel_set},
         by_modality={**found.by_modality, **before.choices.by_modality},
         banks={**found.banks, **before.choices.banks},
-        judged={name: one for name, one in found.judged.items() if name not in known},
     )
 
 

@@ -19,6 +19,7 @@ from neurofm.training.acquisition import acquisitions
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
+from neurofm.training.kinds import choose_kinds
 from neurofm.training.loop import Loop
 from neurofm.training.recordings import left_out, schedule_of, training_recordings
 from neurofm.training.scoring import choose_gains, residuals, score_of, validation_items
@@ -107,7 +108,9 @@ def pretrain(
     """
     refuse_absent(settings.dataset_shares, {view.dataset for view in views})
     with Stopping() as stopping, reproducible():
-        choices = choose_cores(views, settings=settings, windows=windows)
+        linear = choose_cores(views, settings=settings, windows=windows)
+        cores = choose_kinds(linear, views, settings=settings, windows=windows)
+        choices = cores.choices
         torch.manual_seed(settings.seed)
         network = network_of(settings.model, patch_samples=patch_samples(windows))
         learned = learn(
@@ -129,7 +132,7 @@ def pretrain(
         )
         made = checkpoint_of(network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows)
         save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
-    return learned.result(fold, network, choices=choices)
+    return learned.result(fold, network, cores=cores.report())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,7 @@ class Learned:
     stopped_by: str | None
     """The limit that ended it."""
 
-    def result(self, fold: int, network: Network, *, choices: CoreChoices) -> FoldResult:
+    def result(self, fold: int, network: Network, *, cores: Sequence[dict[str, Any]] = ()) -> FoldResult:
         """Say it for ``metrics/``."""
         return FoldResult(
             fold=fold,
@@ -152,7 +155,7 @@ class Learned:
             curve=self.state.curve,
             stopped_by=self.stopped_by,
             skipped_steps=self.state.skipped or None,
-            cores=choices.report() or None,
+            cores=list(cores) or None,
         )
 
 

@@ -1,14 +1,12 @@
-"""Tuning: choose the linear core's settings, and whether a bank predicts instead, on data that neither came from."""
+"""Tuning: choose the linear core's settings on data that it was not computed from."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import product
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,24 +18,15 @@ from neurofm.model.losses import LOSSES
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.training.batches import cut
-from neurofm.training.contexts import (
-    CoreChoice,
-    CoreKind,
-    ModalityBank,
-    identity_of,
-    mixed_bank,
-    moments_of,
-    scale_of,
-)
-from neurofm.training.mixtures import LearnedBank, learn_banks
+from neurofm.training.contexts import CoreChoice, ModalityBank, moments_of, scale_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings, channel_groups, tiles
 from neurofm.windows.sampling import source_of
 
 _MOST_SCALES = 3
 """Each scale adds as many regressors as there are channels."""
-_AS_GOOD = 1.002
-"""Fewer scales are kept where their validation loss is at most this many times that of more."""
+AS_GOOD = 1.002
+"""The simpler choice is kept where its validation loss is at most this many times that of the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,17 +92,6 @@ def masks_of(view: RecordingView, *, settings: PretrainSettings) -> list[tuple[T
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What validation says of the cores of one set of channels, for ``metrics/``."""
-
-    modality: Modality
-    recordings: tuple[str, ...]
-    """That were scored."""
-    losses: dict[CoreKind, float]
-    """Over that of predicting the mean."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class CoreChoices:
     """Chosen cores and their settings."""
 
@@ -121,8 +99,7 @@ class CoreChoices:
     by_modality: dict[Modality, CoreChoice]
     """For recordings of channels never met in training."""
     banks: Mapping[Modality, ModalityBank] = field(default_factory=dict, compare=False)
-    judged: Mapping[str, Judged] = field(default_factory=dict, compare=False)
-    """By channel set, and by modality; only where there is a bank."""
+    """Where some recording may be predicted by one."""
 
     def of(self, view: RecordingView) -> CoreChoice:
         """Return the choice for a recording."""
@@ -132,34 +109,29 @@ class CoreChoices:
         """Return the bank of a recording's modality."""
         return self.banks.get(view.modality)
 
-    def report(self) -> list[dict[str, Any]]:
-        """Return which core each set of channels got, and why, as plain data."""
-        return [
-            {
-                "modality": str(one.modality),
-                "channels": name,
-                "recordings": list(one.recordings),
-                "core": (self.by_channel_set.get(name) or self.by_modality[one.modality]).kind,
-                "validation_loss": dict(one.losses),
-            }
-            for name, one in self.judged.items()
-        ]
+
+def judging_trials(
+    views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
+) -> list[Trial]:
+    """Cut what cores are chosen on: validation segments, and train segments in turn where those judge poorly."""
+    trials = validation_trials(views, settings=settings, windows=windows)
+    validated = {trial.view.channel_set for trial in trials}
+    for view in views:
+        # One validation block of a single recording judges poorly: its train chunks take turns beside it.
+        if view.roles.kind == "time" or view.channel_set not in validated:
+            trials.extend(_train_trials(view, settings=settings, windows=windows))
+    return trials
 
 
 def choose_cores(
-    views: Sequence[RecordingView],
-    *,
-    settings: PretrainSettings,
-    windows: WindowsSettings,
-    banks: Mapping[Modality, ModalityBank] = MappingProxyType({}),
+    views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
 ) -> CoreChoices:
-    """Choose scales, ridge, weight of the prior and rate floor of the linear core; and a bank where it predicts better.
+    """Choose scales, ridge, weight of the prior and rate floor.
 
     Each candidate is scored on the validation windows, relative to predicting the mean, and averaged over the
     recordings of a channel set (or of a modality). Recordings split in time, and channel sets without validation
     windows, are scored on their train segments too, chunk by chunk, each from the other chunks. Scales are added
-    one at a time. Then the linear core is kept unless a bank is better on the same windows, and equal weights of its
-    members unless those learned are; a chunk is scored by weights that were not learned from it.
+    one at a time.
 
     Parameters
     ----------
@@ -167,15 +139,8 @@ def choose_cores(
         All recordings of the fold.
     settings, windows
         Of training; the grid is `settings.core`.
-    banks
-        What was learned before, by modality; it is not learned again.
     """
-    trials = validation_trials(views, settings=settings, windows=windows)
-    validated = {trial.view.channel_set for trial in trials}
-    for view in views:
-        # One validation block of a single recording judges poorly: its train chunks take turns beside it.
-        if view.roles.kind == "time" or view.channel_set not in validated:
-            trials.extend(_train_trials(view, settings=settings, windows=windows))
+    trials = judging_trials(views, settings=settings, windows=windows)
     by_set: defaultdict[str, list[int]] = defaultdict(list)
     by_modality: defaultdict[Modality, list[int]] = defaultdict(list)
     for index, trial in enumerate(trials):
@@ -191,40 +156,16 @@ def choose_cores(
         choice = min(tables[0], key=lambda one: sum(each[one] for each in tables))
         return sum(each[choice] for each in tables), choice
 
-    learned = learn_banks(views, settings=settings, windows=windows, known=banks) if settings.core.bank else {}
-
-    @cache
-    def of_bank(index: int) -> dict[CoreKind, float]:
-        trial = trials[index]
-        return _score_bank(trial, learned[trial.view.modality], settings=settings)
-
-    judged: dict[str, Judged] = {}
-
-    def chosen(name: str, indices: Sequence[int]) -> CoreChoice:
-        linear = _grow(partial(best, indices), grid=settings.core.smoothing_samples)
-        first = trials[indices[0]].view
-        if first.modality not in learned:
-            return linear
-        tables: list[dict[CoreKind, float]] = [
-            {"linear": table(index, linear.core.smoothing_samples)[linear], **of_bank(index)} for index in indices
-        ]
-        losses = {kind: sum(each[kind] for each in tables) / len(tables) for kind in tables[0]}
-        recordings = sorted({trials[index].view.name for index in indices})
-        judged[name] = Judged(modality=first.modality, recordings=tuple(recordings), losses=losses)
-        return replace(linear, kind=_simplest(losses))
-
     return CoreChoices(
-        by_channel_set={name: chosen(name, indices) for name, indices in by_set.items()},
-        by_modality={modality: chosen(str(modality), indices) for modality, indices in by_modality.items()},
-        banks={modality: one.shared for modality, one in learned.items()},
-        judged=judged,
+        by_channel_set={
+            name: _grow(partial(best, indices), grid=settings.core.smoothing_samples)
+            for name, indices in by_set.items()
+        },
+        by_modality={
+            modality: _grow(partial(best, indices), grid=settings.core.smoothing_samples)
+            for modality, indices in by_modality.items()
+        },
     )
-
-
-def _simplest(losses: Mapping[CoreKind, float]) -> CoreKind:
-    """Keep the first, from simple to involved, that is about as good as the best."""
-    lowest = min(losses.values())
-    return next((kind for kind, loss in losses.items() if loss <= _AS_GOOD * lowest), "linear")
 
 
 def _grow(best: Callable[[tuple[float, ...]], tuple[float, CoreChoice]], *, grid: Sequence[float]) -> CoreChoice:
@@ -236,7 +177,7 @@ def _grow(best: Callable[[tuple[float, ...]], tuple[float, CoreChoice]], *, grid
         path.append(min(larger, key=lambda found: found[0]))
         scales = path[-1][1].core.smoothing_samples
     lowest = min(loss for loss, _ in path)
-    return next((choice for loss, choice in path if loss <= _AS_GOOD * lowest), path[0][1])
+    return next((choice for loss, choice in path if loss <= AS_GOOD * lowest), path[0][1])
 
 
 def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: WindowsSettings) -> list[Trial]:
@@ -272,41 +213,6 @@ def prior_of(
     return Moments.total(parts, channels=channels, scales=len(sds_samples))
 
 
-def _wanted(trial: Trial, *, masks: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
-    """Return what is to be predicted, [sample, channel], and the summed loss of predicting the mean."""
-    view, scale = trial.view, scale_of(trial.view, rate_floor=1.0)
-    wanted = target(view.modality, trial.z.double(), scale=scale)[trial.counts]
-    nothing = torch.zeros_like(wanted)
-    null = LOSSES[view.modality](predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
-    return wanted, float(sum(null[:, hidden].sum() for _, hidden in masks))
-
-
-def _score_bank(trial: Trial, learned: LearnedBank, *, settings: PretrainSettings) -> dict[CoreKind, float]:
-    """Loss of a bank on one recording, with equal and with learned weights, over that of predicting the mean."""
-    view = trial.view
-    masks = masks_of(view, settings=settings)
-    wanted, null_sum = _wanted(trial, masks=masks)
-    identity = identity_of(view, trial.calibration)
-    table: dict[CoreKind, float] = {}
-    kinds: tuple[CoreKind, ...] = ("bank", "mixture")
-    for kind in kinds:
-        fitted = mixed_bank(
-            view,
-            calibration=trial.calibration,
-            identity=identity,
-            kind=kind,
-            shared=learned.judging(trial.episode),
-        )
-        total = 0.0
-        for visible, hidden in masks:
-            mixed = fitted.estimate(trial.z[..., visible].double(), visible=visible, hidden=hidden)[trial.counts]
-            scale = scale_of(view, rate_floor=1.0, kind=kind).of(hidden)
-            estimate = predict(view.modality, linear=mixed, residual=torch.zeros_like(mixed), scale=scale)
-            total += float(LOSSES[view.modality](estimate, wanted[:, hidden]).sum())
-        table[kind] = total / null_sum
-    return table
-
-
 def _score(
     trial: Trial, *, views: Sequence[RecordingView], scales: tuple[float, ...], settings: PretrainSettings
 ) -> dict[CoreChoice, float]:
@@ -315,8 +221,12 @@ def _score(
     spikes = view.modality is Modality.SPIKES
     floors = grid.rate_floors if spikes else grid.rate_floors[:1]
     loss = LOSSES[view.modality]
+    scale = scale_of(view, rate_floor=1.0)
     masks = masks_of(view, settings=settings)
-    wanted, null_sum = _wanted(trial, masks=masks)
+    wanted = target(view.modality, trial.z.double(), scale=scale)[trial.counts]
+    nothing = torch.zeros_like(wanted)
+    null = loss(predict(view.modality, linear=nothing, residual=nothing, scale=scale), wanted)
+    null_sum = float(sum(null[:, hidden].sum() for _, hidden in masks))
     table: dict[CoreChoice, float] = {}
     own = moments_of(view, trial.calibration, sds_samples=scales)
     prior = prior_of(
