@@ -26,6 +26,8 @@ from neurofm.model.seen import seen_values
 
 _REACH_SD = 4.0
 """Smoothing kernels end this many SDs from their centre."""
+_SHORT = 256
+"""Windows up to so many samples are smoothed by one matrix, which is faster than a convolution."""
 _LEAST_NOISE = 1e-3
 """Smallest noise variance of a member, in units of a channel's variance."""
 
@@ -70,6 +72,11 @@ def smooth_windows(x: Tensor, *, sd_samples: float) -> Tensor:
     reach = min(math.ceil(_REACH_SD * sd_samples), time - 1)
     lag = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (lag / sd_samples) ** 2)[None, None]
+    if time <= _SHORT:
+        at = torch.arange(time, device=x.device)
+        apart = (at[:, None] - at).abs()
+        weights = torch.where(apart <= reach, kernel[0, 0, (reach + apart).clamp_max(2 * reach)], 0.0)
+        return (weights / weights.sum(dim=1, keepdim=True)) @ x
     rows = torch.cat([x.mT.reshape(windows * channels, 1, time), torch.ones_like(x[:1, :, :1]).mT])
     blurred = nn.functional.conv1d(rows, kernel, padding=reach)
     return (blurred[:-1] / blurred[-1:]).reshape(windows, channels, time).mT
@@ -147,6 +154,24 @@ class Member:
         low_rank: Tensor = latents.mT @ self.loadings.mT
         return low_rank
 
+    def regression(self, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Find what `estimate` multiplies the visible channels with, for one mask.
+
+        Parameters
+        ----------
+        visible, hidden
+            int64 channel indices.
+
+        Returns
+        -------
+        [visible, hidden]
+        """
+        seen = self.loadings[visible]
+        if self.settings.rank is None:
+            return torch.cholesky_solve(seen[:, hidden], torch.linalg.cholesky(seen[:, visible]))
+        among = seen.mT @ seen + self.noise * torch.eye(seen.shape[1], dtype=seen.dtype, device=seen.device)
+        return seen @ torch.cholesky_solve(self.loadings[hidden].mT, torch.linalg.cholesky(among))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bank:
@@ -221,6 +246,54 @@ class Bank:
         each = [member.estimate(smoothed[member.settings.smoothing_samples], visible) for member in self.members]
         return torch.stack(each, dim=-1)
 
+    def blend(self, values: Tensor, *, visible: Tensor, hidden: Tensor, weights: Tensor) -> Tensor:
+        """Estimate some channels, mixed already, where all windows share one mask.
+
+        The same as mixing `estimate`, but one matrix per scale does it, and nothing is computed of other channels.
+
+        Parameters
+        ----------
+        values
+            [window, time, visible] real, z units.
+        visible, hidden
+            int64 channel indices.
+        weights
+            [hidden, member], as `BankMixture.weights` gives them; gradients reach them.
+
+        Returns
+        -------
+        [window, time, hidden] z units.
+        """
+        by_scale: dict[float, Tensor] = {}
+        for member, weight in zip(self.members, weights.unbind(dim=1), strict=True):
+            sd = member.settings.smoothing_samples
+            weighed = member.regression(visible, hidden) * weight
+            by_scale[sd] = by_scale[sd] + weighed if sd in by_scale else weighed
+        parts = [smooth_windows(values, sd_samples=sd) @ matrix for sd, matrix in by_scale.items()]
+        return torch.stack(parts).sum(dim=0)
+
+    def among(self, index: Tensor, *, channels: int) -> Bank:
+        """Return a bank of `channels` channels: its own are those of `index`, and the others share nothing.
+
+        Parameters
+        ----------
+        index
+            [channel of this bank] int64 where each lies among all.
+        channels
+            How many there are in all.
+        """
+
+        def spread(member: Member) -> Member:
+            if member.settings.rank is None:
+                wider = torch.eye(channels).to(member.loadings)
+                wider[index[:, None], index] = member.loadings
+            else:
+                wider = member.loadings.new_zeros(channels, member.loadings.shape[1])
+                wider[index] = member.loadings
+            return Member(settings=member.settings, loadings=wider, noise=member.noise)
+
+        return Bank(members=tuple(spread(member) for member in self.members))
+
     def communality(self) -> Tensor:
         """Say how much each channel shares with others, a statistic of who it is.
 
@@ -238,7 +311,7 @@ class Bank:
 
 
 class BankMixture(nn.Module):
-    """Weigh the members per channel: equally at first, then by identity.
+    """Weigh the members per channel: as given at first, then by identity.
 
     Parameters
     ----------
@@ -246,19 +319,25 @@ class BankMixture(nn.Module):
         How many.
     features
         Size of a channel's identity.
+    start
+        [member] weights before anything is learned; equal by default.
     """
 
-    def __init__(self, *, members: int, features: int) -> None:
+    def __init__(self, *, members: int, features: int, start: Sequence[float] = ()) -> None:
         super().__init__()
-        self.equal = 1.0 / members
+        self.start = tuple(start) or (1.0 / members,) * members
         self.by_identity = nn.Linear(features, members)
         nn.init.zeros_(self.by_identity.weight)
         nn.init.zeros_(self.by_identity.bias)
 
+    def weights(self, identity: Tensor) -> Tensor:
+        """[channel, features] -> [channel, member]."""
+        weights: Tensor = identity.new_tensor(self.start) + self.by_identity(identity)
+        return weights
+
     def forward(self, estimates: Tensor, identity: Tensor) -> Tensor:
         """[window, time, channel, member], [channel, features] -> [window, time, channel] z units."""
-        weights = self.equal + self.by_identity(identity)
-        mixed: Tensor = (estimates * weights).sum(dim=-1)
+        mixed: Tensor = (estimates * self.weights(identity)).sum(dim=-1)
         return mixed
 
 

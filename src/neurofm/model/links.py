@@ -1,15 +1,16 @@
-"""Links: from the linear core's estimate and the network's residual to a prediction, per modality.
+"""Links: from the core's estimate and the network's residual to a prediction, per modality.
 
 Spikes are predicted as a log rate, everything else in z units.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from neurofm.model.bank import log_rate
 from neurofm.recording import Modality
 
 
@@ -23,10 +24,13 @@ class Scale:
     """[channel] float64"""
     rate_floor: float
     """Smallest rate that the linear core may predict, as a share of the mean rate (spikes only)."""
+    sharpness: float | None = None
+    """Of the bend that keeps a bank's rates positive (`neurofm.model.bank.log_rate`) in place of the smallest rate
+    (spikes only); None bends nothing."""
 
     def of(self, channels: Tensor) -> Scale:
         """Return the scale of some channels."""
-        return Scale(mean=self.mean[channels], sd=self.sd[channels], rate_floor=self.rate_floor)
+        return replace(self, mean=self.mean[channels], sd=self.sd[channels])
 
 
 def predict(modality: Modality, *, linear: Tensor, residual: Tensor, scale: Scale) -> Tensor:
@@ -37,7 +41,7 @@ def predict(modality: Modality, *, linear: Tensor, residual: Tensor, scale: Scal
     modality
         Decides the scale: log counts per bin for spikes, z units otherwise.
     linear
-        [window, time, channel] estimate of the linear core, z units.
+        [window, time, channel] estimate of the core, z units.
     residual
         [window, time, channel] of the network, already times its gain.
     scale
@@ -45,6 +49,8 @@ def predict(modality: Modality, *, linear: Tensor, residual: Tensor, scale: Scal
     """
     if modality is not Modality.SPIKES:
         return linear + residual
+    if scale.sharpness is not None:
+        return log_rate(linear, mean=scale.mean, sd=scale.sd, sharpness=scale.sharpness) + residual
     rate = torch.maximum(linear * scale.sd + scale.mean, scale.rate_floor * scale.mean)
     return torch.log(rate) + residual
 

@@ -7,7 +7,7 @@ patches, whole channels, a stretch of time, a region, the future.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -248,10 +248,8 @@ def hide(
         truth=Truth(
             z=_at(cut(z).flatten(1, 2), target),
             counts=_at(cut(judged.unsqueeze(-1)).squeeze(2), asked_patch) & scored.unsqueeze(-1),
-            scale=Scale(
-                mean=scale.mean[asked_channel].unsqueeze(-1),
-                sd=scale.sd[asked_channel].unsqueeze(-1),
-                rate_floor=scale.rate_floor,
+            scale=replace(
+                scale, mean=scale.mean[asked_channel].unsqueeze(-1), sd=scale.sd[asked_channel].unsqueeze(-1)
             ),
         ),
     )

@@ -15,7 +15,7 @@ from neurofm.model.links import Scale, predict, target
 from neurofm.model.losses import LOSSES
 from neurofm.model.neurofm import Query, Visible
 from neurofm.recording import Modality
-from neurofm.training.contexts import Context
+from neurofm.training.contexts import Context, scale_of, usable_of
 from neurofm.windows import RecordingView
 
 
@@ -26,7 +26,7 @@ class Batch:
     seen: Visible
     query: Query
     linear: Tensor
-    """[window, time, hidden] float64: estimate of the linear core, z units."""
+    """[window, time, hidden] float64: estimate of the core, z units."""
     scale: Scale
     """Of the hidden channels."""
 
@@ -82,7 +82,7 @@ def see(view: RecordingView, context: Context, *, values: Tensor, visible: Tenso
 
     Returns
     -------
-    What the network sees, and the smoothed values that the core sees, [window, time, scale, visible] float64.
+    What the network sees, and the smoothed values that the linear core sees, [window, time, scale, visible] float64.
     """
     smoothed = smooth_scales(values.double(), sds_samples=context.core.settings.smoothing_samples)
     seen = Visible(
@@ -109,7 +109,7 @@ def make_batch(view: RecordingView, context: Context, *, values: Tensor, visible
         int64 channel indices.
     """
     seen, smoothed = see(view, context, values=values, visible=visible)
-    linear = context.core.estimate(smoothed, visible=visible, hidden=hidden)
+    linear = context.estimate(values.double(), smoothed=smoothed, visible=visible, hidden=hidden)
     query = Query(
         linear=linear.float(),
         identity=context.identity[hidden],
@@ -124,7 +124,7 @@ def loss_of(batch: Batch, *, residual: Tensor, truth: Tensor, counts: Tensor) ->
     Parameters
     ----------
     batch
-        With the linear core's estimate.
+        With the core's estimate.
     residual
         [window, time, hidden], already times its gain.
     truth
@@ -139,8 +139,8 @@ def loss_of(batch: Batch, *, residual: Tensor, truth: Tensor, counts: Tensor) ->
     return each.sum() / max(each.numel(), 1)
 
 
-def null_loss(view: RecordingView, z: Tensor, *, scale: Scale) -> float:
-    """Mean loss of predicting each usable channel's mean.
+def null_loss(view: RecordingView, z: Tensor) -> float:
+    """Mean loss of predicting each usable channel's mean, whichever core there is.
 
     Parameters
     ----------
@@ -148,11 +148,9 @@ def null_loss(view: RecordingView, z: Tensor, *, scale: Scale) -> float:
         For its modality and usable channels.
     z
         [sample, channel] valid samples, z units.
-    scale
-        Of all channels.
     """
-    usable = torch.from_numpy(np.flatnonzero(view.usable))
-    known = scale.of(usable)
+    usable = usable_of(view)
+    known = scale_of(view, rate_floor=1.0).of(usable)
     wanted = target(view.modality, z[:, usable].double(), scale=known)
     nothing = torch.zeros_like(wanted)
     constant = predict(view.modality, linear=nothing, residual=nothing, scale=known)

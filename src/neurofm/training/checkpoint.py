@@ -2,18 +2,19 @@
 
 ``model.safetensors``       weights of the network
 ``statistics.safetensors``  moments of the training recordings per set of channels; lagged products, where patches were
-                            hidden
-``config.json``             size and digest of both, sizes of the network, windows, gains, core settings, rates, atlases
-                            and montages of the training data, who and what was seen in training (hashed), versions
+                            hidden; weights of the banks' mixtures
+``config.json``             size and digest of both, sizes of the network, windows, gains, which cores and their
+                            settings, members of the banks, rates, atlases and montages of the training data, who
+                            and what was seen in training (hashed), versions
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from safetensors.torch import save
 
 import neurofm
 from neurofm.files import write_atomic, write_json
+from neurofm.model.bank import MemberSettings
 from neurofm.model.core import CoreSettings, Moments
 from neurofm.model.pretrained import (
     CONFIG,
@@ -38,7 +40,8 @@ from neurofm.model.settings import ModelSettings
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.acquisition import Acquisition
-from neurofm.training.contexts import CoreChoice
+from neurofm.training.contexts import CoreChoice, CoreKind, ModalityBank
+from neurofm.training.mixtures import unlearned_mixture
 from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
 
@@ -90,6 +93,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     for name, sums in checkpoint.lagged.items():
         statistics[f"{name}.pairs"] = sums.pairs.contiguous()
         statistics[f"{name}.products"] = sums.products.contiguous()
+    for modality, bank in checkpoint.choices.banks.items():
+        for name, value in bank.mixture.state_dict().items():
+            statistics[f"mixture.{modality}.{name}"] = value.cpu().contiguous()
     files = {WEIGHTS: save(weights), STATISTICS: save(statistics)}
     for name, content in files.items():
         write_atomic(folder / name, content)
@@ -101,6 +107,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "residual_gain": checkpoint.gains,
         "core": {name: asdict(choice) for name, choice in checkpoint.choices.by_channel_set.items()},
         "core_of_new_channels": {name: asdict(choice) for name, choice in checkpoint.choices.by_modality.items()},
+        "banks": {
+            modality: [asdict(member) for member in bank.members] for modality, bank in checkpoint.choices.banks.items()
+        },
         "acquisitions": [asdict(one) for one in checkpoint.acquisitions],
         "prior_recordings_sha256": sorted(checkpoint.prior_recordings),
         "subjects_sha256": sorted(checkpoint.subjects),
@@ -147,6 +156,7 @@ def _build(
         choices=CoreChoices(
             by_channel_set=by_set,
             by_modality={Modality(name): _choice(plain) for name, plain in config["core_of_new_channels"].items()},
+            banks={Modality(name): _bank(name, members, statistics) for name, members in config["banks"].items()},
         ),
         priors=priors,
         lagged={
@@ -168,4 +178,20 @@ def _choice(plain: Mapping[str, Any]) -> CoreChoice:
     settings = CoreSettings(
         smoothing_samples=tuple(core["smoothing_samples"]), ridge=core["ridge"], prior_samples=core["prior_samples"]
     )
-    return CoreChoice(core=settings, rate_floor=plain["rate_floor"])
+    if plain["kind"] not in get_args(CoreKind):
+        msg = f"there is no core {plain['kind']!r}"
+        raise ValueError(msg)
+    return CoreChoice(core=settings, rate_floor=plain["rate_floor"], kind=plain["kind"])
+
+
+def _bank(name: str, plain: Sequence[Mapping[str, Any]], statistics: Mapping[str, torch.Tensor]) -> ModalityBank:
+    members = tuple(MemberSettings(**member) for member in plain)
+    mixture = unlearned_mixture(members)
+    prefix = f"mixture.{name}."
+    weights = {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
+    try:
+        mixture.load_state_dict(weights)
+    except RuntimeError as error:
+        msg = f"{prefix}*: {error}"
+        raise ValueError(msg) from None
+    return ModalityBank(members=members, mixture=mixture.requires_grad_(requires_grad=False))

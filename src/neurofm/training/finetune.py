@@ -23,6 +23,7 @@ from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
+from neurofm.training.kinds import choose_kinds
 from neurofm.training.settings import Mode, PretrainSettings
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores
@@ -130,7 +131,14 @@ def finetune(
         f"{learned_from.hexdigest()}"
     )
     with Stopping() as stopping, reproducible():
-        choices = _choices(before, choose_cores(views, settings=chosen, windows=before.windows))
+        cores = choose_kinds(
+            choose_cores(views, settings=chosen, windows=before.windows),
+            views,
+            settings=chosen,
+            windows=before.windows,
+            banks=before.choices.banks,
+        )
+        choices = _choices(before, cores.choices)
         torch.manual_seed(settings.seed)
         freeze(network, mode=mode, rank=rank)
         learned = learn(
@@ -160,6 +168,7 @@ def _choices(before: Checkpoint, found: CoreChoices) -> CoreChoices:
     return CoreChoices(
         by_channel_set={**found.by_channel_set, **before.choices.by_channel_set},
         by_modality={**found.by_modality, **before.choices.by_modality},
+        banks={**found.banks, **before.choices.banks},
     )
 
 

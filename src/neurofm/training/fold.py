@@ -21,6 +21,7 @@ from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write
 from neurofm.training.forward import forward_of
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
+from neurofm.training.kinds import choose_kinds
 from neurofm.training.loop import Loop
 from neurofm.training.processes import Processes, joined
 from neurofm.training.recordings import left_out, schedule_of, training_recordings
@@ -47,7 +48,7 @@ class FoldResult:
     steps: int
     """Steps done, early stopping counted in."""
     best_step: int
-    """0: the linear core alone was best."""
+    """0: the core alone was best."""
     parameters: int
     residual_gain: dict[str, float]
     curve: list[dict[str, Any]]
@@ -56,6 +57,9 @@ class FoldResult:
     """``max_hours`` or ``max_cost`` if that limit ended it."""
     skipped_steps: int | None = None
     """Steps whose loss was not a number, or exploded; None if there were none."""
+    cores: list[dict[str, Any]] | None = None
+    """Which core predicts, and the validation loss of each that could, per set of channels and per modality (for
+    channels never met) where there is a bank; None without."""
 
 
 def pretrain(
@@ -123,7 +127,12 @@ def pretrain(
             run_dir.parent / "tensorboard" / run_dir.name, is_wanted=where.tensorboard and processes.is_main, who=who
         ) as board,
     ):
-        choices = processes.from_main(lambda: choose_cores(views, settings=settings, windows=windows))
+        cores = processes.from_main(
+            lambda: choose_kinds(
+                choose_cores(views, settings=settings, windows=windows), views, settings=settings, windows=windows
+            )
+        )
+        choices = cores.choices
         torch.manual_seed(settings.seed)
         network = network_of(settings.model, patch_samples=patch_samples(windows))
         learned = learn(
@@ -150,7 +159,7 @@ def pretrain(
                 network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows
             )
             save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
-    return learned.result(fold, network)
+    return learned.result(fold, network, cores=cores.report())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +171,7 @@ class Learned:
     stopped_by: str | None
     """The limit that ended it."""
 
-    def result(self, fold: int, network: Network) -> FoldResult:
+    def result(self, fold: int, network: Network, *, cores: Sequence[dict[str, Any]] = ()) -> FoldResult:
         """Say it for ``metrics/``."""
         return FoldResult(
             fold=fold,
@@ -173,6 +182,7 @@ class Learned:
             curve=self.state.curve,
             stopped_by=self.stopped_by,
             skipped_steps=self.state.skipped or None,
+            cores=list(cores) or None,
         )
 
 
@@ -202,7 +212,7 @@ def learn(
     views, settings, windows, site, side_by_side, price_per_hour, guard
         As in `pretrain`.
     choices
-        Settings of the linear cores.
+        Which cores, and their settings.
     keeper
         Keeps the state.
     stopping

@@ -94,7 +94,7 @@ class Predictor:
                 # Its own train segments are its calibration already.
                 prior = prior - moments_of(view, view.roles.train, sds_samples=choice.core.smoothing_samples)
             self._contexts[view.name] = make_context(
-                view, calibration=view.roles.calibration, prior=prior, choice=choice
+                view, calibration=view.roles.calibration, prior=prior, choice=choice, shared=choices.bank(view)
             )
         return self._contexts[view.name]
 
@@ -134,7 +134,7 @@ class Predictor:
         visible_index: npt.NDArray[np.int64],
         hidden_index: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.float64]:
-        """Predict hidden channels with the linear core alone; as `predict`."""
+        """Predict hidden channels with the core alone, linear or a bank; as `predict`."""
         return self._predict(view, visible, visible_index, hidden_index, gain=0.0)
 
     def predict_patches(

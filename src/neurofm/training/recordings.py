@@ -10,7 +10,7 @@ import torch
 
 from neurofm.model.stationary_core import StationaryCore
 from neurofm.training.batches import null_loss
-from neurofm.training.contexts import Context, make_context, scale_of
+from neurofm.training.contexts import Context, make_context
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.stationary import StationaryCores
 from neurofm.training.train_moments import TrainMoments
@@ -66,11 +66,11 @@ def training_recordings(
             known=known,
         )
         contexts = tuple(
-            make_context(view, calibration=episode.calibration, prior=prior, choice=choice)
+            make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=choices.bank(view))
             for episode in source.episodes
         )
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
-        null = null_loss(view, torch.from_numpy(z), scale=scale_of(view, rate_floor=1.0))
+        null = null_loss(view, torch.from_numpy(z))
         made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores))
     return made
 

@@ -66,8 +66,10 @@ def validation_items(
             channels=len(view.channel_ids),
             known=known,
         )
-        context = make_context(view, calibration=trial.calibration, prior=prior, choice=choice)
-        null = null_loss(view, trial.z[trial.counts], scale=context.scale)
+        context = make_context(
+            view, calibration=trial.calibration, prior=prior, choice=choice, shared=choices.bank(view)
+        )
+        null = null_loss(view, trial.z[trial.counts])
         for visible, hidden in masks_of(view, settings=settings):
             batch = make_batch(view, context, values=trial.z[..., visible], visible=visible, hidden=hidden)
             items.append(ValidationItem(batch=batch, truth=trial.z[..., hidden], counts=trial.counts, null=null))

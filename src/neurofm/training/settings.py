@@ -82,6 +82,9 @@ class CoreGrid(Settings):
     """Smallest rate that the core may predict, as a share of the mean rate (spikes only)."""
     most_channels: int = Field(default=256, ge=8)
     """Settings of recordings of more channels are chosen on so many of them: the cost grows with their third power."""
+    bank: bool = True
+    """Whether a bank of low-rank solutions may take the linear core's place for spikes, calcium and Miniscope, where it
+    predicts validation data better."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import product
 
@@ -19,7 +19,7 @@ from neurofm.model.losses import LOSSES
 from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.training.batches import cut
-from neurofm.training.contexts import CoreChoice, moments_of, scale_of
+from neurofm.training.contexts import CoreChoice, ModalityBank, moments_of, scale_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.train_moments import TrainMoments
 from neurofm.windows import RecordingView, WindowsSettings, channel_groups, tiles
@@ -27,8 +27,8 @@ from neurofm.windows.sampling import source_of
 
 _MOST_SCALES = 3
 """Each scale adds as many regressors as there are channels."""
-_AS_GOOD = 1.002
-"""Fewer scales are kept where their validation loss is at most this many times that of more."""
+AS_GOOD = 1.002
+"""The simpler choice is kept where its validation loss is at most this many times that of the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,8 @@ class Trial:
     """[window, time] bool: valid, and not scored by another window."""
     valid: Tensor
     """[window, time] bool"""
+    episode: int | None = None
+    """Which episode the targets are of; None for validation segments."""
 
 
 def trial_of(
@@ -52,6 +54,7 @@ def trial_of(
     targets: Sequence[Segment],
     window_samples: int,
     most: int,
+    episode: int | None = None,
 ) -> Trial | None:
     """Cut `targets` into windows, keeping at most `most` of them, spread evenly; None where there is none."""
     cuts = tiles(targets, window_samples=window_samples)
@@ -64,7 +67,7 @@ def trial_of(
         counts[row, : tile.score_from - tile.start] = False
     if not counts.any():
         return None
-    return Trial(view=view, calibration=tuple(calibration), z=z, counts=counts, valid=valid)
+    return Trial(view=view, calibration=tuple(calibration), z=z, counts=counts, valid=valid, episode=episode)
 
 
 def validation_trials(
@@ -101,15 +104,34 @@ def masks_of(
 
 @dataclass(frozen=True, kw_only=True)
 class CoreChoices:
-    """Chosen core settings."""
+    """Chosen cores and their settings."""
 
     by_channel_set: dict[str, CoreChoice]
     by_modality: dict[Modality, CoreChoice]
     """For recordings of channels never met in training."""
+    banks: Mapping[Modality, ModalityBank] = field(default_factory=dict, compare=False)
+    """Where some recording may be predicted by one."""
 
     def of(self, view: RecordingView) -> CoreChoice:
         """Return the choice for a recording."""
         return self.by_channel_set.get(view.channel_set) or self.by_modality[view.modality]
+
+    def bank(self, view: RecordingView) -> ModalityBank | None:
+        """Return the bank of a recording's modality."""
+        return self.banks.get(view.modality)
+
+
+def judging_trials(
+    views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings
+) -> list[Trial]:
+    """Cut what cores are chosen on: validation segments, and train segments in turn where those judge poorly."""
+    trials = validation_trials(views, settings=settings, windows=windows)
+    validated = {trial.view.channel_set for trial in trials}
+    for view in views:
+        # One validation block of a single recording judges poorly: its train chunks take turns beside it.
+        if view.roles.kind == "time" or view.channel_set not in validated:
+            trials.extend(_train_trials(view, settings=settings, windows=windows))
+    return trials
 
 
 def choose_cores(
@@ -129,12 +151,7 @@ def choose_cores(
     settings, windows
         Of training; the grid is `settings.core`.
     """
-    trials = validation_trials(views, settings=settings, windows=windows)
-    validated = {trial.view.channel_set for trial in trials}
-    for view in views:
-        # One validation block of a single recording judges poorly: its train chunks take turns beside it.
-        if view.roles.kind == "time" or view.channel_set not in validated:
-            trials.extend(_train_trials(view, settings=settings, windows=windows))
+    trials = judging_trials(views, settings=settings, windows=windows)
     by_set: defaultdict[str, list[int]] = defaultdict(list)
     by_modality: defaultdict[Modality, list[int]] = defaultdict(list)
     for index, trial in enumerate(trials):
@@ -173,7 +190,7 @@ def _grow(best: Callable[[tuple[float, ...]], tuple[float, CoreChoice]], *, grid
         path.append(min(larger, key=lambda found: found[0]))
         scales = path[-1][1].core.smoothing_samples
     lowest = min(loss for loss, _ in path)
-    return next((choice for loss, choice in path if loss <= _AS_GOOD * lowest), path[0][1])
+    return next((choice for loss, choice in path if loss <= AS_GOOD * lowest), path[0][1])
 
 
 def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: WindowsSettings) -> list[Trial]:
@@ -187,8 +204,9 @@ def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: W
             targets=episode.targets,
             window_samples=source.window_samples,
             most=max(1, settings.validation_windows // len(source.episodes)),
+            episode=number,
         )
-        for episode in source.episodes
+        for number, episode in enumerate(source.episodes)
     )
     return [trial for trial in made if trial is not None]
 
