@@ -1,7 +1,8 @@
 """One process against two: ``python -m benchmarks.train_scaling SETTINGS``, prints JSON rows.
 
-Data-parallel training of neurofm's network (PyTorch DDP: gloo on CPUs, nccl on GPUs), one core or GPU per process, the
-same number of windows per process. By the clock it needs as many quiet cores as processes; `by CPU time` is what would
+Data-parallel training of neurofm's network as `neurofm.training` does it (Lightning Fabric; gloo on CPUs, nccl on GPUs;
+gradients are added up in one order after each backward), one core or GPU per process, the same number of windows per
+process. By the clock it needs as many quiet cores as processes; `by CPU time` is what would
 be left of 2 if nothing else ran: exchanging gradients and sharing memory count, waiting for the other does not.
 """
 
@@ -17,14 +18,15 @@ import time
 from pathlib import Path
 
 import torch
-from torch import distributed
 from torch.multiprocessing.spawn import spawn
-from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.loader_windows import Row, printed, row
 from benchmarks.train_ours import trainee
 from benchmarks.train_steps import Steps
 from benchmarks.train_windows import Settings
+from neurofm.training.processes import Processes, joined
+from neurofm.training.site import TrainingSite
+from neurofm.training.step import Gradients
 
 PROCESSES = 2
 _WARM_UP = 2
@@ -56,33 +58,39 @@ def _step_s(settings: Settings, *, processes: int) -> dict[str, float]:
 def _train(rank: int, settings: Settings, processes: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    places = {"NODE_RANK": "0", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= places
+    with joined(TrainingSite(processes=processes, device=settings["device"])) as joint:
+        _learn(joint, settings, folder=folder)
+
+
+def _learn(joint: Processes, settings: Settings, *, folder: str) -> None:
     device = settings["device"]
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    distributed.init_process_group("gloo" if device == "cpu" else "nccl", rank=rank, world_size=processes)
-    if device == "cuda":
-        torch.cuda.set_device(rank)
-    steps = Steps(trainee(settings), device=device)
-    # Some parts of a network may have no use in a step: channels of a modality that is not drawn.
-    steps.called = DistributedDataParallel(steps.network, find_unused_parameters=True)
+    steps = Steps(trainee(settings), device=device)  # Fabric has chosen which of them.
+
+    def exchange() -> None:
+        sums = Gradients(steps.network, joint)
+        sums.keep()
+        sums.give(share=1 / joint.count)
+
+    if joint.count > 1:
+        steps.exchange = exchange
     took: list[float] = []
     worked: list[float] = []
-    spent, step = torch.zeros(1), 0
-    while step <= _WARM_UP or spent.item() < settings["seconds"]:
-        distributed.barrier()
+    spent_ms, step = 0, 0
+    while step <= _WARM_UP or spent_ms < 1000 * settings["seconds"]:
+        joint.most(0)  # All begin at once.
         began, cpu_began = time.perf_counter(), time.process_time()
-        steps.learn(steps.inputs(step * processes + rank))
+        steps.learn(steps.inputs(step * joint.count + joint.rank))
         if device == "cuda":
             torch.cuda.synchronize()
         took.append(time.perf_counter() - began)
         worked.append(time.process_time() - cpu_began)
-        # All end after the same step.
-        spent = torch.tensor([sum(took)])
-        distributed.all_reduce(spent, op=distributed.ReduceOp.MAX)
+        spent_ms = joint.most(int(1000 * sum(took)))  # All end after the same step.
         step += 1
     clocks = {"": took} | ({", by CPU time": worked} if device == "cpu" else {})
     medians = {clock: statistics.median(values[_WARM_UP:]) for clock, values in clocks.items()}
-    (Path(folder) / f"{rank}.json").write_text(json.dumps(medians))
-    distributed.destroy_process_group()
+    (Path(folder) / f"{joint.rank}.json").write_text(json.dumps(medians))
 
 
 if __name__ == "__main__":

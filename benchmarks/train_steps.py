@@ -62,6 +62,8 @@ class Steps:
         self.called: nn.Module = self.network
         if compiled:
             self.called.compile()
+        self.exchange: Callable[[], None] = lambda: None
+        """Adds the gradients of other processes to this one's."""
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def inputs(self, step: int) -> Any:
@@ -74,6 +76,7 @@ class Steps:
             loss = self.trainee.loss(self.trainee.output(self.called, inputs), inputs)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
+        self.exchange()
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
         self.optimizer.step()
 
