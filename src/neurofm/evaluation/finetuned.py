@@ -13,7 +13,8 @@ from neurofm.evaluation.baselines import Null
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.evaluate import channel_sets
 from neurofm.evaluation.masked import reconstruct, score
-from neurofm.evaluation.ours import OURS, Neurofm
+from neurofm.evaluation.ours import Neurofm
+from neurofm.evaluation.row import OURS
 from neurofm.evaluation.samples import cut, learning_windows
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.scores import TileScores
