@@ -133,6 +133,15 @@ def test_jobs_wait_for_what_they_read_and_go_to_the_runners_that_can() -> None:
     assert "tags" not in local["preprocess@a"]
 
 
+def test_what_learns_on_waits_for_the_model_that_it_learns_on_from() -> None:
+    after_pretrain = [stage("pretrain"), stage("finetune@x", "pretrain")]
+    made = child_pipeline(after_pretrain, report=True, runners=Runners())
+    assert "finetune@x" not in made, "`gather` runs it with pretraining"
+    assert made["stages"] == ["gather", "numbers", "commit"]
+    alone = child_pipeline([stage("finetune@x")], report=True, runners=Runners())
+    assert alone["finetune@x"]["needs"] == []
+
+
 def test_with_nothing_out_of_date_there_is_one_cheap_job() -> None:
     made = child_pipeline([], report=False, runners=Runners())
     assert set(made) == {"include", "workflow", "stages", "nothing-to-do"}

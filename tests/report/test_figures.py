@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from neurofm.report.excerpts import evenly
-from neurofm.report.figures.curves import Curve, validation_change
+from neurofm.report.figures.curves import Curve, draw_curves, validation_change
 from neurofm.report.figures.parcels import correlation
 from neurofm.report.figures.raster import angle_of, draw_angle, tuning
 from neurofm.report.figures.scoreboard import Dot, draw_dots
@@ -72,8 +72,27 @@ def test_correlation_of_known_signals() -> None:
 
 def test_validation_change_is_relative_to_the_first_measurement() -> None:
     nan = float("nan")
-    curve = Curve(step=np.arange(4.0), train=np.zeros(4), validation=np.array([nan, -2.0, -3.0, -1.0]), best_step=2)
+    curve = Curve(
+        step=np.arange(4.0), train=np.zeros(4), validation=np.array([nan, -2.0, -3.0, -1.0]), best_step=2, fold=1
+    )
     np.testing.assert_allclose(validation_change(curve), [nan, 0.0, -50.0, 50.0])
+
+
+@pytest.mark.parametrize(("best_step", "told"), [(50, "fold 2: 0.812"), (25, "fold 2: 0.793"), (0, "fold 2")])
+def test_the_legend_says_the_validation_loss_that_was_kept(best_step: int, told: str) -> None:
+    curve = Curve(
+        step=np.array([25.0, 50.0]),
+        train=np.array([0.9, 1.1]),
+        validation=np.array([0.793, 0.812]),
+        best_step=best_step,
+        fold=2,
+    )
+    figure = new_figure(height_in=3.0)
+    draw_curves(figure, curves=[curve])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [told]
+    # The null is in sight among training losses from 0.9 to 1.1.
+    assert np.asarray(figure.axes[0].lines[-1].get_ydata()).tolist() == [1.0, 1.0]
 
 
 def dot(model: str, value: float) -> Dot:

@@ -97,7 +97,7 @@ def build_report(
         left_out=left_out(inputs),
         fold_columns=fold_columns(inputs.training),
         fold_rows=fold_rows(inputs.training),
-        curves=curve_panels(inputs.training),
+        curves=curve_panels(inputs.training, splits=inputs.splits),
         reconstructions=reconstruction_panels(inputs.examples, settings=settings),
         score_panels=score_panels(inputs.scores),
         score_columns=SCORE_COLUMNS,

@@ -18,6 +18,7 @@ from neurofm.report.settings import ReportSettings
 from neurofm.report.verdict import group_scores, is_ours, metric_name
 from neurofm.report.words import MISSING, MODALITY_WORDS, modality_order, modality_word, number, plain
 from neurofm.report.written import FoldTraining, Pretraining
+from neurofm.splits import Splits
 
 _LIMITS = {"max_hours": " (time limit)", "max_cost": " (cost limit)"}
 """What is said of a fold that a limit stopped."""
@@ -51,22 +52,40 @@ def _gain(fold: FoldTraining, modality: str) -> str:
     return MISSING if gain is None else f"{gain:g}"
 
 
-def curve_panels(training: Pretraining) -> list[Panel]:
-    """Draw the training curves, one panel per modality."""
+def curve_panels(training: Pretraining, *, splits: Splits | None = None) -> list[Panel]:
+    """Draw the training curves, one panel per modality; `splits` say from how many recordings was learned."""
     panels = []
     for modality in Modality:
         curves = [curve for fold in training.folds if (curve := _curve(fold, modality)) is not None]
         if not curves:
             continue
         caption = (
-            f"{MODALITY_WORDS[modality]}: training loss, and change of the validation loss since it was first measured "
-            f"(below zero is better); one line for each of {len(curves)} folds, a dot at the step kept."
+            f"{MODALITY_WORDS[modality]}{_learned_from(splits, modality)}: training loss, and change of the validation "
+            f"loss since it was first measured (below zero is better); one line for each of {len(curves)} folds, a dot "
+            "at the step kept, whose validation loss the legend gives. Losses are relative to predicting the mean (1)."
         )
         with drawing(f"curves-{modality}"):
             figure = new_figure(height_in=3.2)
             draw_curves(figure, curves=curves)
             panels.append(Panel(drawing=svg(figure, alt=caption), caption=caption))
     return panels
+
+
+def _learned_from(splits: Splits | None, modality: Modality) -> str:
+    """Say from how many recordings each fold learns, and of how many datasets."""
+    folds = [
+        [entry for entry in fold.recordings if entry.modality is modality and entry.train]
+        for fold in (splits.folds if splits else ())
+    ]
+    datasets = {entry.dataset for fold in folds for entry in fold}
+    if not datasets:
+        return ""
+    fewest, most = min(map(len, folds)), max(map(len, folds))
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    return (
+        f", {count} recording{'' if most == 1 else 's'} of {len(datasets)} dataset{'' if len(datasets) == 1 else 's'} "
+        "in a fold"
+    )
 
 
 def _curve(fold: FoldTraining, modality: Modality) -> Curve | None:
@@ -77,7 +96,7 @@ def _curve(fold: FoldTraining, modality: Modality) -> Curve | None:
     if not losses.size or np.isnan(losses).all():
         return None
     step = np.array([point.step for point in fold.curve], dtype=np.float64)
-    return Curve(step=step, train=losses[:, 0], validation=losses[:, 1], best_step=fold.best_step)
+    return Curve(step=step, train=losses[:, 0], validation=losses[:, 1], best_step=fold.best_step, fold=fold.fold)
 
 
 def _loss(value: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,27 +25,49 @@ class Curve:
     """[point]; NaN where there is none."""
     best_step: int
     """The step whose weights were kept."""
+    fold: int
+
+    @property
+    def kept(self) -> float:
+        """Validation loss at the step that was kept; NaN if it was not measured there."""
+        found = self.validation[self.step == self.best_step]
+        return float(found[0]) if len(found) else float("nan")
+
+
+_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.6, 1.4, 1.6)))
+"""Of the folds, in turn: two colours say already which loss it is."""
 
 
 def draw_curves(figure: Figure, *, curves: Sequence[Curve]) -> None:
     """Draw the training loss of every fold, and beneath how its validation loss changed.
 
     Folds are validated on different data, so their losses lie far apart; the change since the first
-    measurement, in percent, is what can be compared. A dot stands at the step that was kept.
+    measurement, in percent, is what can be compared. A dot stands at the step that was kept; the legend says the
+    validation loss there. Losses are relative to predicting the mean: the null is 1, drawn where it is in sight.
     """
     upper, lower = figure.subplots(2, 1, sharex=True)
     lower.axhline(0.0, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
     for curve in curves:
         change = validation_change(curve)
-        upper.plot(curve.step, curve.train, color=BASELINE, linewidth=0.8)
-        lower.plot(curve.step, change, color=OURS)
+        dashes = _DASHES[curve.fold % len(_DASHES)]
+        upper.plot(curve.step, curve.train, color=BASELINE, linewidth=0.8, linestyle=dashes)
+        lower.plot(curve.step, change, color=OURS, linestyle=dashes, label=legend_of(curve))
         kept = curve.step == curve.best_step
         lower.plot(curve.step[kept], change[kept], "o", color=OURS, markersize=4, clip_on=False)
-    upper.set_ylabel("training loss")
+    low, high = upper.get_ylim()
+    if low < 1.0 < high:
+        upper.axhline(1.0, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+    figure.legend(loc="outside upper left", ncols=len(curves), frameon=False, fontsize=8, handlelength=2.4)
+    upper.set_ylabel("training loss\n(null = 1)")
     lower.set_ylabel("validation (%)")
     lower.set_xlabel("optimiser step")
     lower.margins(x=0.02)
     figure.align_ylabels()
+
+
+def legend_of(curve: Curve) -> str:
+    """Return what the legend says of a fold: its number, and the validation loss that was kept."""
+    return f"fold {curve.fold}" + (f": {curve.kept:.3f}" if np.isfinite(curve.kept) else "")
 
 
 def validation_change(curve: Curve) -> npt.NDArray[np.float64]:
