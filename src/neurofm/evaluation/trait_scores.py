@@ -211,7 +211,8 @@ def _explained(predictions: Predictions, weights: Floats) -> Floats:
 
 def _divided(gain: Floats, total: Floats) -> Floats:
     total = np.broadcast_to(total, gain.shape)
-    return np.divide(gain, total, out=np.full(gain.shape, np.nan), where=total > 0)
+    share: Floats = np.divide(gain, total, out=np.full(gain.shape, np.nan), where=total > 0)
+    return share
 
 
 _SCORES: dict[str, Callable[[Predictions, Floats], Floats]] = {
