@@ -108,6 +108,18 @@ def test_one_person_is_predicted_as_among_others(known: Known) -> None:
         np.testing.assert_allclose(alone[held[0].subject], everyone[held[0].subject], rtol=1e-9)
 
 
+@pytest.mark.parametrize("model", ["connectivity", OURS_CORE])
+def test_a_longer_recording_is_not_known_by_its_length(known: Known, model: str) -> None:
+    views, _ = known
+    features = FMRI[model](views[:5])
+    shorter = [replace(view, valid=np.arange(len(view.valid)) < 120) for view in views[:5]]
+    assert Series.fit([*shorter[:1], *views[1:5]]).samples == 120
+    assert Series.fit([replace(views[0], valid=np.arange(168) < 20), *views[1:5]]).samples == 84
+    of_short = FMRI[model](shorter)
+    assert of_short(views[:1]).tobytes() == of_short(shorter[:1]).tobytes()
+    assert of_short(views[:1]).tobytes() != features(views[:1]).tobytes()
+
+
 def test_a_lost_channel_is_filled_in_from_the_others(known: Known) -> None:
     views, _ = known
     series = Series.fit(views[1:])

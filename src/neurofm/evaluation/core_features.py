@@ -95,7 +95,7 @@ def embedding(encode: Encode, *, window_samples: int) -> FitFeatures:
 def _lags(series: Series, view: RecordingView, *, lags: int) -> LagSums:
     return lag_sums(
         [torch.from_numpy(series.of(view))],
-        valid=[torch.from_numpy(view.valid)],
+        valid=[torch.from_numpy(series.used(view))],
         lags=lags,
         channels=len(series.kept),
     )

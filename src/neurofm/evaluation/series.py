@@ -20,6 +20,8 @@ FitFeatures = Callable[[Sequence[RecordingView]], Features]
 
 _SHARED = 0.9
 """Share of the training recordings in which a channel must be usable."""
+_LEAST_SHARE = 0.5
+"""Recordings that are shorter than this share of the median do not shorten the others."""
 _RIDGE = 0.02
 """White noise in the mean covariance that fills unusable channels in."""
 
@@ -34,13 +36,19 @@ class Series:
     """[kept] SD of a channel in training recordings, in physical units; ones where signals are standardised."""
     mean: Floats
     """[kept, kept] mean covariance of training recordings."""
+    samples: int
+    """Valid samples that are taken of each recording, its first ones. Covariances are shrunk more where there are
+    fewer, so that rest of 40 s and a task of 30 s would be told apart by how long they are."""
 
     @classmethod
     def fit(cls, views: Sequence[RecordingView]) -> Self:
         """Learn it from training recordings of one channel set."""
+        counts = [int(view.valid.sum()) for view in views]
+        samples = max(min(counts), round(_LEAST_SHARE * float(np.median(counts))))
         usable = np.mean([known_channels(view) for view in views], axis=0)
         kept = np.flatnonzero(usable >= min(_SHARED, usable.max())).astype(np.int64)
-        raw = [_raw(view)[view.valid][:, kept] for view in views]
+        raw = [_raw(view, used=_first(view, samples)) for view in views]
+        raw = [part[_first(view, samples)][:, kept] for part, view in zip(raw, views, strict=True)]
         variance = np.array([part.var(axis=0) for part in raw])
         good = np.array([known_channels(view)[kept] for view in views])
         scale = np.sqrt((variance * good).sum(axis=0) / good.sum(axis=0))
@@ -50,7 +58,8 @@ class Series:
         pairs = np.einsum("rc,rd->cd", good.astype(np.float64), good.astype(np.float64))
         total = sum(np.cov((part / scale * own).T, bias=True) for part, own in zip(raw, good, strict=True))
         mean = total / np.maximum(pairs, 1.0)
-        return cls(kept=kept, scale=scale, mean=(1 - _RIDGE) * mean + _RIDGE * np.diag(np.diag(mean)))
+        mean = (1 - _RIDGE) * mean + _RIDGE * np.diag(np.diag(mean))
+        return cls(kept=kept, scale=scale, mean=mean, samples=samples)
 
     def of(self, view: RecordingView) -> Floats:
         """[time, kept] of the whole recording, invalid samples too (they are 0 where signals are standardised).
@@ -58,7 +67,7 @@ class Series:
         An unusable channel is what the others say of it, by the mean covariance: an all-zero one would lie far from
         every other recording.
         """
-        x = _raw(view)[:, self.kept] / self.scale
+        x = _raw(view, used=self.used(view))[:, self.kept] / self.scale
         known = known_channels(view)[self.kept]
         if not known.all() and known.any():
             lost = ~known
@@ -66,9 +75,13 @@ class Series:
             x[:, lost] = x[:, known] @ np.linalg.solve(among, self.mean[np.ix_(known, lost)])
         return x
 
+    def used(self, view: RecordingView) -> npt.NDArray[np.bool_]:
+        """Say which samples of `of` are taken: [time]."""
+        return _first(view, self.samples)
+
     def valid(self, view: RecordingView) -> Floats:
-        """Leave invalid samples out of `of`: [valid time, kept]."""
-        x: Floats = self.of(view)[view.valid]
+        """Leave the other samples out of `of`: [used time, kept]."""
+        x: Floats = self.of(view)[self.used(view)]
         return x
 
 
@@ -83,10 +96,15 @@ def known_channels(view: RecordingView) -> npt.NDArray[np.bool_]:
     return usable
 
 
-def _raw(view: RecordingView) -> Floats:
-    """[time, channel] the whole recording: nothing of who is in it is a label, so no sample of it is held back."""
+def _first(view: RecordingView, samples: int) -> npt.NDArray[np.bool_]:
+    """[time] the first valid samples."""
+    return view.valid & (np.cumsum(view.valid) <= samples)
+
+
+def _raw(view: RecordingView, *, used: npt.NDArray[np.bool_]) -> Floats:
+    """[time, channel]; of who was recorded no sample is a label, so those of all roles are taken."""
     values = view.values(0, len(view.valid)).astype(np.float64)
-    good = values[view.valid]
+    good = values[used]
     values -= good.mean(axis=0)
     if is_standardised(view):
         # Anew, since the view's SDs are of its calibration, which is all of a training subject and a part of another.

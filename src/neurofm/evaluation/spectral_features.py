@@ -81,6 +81,6 @@ def band_covariances(series: Series, view: RecordingView, bands: Sequence[tuple[
         filtered = sosfiltfilt(
             butter(_ORDER, band, btype="bandpass", fs=view.sampling_rate_hz, output="sos"), x, axis=0
         )
-        covariance, _ = ledoit_wolf(filtered[view.valid])
+        covariance, _ = ledoit_wolf(filtered[series.used(view)])
         found.append(np.asarray(covariance, dtype=np.float64))
     return found
