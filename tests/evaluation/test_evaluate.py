@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,12 +67,14 @@ class _Trained(NamedTuple):
     shards: Path
     models: Path
 
-    def evaluate(self, *, splits: Splits | None = None, shards: Path | None = None) -> Scoreboard:
+    def evaluate(
+        self, *, splits: Splits | None = None, shards: Path | None = None, traits: Sequence[str] = ()
+    ) -> Scoreboard:
         return evaluate(
             splits or self.splits,
             shards=shards or self.shards,
             models=self.models,
-            settings=EvaluateSettings.parse(SETTINGS, where="", mend=""),
+            settings=EvaluateSettings.parse({**SETTINGS, "traits": list(traits)}, where="", mend=""),
             windows=WINDOWS,
         )
 
@@ -126,6 +129,7 @@ def _write(folder: Path, candidate: Candidate, values: npt.NDArray[np.float64]) 
             units="count" if spikes else "1",
         ),
         targets={"head_direction" if spikes else "eyes_closed": target},
+        scalars={"age": 20 + int(candidate.recording.removeprefix("s"))} if candidate.dataset == "rest" else {},
     )
     path = folder / candidate.dataset / f"{candidate.recording}.zarr.zip"
     write_shard(recording, provenance=PROVENANCE, path=path)
@@ -258,6 +262,20 @@ def test_scores_are_reproducible_to_the_byte(trained: _Trained, board: Scoreboar
         assert ours == "neurofm"
         assert not best.startswith("neurofm")
         assert example.truth.shape == example.reconstructions[best].shape == (WINDOW, 3)
+
+
+def test_traits_are_rows_beside_the_others(
+    trained: _Trained, board: Scoreboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurofm.evaluation.attributes.LEAST_SUBJECTS", SUBJECTS // 2)
+    made = trained.evaluate(traits=["age"])
+    assert made.rows[: len(board.rows)] == board.rows
+    added = made.rows[len(board.rows) :]
+    models = ["connectivity", "neurofm-embedding", "neurofm-tangent", "null", "tangent_connectivity"]
+    assert sorted((row.metric, row.model) for row in added) == sorted(product(("R2", "r"), models))
+    assert {(row.dataset, row.task, row.n) for row in added} == {("rest", "trait:age", SUBJECTS)}
+    assert set(made.timings["rest"]["trait:age"]) == {model for model in models if model != "null"}
+    assert "neurofm_minus_best_baseline" in summarise(made.rows)["rest"]["trait:age"]["r"]
 
 
 def test_an_example_shows_what_was_recorded(trained: _Trained, board: Scoreboard) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
+from neurofm.evaluation.attributes import read_attributes
 from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.classification import classify
@@ -25,6 +26,7 @@ from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.traits import TraitTask
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
 from neurofm.training.predict import Predictor
@@ -66,15 +68,20 @@ def evaluate(
     predictors = [Predictor.load(models / f"fold-{number}", strict=False) for number in range(len(splits.folds))]
     for number, (fold, predictor) in enumerate(zip(splits.folds, predictors, strict=True)):
         audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
-    found = _Found()
+    found, traits = _Found(), TraitTask(settings=settings)
     scored = sum(bool(entry.test) for fold in splits.folds for entry in fold.recordings)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
         for number, predictor in enumerate(predictors):
             for views in channel_sets(load_views(splits, fold=number, shards=shards)):
                 _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found)
+                if settings.traits:
+                    attributes = read_attributes(views, shards=shards)
+                    window = windows.of(views[0].modality).window_samples
+                    found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
                 progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
+    rows = (*rows, *traits.rows(folds=len(splits.folds)))
     return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
 
 

@@ -75,8 +75,8 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
                 seed=settings.seed,
                 value=values[key],
                 null=values[dataset, task, metric, NULL],
-                ci_low=_rounded(low),
-                ci_high=_rounded(high),
+                ci_low=rounded(low),
+                ci_high=rounded(high),
                 ci_unit="subject" if by_subject else "time block",
                 n=len(gain),
             )
@@ -104,7 +104,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
             for metric, values in metrics.items():
                 ours = min((model for model in values if model.startswith(OURS)), key=len)
                 best = best_baseline(rows, dataset=dataset, task=task, metric=metric)
-                values["neurofm_minus_best_baseline"] = _rounded(values[ours] - best.value)
+                values["neurofm_minus_best_baseline"] = rounded(values[ours] - best.value)
     return nested
 
 
@@ -127,8 +127,9 @@ def _units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
 
 
 def _value(gain: Floats, total: Floats) -> float:
-    return _rounded(ratio(gain, total))
+    return rounded(ratio(gain, total))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Round to the digits that are written."""
     return float(f"{value:.{DIGITS}g}")

@@ -38,3 +38,5 @@ class EvaluateSettings(Settings):
     """Targets that are decoded wherever a recording split in time has them."""
     classify: tuple[str, ...]
     """Targets of two states, 0 and 1, that windows are classified by wherever recordings have them."""
+    traits: tuple[str, ...] = ()
+    """Attributes of subjects (columns of ``participants.tsv``), or of recordings, that are predicted where they are."""

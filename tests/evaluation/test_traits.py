@@ -1,0 +1,148 @@
+"""Children and adults, and their age, are told from how regions go together; no test subject is learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from neurofm.evaluation.attributes import Attributes, labelled
+from neurofm.evaluation.row import NULL
+from neurofm.evaluation.series import Series, known_channels
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.trait_scores import Predictions
+from neurofm.evaluation.traits import MODELS, OURS_CORE, OURS_NETWORK, TraitTask, make_table, read_out
+from neurofm.recording import Modality
+from neurofm.windows import RecordingView
+from tests.evaluation.conftest import SETTINGS, poison
+from tests.evaluation.pixar import people
+
+FMRI = MODELS[Modality.FMRI]
+Known = tuple[list[RecordingView], dict[str, Attributes]]
+
+
+@pytest.fixture(scope="module")
+def known(shared_data: Path) -> Known:
+    return people(shared_data, each=18)
+
+
+def _encode(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A network that says how strong each channel is: [window, 1, channel]."""
+    assert z.shape[1:] == (64, len(view.channel_ids))
+    return np.asarray(z.std(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _task(views: list[RecordingView], attributes: Mapping[str, Attributes], *, traits: list[str]) -> TraitTask:
+    task = TraitTask(settings=EvaluateSettings.parse({**SETTINGS, "traits": traits}, where="", mend=""))
+    seconds = task.add(views, attributes, encode=_encode, window_samples=64)
+    assert set(seconds) == {(key[0], f"trait:{key[2]}", key[3]) for key in task.parts}
+    return task
+
+
+def test_unseen_people_are_told_apart(known: Known) -> None:
+    task = _task(*known, traits=["group", "age", "nothing"])
+    assert task.rows(folds=2) == ()  # of which there is one only
+    rows = task.rows(folds=1)
+    models = sorted([*FMRI, OURS_NETWORK, NULL])
+    for trait, metrics in (("group", ("auc", "balanced_accuracy")), ("age", ("r", "R2"))):
+        for metric in metrics:
+            own = [row for row in rows if (row.task, row.metric) == (f"trait:{trait}", metric)]
+            assert sorted(row.model for row in own) == models
+            assert all(row.n == 12 and row.ci_unit == "subject" for row in own)
+            assert all(row.ci_low <= row.value <= row.ci_high for row in own)
+            null = {0.5} if trait == "group" else {0.0}
+            assert {row.null for row in own} == null
+            values = {row.model: row.value for row in own}
+            assert {values[NULL]} == null
+            assert values[OURS_CORE] > {"auc": 0.9, "balanced_accuracy": 0.8, "r": 0.6, "R2": 0.2}[metric]
+            assert min(values["connectivity"], values["tangent_connectivity"]) > values[NULL] + 0.15
+    assert {row.task for row in rows} == {"trait:group", "trait:age"}
+
+
+def test_labels_that_say_nothing_are_not_predicted(known: Known) -> None:
+    views, attributes = known
+    drawn = np.random.default_rng(4).permutation([str(attributes[view.name]["group"]) for view in views])
+    shuffled = {view.name: {"group": str(label)} for view, label in zip(views, drawn, strict=True)}
+    (row,) = (
+        row
+        for row in _task(views, shuffled, traits=["group"]).rows(folds=1)
+        if (row.metric, row.model) == ("auc", OURS_CORE)
+    )
+    assert row.ci_low < 0.5
+
+
+@pytest.mark.parametrize("model", sorted(FMRI))
+def test_nothing_comes_from_those_who_are_held_out(known: Known, model: str) -> None:
+    views, attributes = known
+    train = sorted(view.subject for view in views if view.roles.train)
+    changed = {
+        view.name: attributes[view.name] if view.roles.train else {"age": 99.0 - float(attributes[view.name]["age"])}  # type: ignore[arg-type]
+        for view in views
+    }
+    first, second = (
+        make_table(model, FMRI[model], labelled(own, said, trait="age"), train=train)
+        for own, said in ((views, attributes), ([poison(view) for view in views], changed))
+    )
+    assert first.train_features.tobytes() == second.train_features.tobytes()
+    assert first.test_features.tobytes() != second.test_features.tobytes()
+    seen, unseen = read_out(first), read_out(replace(second, test_features=first.test_features))
+    assert seen.predicted.tobytes() == unseen.predicted.tobytes()
+    assert seen.null.tobytes() == unseen.null.tobytes()
+    assert seen.truth.tobytes() != unseen.truth.tobytes()
+
+
+def test_one_person_is_predicted_as_among_others(known: Known) -> None:
+    views, attributes = known
+    train = sorted(view.subject for view in views if view.roles.train)
+    held = [view for view in views if view.roles.test]
+    for model in ("connectivity", OURS_CORE):
+        fit = FMRI[model]
+        everyone, alone = (
+            _predicted(make_table(model, fit, labelled(own, attributes, trait="age"), train=train))
+            for own in (views, [view for view in views if view not in held[1:]])
+        )
+        np.testing.assert_allclose(alone[held[0].subject], everyone[held[0].subject], rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["connectivity", OURS_CORE])
+def test_a_longer_recording_is_not_known_by_its_length(known: Known, model: str) -> None:
+    views, _ = known
+    features = FMRI[model](views[:5])
+    shorter = [replace(view, valid=np.arange(len(view.valid)) < 120) for view in views[:5]]
+    assert Series.fit([*shorter[:1], *views[1:5]]).samples == 120
+    assert Series.fit([replace(views[0], valid=np.arange(168) < 20), *views[1:5]]).samples == 84
+    of_short = FMRI[model](shorter)
+    assert of_short(views[:1]).tobytes() == of_short(shorter[:1]).tobytes()
+    assert of_short(views[:1]).tobytes() != features(views[:1]).tobytes()
+
+
+def test_a_lost_channel_is_filled_in_from_the_others(known: Known) -> None:
+    views, _ = known
+    series = Series.fit(views[1:])
+    assert len(series.kept) == 64
+    lost = _without(views[0], channel=5)
+    assert known_channels(lost).sum() == 63
+    filled, recorded = series.of(lost), series.of(views[0])
+    np.testing.assert_array_equal(np.delete(filled, 5, axis=1), np.delete(recorded, 5, axis=1))
+    assert np.corrcoef(filled[:, 5], recorded[:, 5])[0, 1] > 0.5
+
+
+def test_a_channel_that_most_lack_is_left_out(known: Known) -> None:
+    views, _ = known
+    series = Series.fit([_without(view, channel=5) for view in views[:4]] + views[4:12])
+    assert series.kept.tolist() == [channel for channel in range(64) if channel != 5]
+
+
+def _predicted(table: object) -> dict[str, float]:
+    made: Predictions = read_out(table)  # type: ignore[arg-type]
+    return dict(zip(made.subject, made.predicted[0, :, 0].tolist(), strict=True))
+
+
+def _without(view: RecordingView, *, channel: int) -> RecordingView:
+    stored = view.stored[:].copy()
+    stored[:, channel] = 0
+    return replace(view, stored=stored)
