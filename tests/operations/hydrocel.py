@@ -35,6 +35,8 @@ Array = npt.NDArray[np.float64]
 RATE_HZ, SAMPLES = 100, 200
 REST = ("00", "09", "13", "01", "19", "24")
 """Subjects of EEGMAT: the first three train, the next validates, two are held out."""
+TASK_S, TASK_TEST = 160, 10_000
+"""How much of the task is taken, and the first sample that is held out."""
 WINDOW_S = (0.5, 2.5)
 _PROVENANCE = Provenance(
     archive="local", source_id="x", version="1", files=(), licence="CC0-1.0", citation="x", libraries={}
@@ -80,7 +82,7 @@ def make_hydrocel(root: Path, *, shared_data: Path) -> HydroCel:
     target = _response_target(len(values), onsets_s, times_s)
     recording = _on_net(values, names, montage="standard_1005", subject="tutorial", targets={"response_time": target})
     write_shard(recording, provenance=_PROVENANCE, path=made.shard("task"))
-    parts = {"train": [(0, 12_000)], "validation": [(12_400, 16_000)], "test": [(16_400, len(values))]}
+    parts = {"train": [(0, 7_000)], "validation": [(7_400, 9_600)], "test": [(TASK_TEST, len(values))]}
     entries.append(_entry("task", "tutorial", "time", parts))
     splits = Splits(schema="neurofm-splits/1", seed=0, folds=(Fold(recordings=tuple(entries)),), left_out=())
     splits.write(made.splits)
@@ -169,7 +171,8 @@ def _task(shared_data: Path) -> tuple[Array, list[str], list[float], list[float]
         if after:
             onsets.append(at)
             times.append(after[0])
-    return resample_poly(raw.get_data().T * 1e6, 25, 32), list(raw.ch_names), onsets, times
+    values = resample_poly(raw.get_data().T * 1e6, 25, 32)[: TASK_S * RATE_HZ]
+    return values, list(raw.ch_names), onsets, times
 
 
 def _response_target(samples: int, onsets_s: list[float], times_s: list[float]) -> Target:

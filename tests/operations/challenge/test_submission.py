@@ -1,4 +1,4 @@
-"""A submission is fitted, packed, checked in a clean process, and predicts what is held out, typed as people type it."""
+"""A submission is fitted, packed, checked in a clean process, and predicts what is held out, as people type it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from neurofm.recording import Modality
 from neurofm.splits import Fold
 from neurofm.training.predict import Predictor
 from neurofm.windows import load_view
-from tests.operations.hydrocel import HydroCel
+from tests.operations.hydrocel import TASK_TEST, HydroCel
 
 
 def _typed(*arguments: str) -> Result:
@@ -105,7 +105,7 @@ def test_its_predictions_of_held_out_people_are_scored(submission: Path, hydroce
     first = [row for row in rows if row["target"] == "response_time"]
     np.testing.assert_allclose([float(row["predicted"]) for row in first], wanted, rtol=1e-4)
     np.testing.assert_allclose([float(row["truth"]) for row in first], parts[0].truth)
-    assert len(first) == 22
+    assert len(first) == 18
     assert {row["subject"] for row in rows if row["challenge"] == "2"} == {"lab:19", "lab:24"}
 
     scored = _typed("score", str(table)).output.splitlines()
@@ -123,7 +123,7 @@ def test_windows_are_cut_where_the_answers_are(hydrocel: HydroCel) -> None:
     target = view.targets["response_time"][:, 0]
     for window, truth, start_s in zip(part.windows, part.truth, part.start_s, strict=True):
         first = round(start_s * RATE_HZ)
-        assert first >= 16_400
+        assert first >= TASK_TEST
         np.testing.assert_array_equal(target[first : first + SAMPLES], np.float32(truth))
         assert np.isnan(target[first - 1])
         np.testing.assert_array_equal(window, view.values(first, first + SAMPLES).T)
@@ -163,8 +163,9 @@ def test_a_unit_makes_no_difference(hydrocel: HydroCel) -> None:
     torch.testing.assert_close(encoder(window), encoder(window * 1e-6), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("backbone", ["transformer", "mamba2", "gru"])
-@pytest.mark.parametrize("readout", ["pairs", "popt"])
+@pytest.mark.parametrize(
+    ("backbone", "readout"), [("transformer", "popt"), ("gru", "pairs"), ("mamba2", "pairs"), ("mamba2", "popt")]
+)
 def test_every_network_becomes_a_program_for_any_device(hydrocel: HydroCel, backbone: str, readout: str) -> None:
     parts = {"pooling": "slots", "slots": 2, "tokens": "modality", "popt_layers": 1} if readout == "popt" else {}
     plain = {"backbone": backbone, "width": 8, "layers": 1, "heads": 2, "dropout": 0.1, "readout": readout}
@@ -214,8 +215,8 @@ REST = (
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (b"import neurofm\n" + HEAD % b"x" + REST, "neurofm: the organisers do not have neurofm"),
         (
+            b"try:\n    import neurofm\nexcept ModuleNotFoundError:\n    pass\nelse:\n    raise SystemExit(3)\n"
             b"import socket\ntry:\n    socket.create_connection(('10.0.0.1', 80))\nexcept OSError:\n    pass\n"
             + HEAD % b"x.mean((1, 2)).unsqueeze(1)"
             + REST,
@@ -223,7 +224,7 @@ REST = (
         ),
         (b"import os\nos._exit(7)\n", "ended with code 7"),
     ],
-    ids=["imports ours", "network, quietly", "dies"],
+    ids=["asks for ours and the network, quietly", "dies"],
 )
 def test_what_fails_is_said_with_its_mend(tmp_path: Path, source: bytes, said: str) -> None:
     path = tmp_path / "submission.zip"
