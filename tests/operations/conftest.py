@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from neurofm.catalog import CatalogEntry, load_entry
 from neurofm.fetch.hosts import FetchSite
+from tests.operations.hydrocel import HydroCel, make_hydrocel
 from tests.servers.fixtures import s3_fixture, s3_site_fixture
 from tests.servers.seaweed import SeaweedServer
 
@@ -110,3 +111,9 @@ def archive(project: Path, s3: SeaweedServer, bucket: str, s3_site: FetchSite, s
     with (project / "site.yaml").open("w") as file:
         YAML().dump({"fetch": {"hosts": {"s3": s3.url}, "attempts": 2}}, file)
     return made
+
+
+@pytest.fixture(scope="session")
+def hydrocel(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> HydroCel:
+    """Real EEG on 129 channels, and a tiny model of it."""
+    return make_hydrocel(tmp_path_factory.mktemp("hydrocel"), shared_data=shared_data)

@@ -24,10 +24,23 @@ COMMANDS = {
     "pull": "transfer",
     "explain": "explain",
     "embed": "embed",
+    "latency": "latency",
     "certify": "certify",
 }
 """Commands by the module of this package whose `app` has them."""
-GROUPS = ("catalog", "ci", "container", "crate", "dataset", "lock", "profile", "quarantine", "remote", "shards")
+GROUPS = (
+    "catalog",
+    "challenge",
+    "ci",
+    "container",
+    "crate",
+    "dataset",
+    "lock",
+    "profile",
+    "quarantine",
+    "remote",
+    "shards",
+)
 """Groups of commands, each the `app` of the module of its name."""
 
 
