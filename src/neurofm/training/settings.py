@@ -105,6 +105,9 @@ class PretrainSettings(Settings):
     warmup_steps: int = Field(ge=0)
     hidden_fraction_min: float = Field(gt=0, lt=1)
     hidden_fraction_max: float = Field(gt=0, lt=1)
+    most_targets: int = Field(default=128, gt=0)
+    """Of more hidden channels than this only so many are asked for in a step: the network relates each of them to each
+    visible one, so that steps of large populations would take seconds."""
     episodes: int = Field(ge=2)
     """Chunks of each recording's train segments that take turns as targets."""
     shares: Shares

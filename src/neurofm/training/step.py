@@ -41,10 +41,17 @@ class Drawn:
     counts: Tensor
     """[window, time] bool"""
 
-    def batch(self) -> Batch:
-        """Hide what is to be predicted."""
+    def asked(self, *, most: int) -> Tensor:
+        """Return the hidden channels that are asked for, int64: all, or at most so many, spread evenly among them."""
+        hidden = self.draw.hidden
+        if len(hidden) > most:
+            hidden = hidden[np.linspace(0, len(hidden) - 1, most).round().astype(np.int64)]
+        return torch.from_numpy(hidden)
+
+    def batch(self, hidden: Tensor) -> Batch:
+        """Hide what is to be predicted, and ask for some of it."""
         draw, recording = self.draw, self.recording
-        visible, hidden = torch.from_numpy(draw.visible), torch.from_numpy(draw.hidden)
+        visible = torch.from_numpy(draw.visible)
         context = recording.contexts[draw.block.episode]
         return make_batch(recording.view, context, values=self.z[..., visible], visible=visible, hidden=hidden)
 
@@ -73,8 +80,9 @@ def take_gradient(
     UserError
         If there is no memory for a single window.
     """
-    batch = drawn.batch()
-    truth = drawn.z[..., torch.from_numpy(drawn.draw.hidden)]
+    asked = drawn.asked(most=settings.most_targets)
+    batch = drawn.batch(asked)
+    truth = drawn.z[..., asked]
 
     def attempt(windows: int) -> float:
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, step]).generate_state(1)[0]))
