@@ -68,13 +68,13 @@ class _Trained(NamedTuple):
     models: Path
 
     def evaluate(
-        self, *, splits: Splits | None = None, shards: Path | None = None, traits: Sequence[str] = ()
+        self, *, splits: Splits | None = None, shards: Path | None = None, traits: Sequence[str] = (), **changed: int
     ) -> Scoreboard:
         return evaluate(
             splits or self.splits,
             shards=shards or self.shards,
             models=self.models,
-            settings=EvaluateSettings.parse({**SETTINGS, "traits": list(traits)}, where="", mend=""),
+            settings=EvaluateSettings.parse({**SETTINGS, "traits": list(traits), **changed}, where="", mend=""),
             windows=WINDOWS,
         )
 
@@ -202,6 +202,13 @@ def board(trained: _Trained) -> Scoreboard:
 
 def _models(board: Scoreboard, dataset: str, task: str, metric: str) -> Sequence[str]:
     return [row.model for row in board.rows if (row.dataset, row.task, row.metric) == (dataset, task, metric)]
+
+
+def test_a_population_that_is_too_large_for_a_glm_gets_none(trained: _Trained, board: Scoreboard) -> None:
+    without = trained.evaluate(glm_most_units=8)
+    assert {row.model for row in board.rows} - {row.model for row in without.rows} == {"poisson_glm"}
+    others = [row for row in board.rows if row.model != "poisson_glm"]
+    assert list(without.rows) == others
 
 
 def test_every_model_is_scored_on_every_task(board: Scoreboard) -> None:

@@ -15,13 +15,18 @@ from neurofm.recording import Channels, Clock, Modality, Recording, Signal
 from neurofm.shards import Provenance, write_shard
 from neurofm.shards.packed import PackedShard
 from neurofm.splits import Fold, Splits
+from neurofm.training.batches import cut
 from neurofm.training.live import log_curves
 from neurofm.training.pretrain import FoldResult, pretrain, pretrain_all_folds
+from neurofm.training.recordings import training_recordings
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.step import Drawn
+from neurofm.training.tuning import choose_cores
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.policy import Policy, StoreSite
+from neurofm.windows.sampling import Choices, blocks_of, source_of
 from neurofm.windows.schedule import PoolSettings, Schedule
-from tests.training.conftest import simulate, view_of
+from tests.training.conftest import short_windows, simulate, view_of
 
 FILES = ("config.json", "model.safetensors", "statistics.safetensors")
 
@@ -316,3 +321,33 @@ def test_what_cannot_be_learned_from_is_named(trainer: _Trainer, capsys: pytest.
     trainer.settings = trainer.settings.model_copy(update={"dataset_shares": {"hcp": 2.0}})
     with pytest.raises(UserError, match="'hcp' has no recording to learn from; there are eeg, fmri, spikes"):
         trainer("absent")
+
+
+def test_of_many_hidden_channels_some_are_asked_for_evenly(
+    views: list[RecordingView], settings: PretrainSettings
+) -> None:
+    source = source_of(
+        views[0].roles, usable=views[0].usable, window=short_windows().of(Modality.SPIKES), episodes=settings.episodes
+    )
+    assert source is not None
+    blocks = blocks_of([source], most_samples=[None])
+    drawn = Choices([source], blocks, shares=settings.shares.of()).draw(
+        seed=1, step=0, windows=2, hidden_fraction=(0.8, 0.8)
+    )
+    learned = training_recordings(
+        views[:1],
+        choices=choose_cores(views[:1], settings=settings, windows=short_windows()),
+        settings=settings,
+        windows=short_windows(),
+    )
+    z, counts = cut(views[0], drawn.starts, window_samples=20)
+    one = Drawn(recording=learned[0], draw=drawn, z=z, counts=counts)
+    hidden = drawn.hidden.tolist()
+    assert len(hidden) == 6
+    assert one.asked(most=6).tolist() == one.asked(most=100).tolist() == hidden
+    assert one.asked(most=3).tolist() == [hidden[0], hidden[2], hidden[5]]
+    # What is asked for is predicted as if everything were.
+    some, every = one.batch(one.asked(most=3)), one.batch(one.asked(most=6))
+    torch.testing.assert_close(some.linear, every.linear[..., [0, 2, 5]])
+    assert len(some.query.identity) == 3
+    assert torch.equal(some.seen.values, every.seen.values)

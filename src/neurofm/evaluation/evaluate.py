@@ -73,8 +73,12 @@ def evaluate(
     # On matrices this small more threads only wait for each other, and reorder sums.
     with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
         for number, predictor in enumerate(predictors):
-            for views in channel_sets(load_views(splits, fold=number, shards=shards)):
-                _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found)
+            loaded = load_views(splits, fold=number, shards=shards)
+            large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
+            for views in channel_sets(loaded):
+                # Some recordings of a dataset without it would make its score one of the others only.
+                glm = views[0].dataset not in large
+                _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found, glm=glm)
                 if settings.traits:
                     attributes = read_attributes(views, shards=shards)
                     window = windows.of(views[0].modality).window_samples
@@ -101,12 +105,17 @@ def _evaluate_set(
     settings: EvaluateSettings,
     windows: WindowsSettings,
     found: _Found,
+    glm: bool,
 ) -> None:
     """Run all tasks on the recordings of one channel set."""
     window = windows.of(views[0].modality)
     estimators: list[Estimator] = [
         *baselines_for(
-            views[0].modality, recordings=len(views), settings=settings, window_samples=window.window_samples
+            views[0].modality,
+            recordings=len(views),
+            settings=settings,
+            window_samples=window.window_samples,
+            glm=glm,
         ),
         Neurofm(predictor),
         Neurofm(predictor, core_only=True),

@@ -32,6 +32,9 @@ class EvaluateSettings(Settings):
     """How many samples of the scored recording's own calibration the training subjects' covariance is worth."""
     glm_penalties: tuple[Positive, ...] = Field(min_length=1)
     """Ridge penalty of the Poisson GLM, per sample of standardised predictors."""
+    glm_most_units: int = Field(default=128, gt=1)
+    """Datasets with a recording of more units get no Poisson GLM, whose cost grows with the third power of their
+    number: hours for a thousand."""
     rate_floors: tuple[Share, ...] = Field(min_length=1)
     """Least predicted firing rate, as a share of the unit's mean rate in calibration."""
     decode: tuple[str, ...]

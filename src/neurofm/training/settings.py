@@ -158,6 +158,9 @@ class PretrainSettings(Settings):
     hidden_fraction_max: float = Field(gt=0, lt=1)
     masks: MaskShares = Field(default_factory=MaskShares)
     """What steps hide."""
+    most_targets: int = Field(default=128, gt=0)
+    """Of more hidden channels than this only so many are asked for in a step: the network relates each of them to each
+    visible one, so that steps of large populations would take seconds."""
     episodes: int = Field(ge=2)
     """Chunks of each recording's train segments that take turns as targets."""
     shares: Shares

@@ -71,13 +71,20 @@ class Drawn:
     counts: Tensor
     """[window, time] bool"""
 
+    def asked(self, *, most: int) -> Tensor:
+        """Return the hidden channels that are asked for, int64: all, or at most so many, spread evenly among them."""
+        hidden = self.draw.hidden
+        if len(hidden) > most:
+            hidden = hidden[np.linspace(0, len(hidden) - 1, most).round().astype(np.int64)]
+        return torch.from_numpy(hidden)
+
     def lesson(self, *, step: int, patch: int, settings: PretrainSettings) -> Lesson:
         """Hide what is to be predicted, in patches of so many samples."""
         kind = kind_at(step, self.recording.view.modality, settings=settings)
         key = key_of(self.recording.view.modality, kind)
         if kind != CHANNELS:
             return self._patches(kind, step=step, patch=patch, settings=settings, key=key)
-        visible, hidden = torch.from_numpy(self.draw.visible), torch.from_numpy(self.draw.hidden)
+        visible, hidden = torch.from_numpy(self.draw.visible), self.asked(most=settings.most_targets)
         batch = make_batch(
             self.recording.view, self._context, values=self.z[..., visible], visible=visible, hidden=hidden
         )
@@ -97,7 +104,7 @@ class Drawn:
             step=step,
             settings=settings,
         )
-        asked = usable.searchsorted(self.draw.hidden)
+        asked = self.asked(most=settings.most_targets)
         batch, hidden = make_patch_batch(
             recording.view,
             context,
@@ -105,10 +112,9 @@ class Drawn:
             z=z,
             valid=valid,
             shown=shown,
-            asked=torch.from_numpy(asked),
+            asked=torch.from_numpy(usable.searchsorted(asked.numpy())),
         )
-        truth = z[..., torch.from_numpy(self.draw.hidden)]
-        return Lesson(batch=batch, truth=truth, counts=hidden & valid.unsqueeze(-1), key=key)
+        return Lesson(batch=batch, truth=z[..., asked], counts=hidden & valid.unsqueeze(-1), key=key)
 
     @property
     def _context(self) -> Context:

@@ -14,14 +14,14 @@ from neurofm.recording import Modality
 
 
 def baselines_for(
-    modality: Modality, *, recordings: int, settings: EvaluateSettings, window_samples: int
+    modality: Modality, *, recordings: int, settings: EvaluateSettings, window_samples: int, glm: bool = True
 ) -> list[Estimator]:
     """Make the baselines for one channel set, unfitted.
 
     Parameters
     ----------
     modality
-        Spike counts get a Poisson regression too.
+        Spike counts get a Poisson regression too, where `glm` lets them.
     recordings
         How many recordings the channel set has in the fold: with one, there is no prior to calibrate and
         ``gaussian_calibrated`` would equal ``gaussian``.
@@ -36,7 +36,7 @@ def baselines_for(
     ]
     if recordings > 1:
         chosen.append(GaussianCalibrated(settings=settings, window_samples=window_samples))
-    if modality is Modality.SPIKES:
+    if modality is Modality.SPIKES and glm:
         chosen.append(PoissonGlm(settings=settings, window_samples=window_samples))
     return chosen
 
