@@ -272,7 +272,11 @@ def _turned(view: RecordingView) -> RecordingView:
         normaliser, mean=normaliser.mean[::-1].copy(), sd=normaliser.sd[::-1].copy(), usable=view.usable[::-1].copy()
     )
     return replace(
-        view, stored=view.stored[:][:, ::-1].copy(), scale=view.scale[::-1].copy(), recording="turned", normaliser=turned
+        view,
+        stored=view.stored[:][:, ::-1].copy(),
+        scale=view.scale[::-1].copy(),
+        recording="turned",
+        normaliser=turned,
     )
 
 
