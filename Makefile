@@ -32,7 +32,7 @@ TEST_PROCESSES ?= $(shell echo $$(( $$(nproc) + 1 > 4 ? 4 : $$(nproc) + 1 )))
 test: env
 	$(BIN)/pytest -m "not long" --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 
-# FMRIPrep's own parser and workflow in an environment, a whole cleaning of EEG, machines that are taken away, walltimes.
+# FMRIPrep's own parser and workflow in an environment, a whole cleaning of EEG, rarer faults of Slurm, S3 and CI.
 test-long: env
 	$(BIN)/pytest -m long --numprocesses=$(TEST_PROCESSES) --dist=loadscope
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from neurofm.evaluation.examples import Example, read_examples
-from neurofm.evaluation.scoreboard import Row, Scoreboard, make_rows, summarise
+from neurofm.evaluation.row import Row
+from neurofm.evaluation.scoreboard import Scoreboard, make_rows, summarise
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality

@@ -207,6 +207,7 @@ def test_everything_that_is_wrong_is_found_and_named(copy: Checkout, first_run: 
     assert copy.run("neurofm", "certify", "--check", "reports/certificate.json").returncode == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernels named here are those of x86")
 def test_on_another_kind_of_machine_tolerances_hold(copy: Checkout) -> None:
     """Older kernels of the same libraries stand for an older processor: they round otherwise."""

@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from neurofm.catalog import read_yaml
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.files import sha256_of
 from tests.browser import open_page
 
@@ -146,6 +146,7 @@ def test_the_commands_of_the_readme_run(built: Project) -> None:
             assert f"0 recordings preprocessed, {SUBJECTS} whole already" in done.stdout
 
 
+@pytest.mark.long
 def test_a_seed_reruns_what_it_is_for(built: Project) -> None:
     seed = read_yaml(built.root / "params.yaml")["pretrain"]["seed"]
     built.set(["pretrain", "seed"], seed + 1)

@@ -296,14 +296,16 @@ REFUSED: dict[str, tuple[str, Callable[[Confounds], Confounds], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_table_that_does_not_fit_is_refused(run: Callable[..., Recording], common: Common, case: str) -> None:
+def test_a_table_that_does_not_fit_is_refused(
+    run: Callable[..., Recording], common: Common, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     strategy, broken, said = REFUSED[case]
-    before = set(Path(tempfile.gettempdir()).glob("neurofm-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(Unreadable, match=said) as refused:
         preprocess(run(broken(_table(OLD))), settings=_settings(strategy=strategy), common=common)
     assert str(refused.value).startswith("made/rec: ")
     assert "\n" not in str(refused.value)
-    assert set(Path(tempfile.gettempdir()).glob("neurofm-*")) == before
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", [STEADY, MOVED])

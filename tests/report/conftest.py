@@ -13,7 +13,7 @@ import pytest
 
 from neurofm.catalog import CatalogEntry, load_entry
 from neurofm.evaluation.examples import Example, write_examples
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.files import write_json
 from neurofm.params import Params, load_params
 from neurofm.preprocess import preprocess_recording

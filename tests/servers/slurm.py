@@ -164,7 +164,9 @@ class SlurmCluster:
     def kill_jobs(self, node: int) -> None:
         """Kill whatever runs on a node: Slurm's own step daemons first, so that they tell nobody."""
         running = _processes_with(f"SLURMD_NODENAME=n{node}", f"SLURM_CONF={self.folder / 'slurm.conf'}")
-        parents = {int(_read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1]) for pid in running}
+        # A process that has ended meanwhile has no parent any more.
+        told = [_read(f"/proc/{pid}/stat").rpartition(")")[2].split() for pid in running]
+        parents = {int(fields[1]) for fields in told if fields}
         stepds = [pid for pid in parents if "slurmstepd" in _read(f"/proc/{pid}/cmdline")]
         for pid in (*stepds, *running):
             with suppress(ProcessLookupError):

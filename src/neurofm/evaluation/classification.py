@@ -18,8 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neurofm.evaluation.baselines import NULL
-from neurofm.evaluation.ours import PROBE
+from neurofm.evaluation.row import NULL, PROBE
 from neurofm.evaluation.samples import CHUNKS, Windows, cut, learning_windows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings

@@ -15,8 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neurofm.evaluation.baselines import NULL
-from neurofm.evaluation.ours import PROBE
+from neurofm.evaluation.row import NULL, PROBE
 from neurofm.evaluation.samples import Windows, cut, learning_windows, rounds
 from neurofm.evaluation.scores import TileScores, squares
 from neurofm.evaluation.settings import EvaluateSettings

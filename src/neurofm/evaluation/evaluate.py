@@ -18,10 +18,11 @@ from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
-from neurofm.evaluation.ours import OURS, Neurofm
+from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
+from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
-from neurofm.evaluation.scoreboard import Row, Scoreboard, best_baseline, make_rows
+from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.progress import Progressing

@@ -7,13 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.evaluation.row import LINEAR_CORE, OURS
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView
-
-OURS = "neurofm"
-LINEAR_CORE = "neurofm-linear-core"
-CORE = "neurofm-core"
-PROBE = "neurofm-probe"
 
 
 class Neurofm:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.evaluation.baselines.stationary import Filler, stationary_baselines
-from neurofm.evaluation.ours import CORE, OURS
+from neurofm.evaluation.row import CORE, OURS
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores
 from neurofm.evaluation.settings import EvaluateSettings

@@ -12,40 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from neurofm.evaluation.baselines import NULL
 from neurofm.evaluation.examples import Example, write_examples
-from neurofm.evaluation.ours import OURS
+from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.files import write_atomic, write_json
-from neurofm.settings import Settings
 
 DIGITS = 6
 """Significant digits that are written, so that the last bits of a sum do not change the files."""
-
-
-class Row(Settings):
-    """One score."""
-
-    dataset: str
-    modality: str
-    task: str
-    metric: str
-    unit: str
-    higher_is_better: bool
-    split: str
-    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``."""
-    model: str
-    seed: int
-    value: float
-    null: float
-    """Score of the null on the same data."""
-    ci_low: float
-    ci_high: float
-    ci_unit: str
-    """What was resampled for the interval: ``subject``, or ``time block`` (a tile of one window)."""
-    n: int
-    """How many of them there are."""
 
 
 @dataclass(frozen=True, kw_only=True)

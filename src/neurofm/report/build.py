@@ -9,7 +9,7 @@ import jinja2
 
 from neurofm.catalog import CatalogEntry
 from neurofm.eeg.quality import Exclude
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.files import write_atomic
 from neurofm.recording import Modality
 from neurofm.report.animals import animal_datasets

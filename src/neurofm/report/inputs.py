@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
 from neurofm.evaluation.examples import Example, read_examples
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.recording import Manifest
 from neurofm.report.words import modality_order
 from neurofm.report.written import DatasetConnectivity, DatasetQuality, Pretraining, RecordingQuality

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neurofm.evaluation.baselines import NULL
 from neurofm.evaluation.examples import Example
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import NULL, Row
 from neurofm.recording import Modality
 from neurofm.report.figures.curves import Curve, draw_curves
 from neurofm.report.figures.reconstructions import draw_reconstruction

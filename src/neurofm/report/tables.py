@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import neurofm
 from neurofm.catalog import CatalogEntry
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.recording import Modality, UnitStatus
 from neurofm.recording.manifest import FIRST_USE, groups_of
 from neurofm.report.archives import archive_name

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurofm.evaluation.baselines import NULL
-from neurofm.evaluation.ours import OURS
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.report.words import modality_order, plain
 
 

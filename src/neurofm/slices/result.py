@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from neurofm.errors import UserError
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.files import write_json
 from neurofm.recording import Modality
 from neurofm.settings import Settings

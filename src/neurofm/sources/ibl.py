@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from neurofm.catalog import LATEST, IblSource
 from neurofm.errors import UserError
 from neurofm.fetch.ask import Ask, S3Object
@@ -131,6 +129,7 @@ def _read_table(packed: zipfile.ZipFile, name: str) -> bytes:
 
 def _wanted(source: IblSource, folder: Path, *, tag: str) -> tuple[dict[str, list[_Dataset]], int]:
     """Return the datasets that the globs leave, by session, and how many of those the table marks as not existing."""
+    import pandas as pd  # noqa: PLC0415 - other datasets come without it
     from one.api import One  # noqa: PLC0415  # three seconds, and only this archive needs it
 
     try:

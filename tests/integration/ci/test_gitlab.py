@@ -142,32 +142,36 @@ class Killed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
-    """A merge request that changes one setting of fMRI: its job was killed twice, then the pipeline ran."""
+class Asked:
+    """A merge request that changes one setting of fMRI."""
 
     lab: Lab
     base: str
-    in_repro: Killed
-    in_push: Killed
-    ran: Ran
-    notes: tuple[str, ...]
-    """On the merge request."""
+    variables: dict[str, str]
+    """Of GitLab, for its pipeline."""
 
 
 @pytest.fixture(scope="module")
-def changed(built: Built) -> Changed:
+def asked(built: Built) -> Asked:
     lab = built.lab
     assert built.ran.failed == (), built.ran.text
     base = lab.git("rev-parse", "main")
     lab.git("checkout", "--quiet", "-b", "smoother")
     lab.set(["preprocess", "fmri", "highpass_hz"], 0.02)
     lab.commit("Slower drifts are removed")
-    request = {
+    variables = {
         "CI_PIPELINE_SOURCE": "merge_request_event",
         "CI_MERGE_REQUEST_IID": "7",
         "CI_MERGE_REQUEST_DIFF_BASE_SHA": base,
     }
-    plan = lab.pipeline("plan", **request)
+    return Asked(lab=lab, base=base, variables=variables)
+
+
+@pytest.fixture(scope="module")
+def killed(asked: Asked) -> tuple[Killed, Killed]:
+    """Its job is killed twice: in what it runs, and while it pushes."""
+    lab, variables = asked.lab, asked.variables
+    plan = lab.pipeline("plan", **variables)
     assert plan.passed == ("plan",), plan.text
     shutil.copy(lab.artefact("plan", "child.yml"), lab.root / ".gitlab-ci-local" / "child.yml")
     job = ("--file", ".gitlab-ci-local/child.yml", "preprocess_local@rest")
@@ -185,13 +189,29 @@ def changed(built: Built) -> Changed:
         )
 
     receipts = checkout / ".neurofm" / "receipts" / "rest"
-    in_repro = left(kill(lab.start(*job, **request), when=lambda: any(receipts.rglob("*.jsonl"))))
+    in_repro = left(kill(lab.start(*job, **variables), when=lambda: any(receipts.rglob("*.jsonl"))))
     with Stall(lab.s3.address, after=_of_a_push(lab)) as stall:
-        in_push = left(kill(lab.start(*job, **request, AWS_ENDPOINT_URL=stall.url), when=stall.reached.is_set))
-    with GitlabNotes(lab.settings["NEUROFM_CI_TOKEN"]) as gitlab:
-        ran = lab.pipeline(**request, CI_API_V4_URL=gitlab.url)
+        in_push = left(kill(lab.start(*job, **variables, AWS_ENDPOINT_URL=stall.url), when=stall.reached.is_set))
+    return in_repro, in_push
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """The merge request after its pipeline ran."""
+
+    lab: Lab
+    base: str
+    ran: Ran
+    notes: tuple[str, ...]
+    """On the merge request."""
+
+
+@pytest.fixture(scope="module")
+def changed(asked: Asked) -> Changed:
+    with GitlabNotes(asked.lab.settings["NEUROFM_CI_TOKEN"]) as gitlab:
+        ran = asked.lab.pipeline(**asked.variables, CI_API_V4_URL=gitlab.url)
     notes = tuple(note["body"] for note in gitlab.notes)
-    return Changed(lab=lab, base=base, in_repro=in_repro, in_push=in_push, ran=ran, notes=notes)
+    return Changed(lab=asked.lab, base=asked.base, ran=ran, notes=notes)
 
 
 def _of_a_push(lab: Lab) -> int:
@@ -215,21 +235,25 @@ def kill(process: subprocess.Popen[str], *, when: Callable[[], bool]) -> str:
     return said
 
 
-def test_jobs_were_killed_half_way(changed: Changed) -> None:
-    committed = changed.lab.git("show", "HEAD:dvc.lock") + "\n"
-    assert changed.in_repro.lock == committed.encode(), "killed before the stage was done"
-    assert changed.in_repro.sent == 0
-    assert changed.in_push.lock != committed.encode(), "killed after the stage was done"
-    assert 0 <= changed.in_push.sent < SUBJECTS, "killed before all was sent"
+@pytest.mark.long
+def test_jobs_are_killed_half_way(asked: Asked, killed: tuple[Killed, Killed]) -> None:
+    in_repro, in_push = killed
+    committed = asked.lab.git("show", "HEAD:dvc.lock") + "\n"
+    assert in_repro.lock == committed.encode(), "killed before the stage was done"
+    assert in_repro.sent == 0
+    assert in_push.lock != committed.encode(), "killed after the stage was done"
+    assert 0 <= in_push.sent < SUBJECTS, "killed before all was sent"
 
 
-def test_a_rerun_after_a_kill_loses_nothing(changed: Changed) -> None:
+@pytest.mark.long
+def test_a_rerun_after_a_kill_loses_nothing(killed: tuple[Killed, Killed], changed: Changed) -> None:
     """What killed jobs left on the remote is whole, and what the rerun pushed are the bytes of an undisturbed run.
 
     The second one was killed in its push: it had run the whole stage anew, in a checkout of its own.
     """
+    _, in_push = killed
     all_anew = f"rest: {SUBJECTS} recordings preprocessed, 0 whole already"
-    assert all_anew in changed.in_push.said
+    assert all_anew in in_push.said
     assert changed.ran.failed == (), changed.ran.text
     assert all_anew in changed.ran.text
     stored = objects(changed.lab.s3)
@@ -238,7 +262,7 @@ def test_a_rerun_after_a_kill_loses_nothing(changed: Changed) -> None:
     stages = read_yaml(changed.lab.artefact("gather", "dvc.lock"))["stages"]
     (folder,) = (out for out in stages["preprocess_local@rest"]["outs"] if out["path"] == "data/shards/rest")
     pushed = {item["relpath"]: item["md5"] for item in json.loads(stored[folder["md5"]])}
-    assert pushed == changed.in_push.shards
+    assert pushed == in_push.shards
     assert len(pushed) == SUBJECTS
     assert set(pushed.values()) <= stored.keys()
 

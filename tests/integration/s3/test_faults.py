@@ -108,6 +108,7 @@ def test_the_server_is_killed_in_the_middle(project: Clone, own_server: SeaweedS
     assert other.repro() == []
 
 
+@pytest.mark.long
 def test_the_server_is_killed_in_the_middle_of_plain_dvc(project: Clone, own_server: SeaweedServer) -> None:
     """DVC tries every file again for long; the server is back before that ends."""
     project.env = key_of(own_server)
@@ -263,6 +264,7 @@ def test_what_was_never_pushed_is_named_and_the_rest_comes(
     assert other.files() == configured.files()
 
 
+@pytest.mark.long
 def test_a_large_file(project: Clone, server: SeaweedServer, url: str, objects: Objects) -> None:
     """It goes in parts, by other ways than small ones; so the server dies, and the file is damaged, once more."""
     (project.root / "dvc.yaml").write_text(

@@ -162,6 +162,7 @@ def test_the_stage_is_killed_and_the_next_takes_its_tasks_up(trial: Trial) -> No
     assert len(trial.submissions()) == 1
 
 
+@pytest.mark.long
 def test_an_output_damaged_while_the_tasks_that_are_taken_up_go_on(trial: Trial) -> None:
     """The receipt that its task has written is no answer to who asks for it again."""
     texts = ALL | {f"u{number}": f"wait=go {number}" for number in range(4, 8)}
@@ -178,6 +179,7 @@ def test_an_output_damaged_while_the_tasks_that_are_taken_up_go_on(trial: Trial)
     assert Counter(trial.did()) == Counter([*texts, "u1"])
 
 
+@pytest.mark.long
 def test_what_the_tasks_of_two_killed_stages_did_is_not_done_again(trial: Trial) -> None:
     """The second was asked for other outputs: what it did stands above what the first did, wherever it was noted."""
     for texts in (ALL, SLOW):
@@ -195,6 +197,7 @@ def test_what_the_tasks_of_two_killed_stages_did_is_not_done_again(trial: Trial)
     assert trial.outputs() == SLOW
 
 
+@pytest.mark.long
 def test_more_memory_than_there_is_costs_only_the_unit_that_wants_it(trial: Trial) -> None:
     """A node has 8 GB here; Slurm refuses what asks for more."""
     texts = SLOW | {"u1": "die unit 1"}
@@ -261,6 +264,7 @@ def test_the_controller_is_killed_and_comes_back(trial: Trial) -> None:
     trial.assert_each_once(SLOW)
 
 
+@pytest.mark.long
 def test_the_controller_is_killed_a_second_after_submission_and_forgets(trial: Trial) -> None:
     """Its state on disk is taken away, as it is where it had not yet been written."""
     texts = {name: f"wait=go {text}" for name, text in ALL.items()}
@@ -313,6 +317,7 @@ def test_scancel(trial: Trial) -> None:
     trial.assert_each_once(texts)
 
 
+@pytest.mark.long
 def test_a_unit_whose_tasks_are_cancelled_again_and_again_is_given_up(trial: Trial) -> None:
     run = trial.beside(Spec({"u0": "sleep=600 unit"}))
     while run.running:
@@ -333,6 +338,7 @@ def test_out_of_memory_gets_more(trial: Trial) -> None:
     assert all(any(f"--mem={amount}" in text for text in given) for amount in ("256MB", "512MB", "1GB"))
 
 
+@pytest.mark.long
 def test_out_of_memory_ends_at_the_most_there_is(trial: Trial) -> None:
     texts = ALL | {"u1": "take=600 unit 1"}
     spec = Spec(texts, site=SlurmSite(at_once=2, most_memory_gb=0.5), resources=Resources(minutes=5, memory_gb=0.25))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurofm.evaluation.scoreboard import Row
+from neurofm.evaluation.row import Row
 from neurofm.files import sha256_of
 from neurofm.operations.certify.finding import Finding, Part, Status, Verdict, verdict_of
 from neurofm.operations.certify.scores import allowed_difference, compare_slices

@@ -12,8 +12,6 @@ from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
 
-NULL = Null.name
-
 
 def baselines_for(
     modality: Modality, *, recordings: int, settings: EvaluateSettings, window_samples: int
@@ -43,4 +41,4 @@ def baselines_for(
     return chosen
 
 
-__all__ = ["NULL", "GaussianCalibrated", "Null", "PoissonGlm", "baselines_for", "gaussian", "ppca", "ridge"]
+__all__ = ["GaussianCalibrated", "Null", "PoissonGlm", "baselines_for", "gaussian", "ppca", "ridge"]

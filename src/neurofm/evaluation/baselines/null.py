@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.evaluation.row import NULL
 from neurofm.windows import RecordingView
 
 
 class Null:
     """Predicts the calibration mean, which is 0 in the normaliser's SDs."""
 
-    name = "null"
+    name = NULL
 
     def fit(self, views: Sequence[RecordingView]) -> None:
         """Nothing is learned: the normaliser holds the mean."""

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from neurofm.evaluation.examples import Example
-from neurofm.evaluation.ours import OURS as OUR_NAME
+from neurofm.evaluation.row import OURS as OUR_NAME
 from neurofm.report.figures.style import BASELINE, INK, MUTED, OURS, short, thin
 
 

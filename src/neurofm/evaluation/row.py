@@ -1,0 +1,41 @@
+"""Row: one score of the scoreboard, and the names of those that stand in every table.
+
+Apart from how scores are computed, so that who only reads them (the report, `neurofm certify`) starts without torch
+and scikit-learn.
+"""
+
+from __future__ import annotations
+
+from neurofm.settings import Settings
+
+NULL = "null"
+"""Predicting the mean, or the most frequent class."""
+OURS = "neurofm"
+LINEAR_CORE = "neurofm-linear-core"
+CORE = "neurofm-core"
+"""The stationary core, for hidden patches."""
+PROBE = "neurofm-probe"
+
+
+class Row(Settings):
+    """One score."""
+
+    dataset: str
+    modality: str
+    task: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    split: str
+    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``."""
+    model: str
+    seed: int
+    value: float
+    null: float
+    """Score of the null on the same data."""
+    ci_low: float
+    ci_high: float
+    ci_unit: str
+    """What was resampled for the interval: ``subject``, or ``time block`` (a tile of one window)."""
+    n: int
+    """How many of them there are."""
