@@ -13,6 +13,7 @@ NULL = "null"
 OURS = "neurofm"
 LINEAR_CORE = "neurofm-linear-core"
 CORE = "neurofm-core"
+"""The stationary core, for hidden patches."""
 PROBE = "neurofm-probe"
 
 
