@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurofm.evaluation.scores import bootstrap, poisson_bits, ratio, squares
+from neurofm.evaluation.scores import bootstrap, paired_bootstrap, poisson_bits, ratio, squares
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.normal(loc=2.0, size=(5, 10, 3))
@@ -63,3 +63,19 @@ def test_the_interval_follows_from_the_seed() -> None:
     values = RNG.normal(size=(20, 1))
     intervals = [bootstrap(values, np.ones_like(values), samples=100, seed=seed) for seed in (1, 1, 2)]
     assert intervals[0] == intervals[1] != intervals[2]
+
+
+def test_paired_differences_leave_out_what_is_hard_for_both() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=(40, 1))
+    total = np.ones((40, 1))
+    ours, theirs = hard + 0.1 + 0.05 * rng.normal(size=(40, 1)), hard
+    value, low, high = paired_bootstrap((ours, total), (theirs, total), samples=300, seed=1)
+    assert value == pytest.approx(float((ours - theirs).mean()))
+    assert 0.05 < low < value < high < 0.15
+    alone = bootstrap(ours, total, samples=300, seed=1)
+    assert high - low < 0.2 * (alone[1] - alone[0])
+    _, lower, higher = paired_bootstrap((ours, total), (theirs, total), samples=300, seed=1, comparisons=10)
+    assert lower < low < high < higher
+    with pytest.raises(ValueError, match="40 and 39 units"):
+        paired_bootstrap((ours, total), (theirs[1:], total[1:]), samples=10, seed=1)
