@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-FOLDERS = frozenset({"ci", "containers", "report"})
-"""Tests of these folders share a lab's project, podman's store, a report."""
+FOLDERS = frozenset({"challenge", "ci", "containers", "report"})
+"""Tests of these folders share a submission, a lab's project, podman's store, a report."""
 PODMAN = frozenset({"test_derivatives_on_slurm.py"})
 """Of another folder, and share podman's store with `containers`."""
 FIRST_RUN = frozenset({"test_certify.py", "test_pipeline.py", "test_provenance.py"})

@@ -73,9 +73,7 @@ def make_hydrocel(root: Path, *, shared_data: Path) -> HydroCel:
     for number, subject in enumerate(REST):
         values, names = _rest(shared_data, subject)
         role = "train" if number < 3 else "validation" if number == 3 else "test"
-        recording = _on_net(
-            values, names, montage="standard_1020", subject=subject, scalars={"externalizing": ages[subject]}
-        )
+        recording = _on_net(values, names, montage="standard_1020", subject=subject, scalars=_scalars(ages[subject]))
         write_shard(recording, provenance=_PROVENANCE, path=made.shard(f"rest-{subject}"))
         entries.append(_entry(f"rest-{subject}", subject, "subject", {role: [(0, len(values))]}))
     values, names, onsets_s, times_s = _task(shared_data)
@@ -143,6 +141,11 @@ def _entry(recording: str, subject: str, kind: Any, roles: dict[str, list[tuple[
 def _ages(shared_data: Path) -> dict[str, float]:
     with (shared_data / "eeg" / "eegmat" / "subject-info.csv").open(encoding="utf-8-sig") as file:
         return {row["Subject"].removeprefix("Subject"): float(row["Age"]) for row in csv.DictReader(file)}
+
+
+def _scalars(age: float) -> dict[str, Any]:
+    """Stand-ins for two factors; one of them has values that all lie within -1 and 1."""
+    return {"externalizing": age, "p_factor": (age - 20) / 6, "attention": None}
 
 
 def _rest(shared_data: Path, subject: str) -> tuple[Array, list[str]]:

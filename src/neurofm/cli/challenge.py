@@ -31,10 +31,10 @@ def package_command(
     from neurofm.operations.challenge.package import package  # noqa: PLC0415  # loads torch
 
     made = package(model, out=out, splits=splits, shards=shards, fold=fold)
-    for target, head in made.heads.items():
+    for target, fitted in made.fitted.items():
         print(
-            f"{target}: fitted on {made.windows[target]} windows of {made.subjects[target]} subjects, "
-            f"penalty {head.penalty:g}; their mean is {head.mean:.4g}"
+            f"{target}: fitted on {fitted.windows} windows of {fitted.subjects} subjects, "
+            f"penalty {fitted.head.penalty:g}; their mean is {fitted.head.mean:.4g}"
         )
     print(f"{made.path}: {made.path.stat().st_size / 1e6:.2f} MB; neurofm challenge check {made.path}")
 
@@ -64,7 +64,22 @@ def predict_command(
     """Let a submission predict every window of the fold's held-out subjects, and write a table."""
     from neurofm.operations.challenge.predict import predict  # noqa: PLC0415
 
-    windows = predict(submission, out=out, splits=splits, shards=shards, fold=fold, roles=["test"])
+    windows = predict(submission, out=out, splits=splits, shards=shards, fold=fold)
+    print(f"{out}: {windows} windows; neurofm challenge score {out}")
+
+
+@app.command("factors")
+def factors_command(
+    model: Annotated[Path, typer.Option(help="A checkpoint.")] = Path("models/pretrained/fold-0"),
+    out: Annotated[Path, typer.Option(help="CSV to be written.")] = Path("factors.csv"),
+    fold: Fold = 0,
+    splits: Splits = _SPLITS,
+    shards: Shards = _SHARDS,
+) -> None:
+    """Fit all four factors of the checklist, and write what is said of the fold's held-out subjects."""
+    from neurofm.operations.challenge.factors import factors  # noqa: PLC0415  # loads torch
+
+    windows = factors(model, out=out, splits=splits, shards=shards, fold=fold)
     print(f"{out}: {windows} windows; neurofm challenge score {out}")
 
 
@@ -73,7 +88,7 @@ def score_command(
     predictions: Annotated[Path, typer.Argument(help="What `predict` wrote, or a table with its columns.")],
 ) -> None:
     """Score predictions as the organisers do, with intervals over subjects and beside the null."""
-    from neurofm.operations.challenge.predict import score_table  # noqa: PLC0415
+    from neurofm.operations.challenge.table import score_table  # noqa: PLC0415
 
     scores = score_table(predictions)
     print(f"{'target':<16}{'metric':<11}{'value':>8}{'95 % interval':>20}{'null':>8}{'subjects':>10}{'windows':>9}")

@@ -18,16 +18,18 @@ from typer.testing import CliRunner, Result
 
 from neurofm.cli import app
 from neurofm.errors import UserError
-from neurofm.evaluation.challenge import nrmse
+from neurofm.evaluation.challenge import TARGETS, nrmse
 from neurofm.model.settings import ModelSettings
 from neurofm.model.whole_channels import network_of
 from neurofm.operations.challenge.clean import CHANNELS, RATE_HZ, SAMPLES, _batches, _Failed
 from neurofm.operations.challenge.contract import CHANNELS as OUR_CHANNELS
 from neurofm.operations.challenge.contract import RATE_HZ as OUR_RATE_HZ
 from neurofm.operations.challenge.contract import SAMPLES as OUR_SAMPLES
+from neurofm.operations.challenge.contract import WEIGHTS
 from neurofm.operations.challenge.encoder import Regressor, WindowEncoder
 from neurofm.operations.challenge.examples import challenge_recordings, examples
-from neurofm.operations.challenge.package import package, packed, read_splits, submission_source
+from neurofm.operations.challenge.fitting import fitting, read_splits
+from neurofm.operations.challenge.package import packed, submission_source
 from neurofm.operations.challenge.program import program
 from neurofm.recording import Modality
 from neurofm.splits import Fold
@@ -69,21 +71,23 @@ def test_it_is_what_the_organisers_want(submission: Path) -> None:
 
 
 def test_held_out_people_change_nothing(submission: Path, hydrocel: HydroCel, tmp_path: Path) -> None:
-    """Without any test segment the same programs come out, to the bit of what they say."""
+    """Fitted where there is no test segment at all, the read-outs say what the programs in the zip say."""
     splits = read_splits(hydrocel.splits)
     known = tuple(
         one.model_copy(update={"test": ()}) for one in splits.folds[0].recordings if one.train or one.validation
     )
     splits.model_copy(update={"folds": (Fold(recordings=known),)}).write(tmp_path / "splits.json")
-    made = package(
-        hydrocel.model, out=tmp_path / "x.zip", splits=tmp_path / "splits.json", shards=hydrocel.shards, fold=0
-    )
-    with zipfile.ZipFile(submission) as first, zipfile.ZipFile(made.path) as second:
-        assert first.read("submission.py") == second.read("submission.py") == submission_source()
-        window = 1e-5 * torch.randn(3, CHANNELS, SAMPLES, generator=torch.Generator().manual_seed(0))
-        for name in ("weights_challenge_1.pt", "weights_challenge_2.pt"):
-            said = [_loaded(archive, name)(window) for archive in (first, second)]
-            torch.testing.assert_close(*said, rtol=0, atol=0)
+    on = fitting(hydrocel.model, splits=tmp_path / "splits.json", shards=hydrocel.shards, fold=0)
+    (part,) = examples(on.entries[-1:], "response_time", shards=hydrocel.shards, roles=["validation"])
+    with zipfile.ZipFile(submission) as archive:
+        assert archive.read("submission.py") == submission_source()
+        for challenge, target in TARGETS.items():
+            head = on.fit(target).head
+            with torch.inference_mode():
+                said = _loaded(archive, WEIGHTS[challenge])(torch.from_numpy(part.windows))[:, 0].numpy()
+            wanted = np.clip(on.encode(part) @ head.weight + head.bias, head.low, head.high)
+            np.testing.assert_allclose(said, wanted, rtol=1e-5, atol=1e-5)
+            assert np.std(said) > 0
 
 
 def _loaded(archive: zipfile.ZipFile, name: str) -> Any:
@@ -106,7 +110,7 @@ def test_its_predictions_of_held_out_people_are_scored(submission: Path, hydroce
     np.testing.assert_allclose([float(row["predicted"]) for row in first], wanted, rtol=1e-4)
     np.testing.assert_allclose([float(row["truth"]) for row in first], parts[0].truth)
     assert len(first) == 18
-    assert {row["subject"] for row in rows if row["challenge"] == "2"} == {"lab:19", "lab:24"}
+    assert {row["subject"] for row in rows if row["target"] == "externalizing"} == {"lab:19", "lab:24"}
 
     scored = _typed("score", str(table)).output.splitlines()
     truth, predicted = ([float(row[name]) for row in first] for name in ("truth", "predicted"))
@@ -154,6 +158,37 @@ def _encoder(predictor: Predictor, hydrocel: HydroCel, network: Any = None) -> W
     return WindowEncoder(
         network or predictor.checkpoint.network, identity=context.identity, core=context.core, patch_samples=20
     ).eval()
+
+
+def test_all_factors_of_held_out_people_are_scored(hydrocel: HydroCel) -> None:
+    table = hydrocel.root / "factors.csv"
+    where = ["--model", hydrocel.model, "--splits", hydrocel.splits, "--shards", hydrocel.shards, "--out", table]
+    said = _typed("factors", *map(str, where))
+    assert said.exit_code == 0, said.output
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert {(row["target"], row["subject"]) for row in rows} == {
+        (name, subject) for name in ("externalizing", "p_factor") for subject in ("lab:19", "lab:24")
+    }, "only these two are known here"
+    assert all(-1 <= float(row["predicted"]) <= 1 for row in rows if row["target"] == "p_factor"), "none beyond train"
+    lines = [line.split() for line in _typed("score", str(table)).output.splitlines()]
+    assert [line[:2] for line in lines if line[0] == "p_factor"] == [
+        ["p_factor", "nrmse"],
+        ["p_factor", "pearson_r"],
+        ["p_factor", "auroc"],
+    ]
+
+
+def test_a_model_that_has_met_who_is_held_out_is_refused(hydrocel: HydroCel, tmp_path: Path) -> None:
+    splits = read_splits(hydrocel.splits)
+    turned = [
+        one.model_copy(update={"train": one.test, "test": one.train}) if one.kind == "subject" else one
+        for one in splits.folds[0].recordings
+    ]
+    splits.model_copy(update={"folds": (Fold(recordings=tuple(turned)),)}).write(tmp_path / "splits.json")
+    where = ["--model", hydrocel.model, "--splits", tmp_path / "splits.json", "--shards", hydrocel.shards]
+    said = _refused("package", *map(str, where), "--out", str(tmp_path / "no.zip"))
+    assert "has learned from 3 of 3 subjects that fold 0 holds out, as lab:00" in said
+    assert "Mend: give the --fold" in said
 
 
 def test_a_unit_makes_no_difference(hydrocel: HydroCel) -> None:

@@ -98,7 +98,8 @@ def examples(
 
 def train_mean(entries: Sequence[FoldRecording], target: str, *, shards: Path) -> float:
     """Return the mean answer of all train windows, which the null says of everything; NaN where there are none."""
-    truth = [_cuts(read(entry, shards=shards, signal=False), entry.train, target)[1] for entry in entries]
+    training = [entry for entry in entries if entry.train]
+    truth = [_cuts(read(entry, shards=shards, signal=False), entry.train, target)[1] for entry in training]
     known = np.concatenate([np.zeros(0), *truth])
     return float(known.mean()) if len(known) else math.nan
 

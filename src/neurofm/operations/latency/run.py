@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from neurofm.errors import UserError
-from neurofm.operations.challenge.package import read_splits
+from neurofm.operations.challenge.fitting import read_splits
 from neurofm.operations.latency.heldout import HeldOut, held_out, held_out_shards
 from neurofm.operations.latency.measure import (
     WARM_UP,
