@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurofm.model.neurofm import Query, Visible
+from neurofm.errors import UserError
 from neurofm.training.batches import Batch, loss_of, make_batch
-from neurofm.training.memory import fitting
+from neurofm.training.forward import Forward
+from neurofm.training.memory import fitting, is_out_of_memory
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
 from neurofm.training.settings import PretrainSettings
@@ -19,8 +21,13 @@ from neurofm.windows.sampling import Draw
 
 _LONGEST_GRADIENT = 1.0
 
-Forward = Callable[[Visible, Query], Tensor]
-"""How the network is called while it learns."""
+
+class Learning(Protocol):
+    """What takes gradients: a `neurofm.training.learner`."""
+
+    network: nn.Module
+    processes: Processes
+    forward: Forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +65,20 @@ class Drawn:
 
 
 def take_gradient(
-    network: nn.Module,
+    learner: Learning,
     drawn: Drawn,
     *,
     number: int,
     settings: PretrainSettings,
     micro_windows: int,
     who: str,
-    forward: Forward,
-    processes: Processes,
 ) -> Taken:
     """Compute the gradient of the mean loss of one draw's valid samples; the same bits in all processes.
 
     Parameters
     ----------
-    network
-        Gets the gradient, none for what had no part in it.
+    learner
+        Its network gets the gradient, none for what had no part in it; its processes share the slices.
     drawn
         What to learn from.
     number, settings
@@ -83,22 +88,22 @@ def take_gradient(
         whole draw, but for rounding and for where dropout falls.
     who
         For messages.
-    forward
-        Calls the network.
-    processes
-        Share the slices.
 
     Raises
     ------
     UserError
-        If there is no memory for a single window.
+        If there is no memory for a single window; or, where weights are cut among processes, for a slice.
     PeerGone
         If another process ended.
     """
+    processes, network = learner.processes, learner.network
     share = settings.slices // processes.count
     mine = range(processes.rank * share, (processes.rank + 1) * share)
     samples = int(drawn.counts.sum())
-    slices, loss = Gradients(network, processes), list[float]()
+    # Where weights are cut among processes, their gradients are added up on the way back, as a mean over processes.
+    is_cut = processes.mesh is not None
+    adding, scale = (Processes(processes.device), processes.count) if is_cut else (processes, 1)
+    slices, loss = Gradients(network, adding), list[float]()
     for one in mine:
         part = drawn.slice(one, of=settings.slices)
         batch, truth = part.batch(), part.z[..., torch.from_numpy(part.draw.hidden)]
@@ -111,11 +116,12 @@ def take_gradient(
             network.zero_grad()
             return sum(
                 _part(
-                    forward,
+                    learner.forward,
                     batch,
                     truth,
                     drawn=part,
                     samples=samples,
+                    scale=scale,
                     first=first,
                     last=first + windows,
                     device=processes.device,
@@ -124,19 +130,36 @@ def take_gradient(
             )
 
         what = f"{who}: step {number // settings.accumulate} ({drawn.recording.source.name})"
-        found, micro_windows = fitting(attempt, windows=micro_windows, what=what)
+        if is_cut:
+            found = _in_one(attempt, windows=len(batch), what=what)
+        else:
+            found, micro_windows = fitting(attempt, windows=micro_windows, what=what)
         loss.append(found)
-        if settings.slices > 1:
+        if share * adding.count > 1:
             slices.keep()
-    if settings.slices > 1:
+    if share * adding.count > 1:
         slices.give()
     total = processes.add(torch.tensor(loss, dtype=torch.float64, device=processes.device)[:, None])
     return Taken(loss=float(total), micro_windows=micro_windows)
 
 
+def _in_one(attempt: Callable[[int], float], *, windows: int, what: str) -> float:
+    """Attempt a slice as a whole: one process cannot take it in parts while others wait for its weights."""
+    try:
+        return attempt(windows)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    raise UserError(
+        f"{what}: there is no memory for a slice of {windows} windows.",
+        mend="set `pretrain.slices` in params.yaml to more, or `pretrain.model.checkpointing` to true",
+    )
+
+
 def cut_gradient(network: nn.Module) -> float:
     """Cut the gradient to length 1, and return its length before."""
-    return float(torch.nn.utils.clip_grad_norm_(network.parameters(), _LONGEST_GRADIENT))
+    norm: Any = torch.nn.utils.clip_grad_norm_(network.parameters(), _LONGEST_GRADIENT)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # Of weights that are cut.
 
 
 class Gradients:
@@ -153,26 +176,46 @@ class Gradients:
     def __init__(self, network: nn.Module, processes: Processes) -> None:
         self._parameters = [one for one in network.parameters() if one.requires_grad]
         self._processes = processes
-        self._kept: list[Tensor] = []
+        self._kept: list[list[Tensor | None]] = []
 
     def keep(self) -> None:
         """Take the gradient out of the network."""
-        used = torch.tensor([one.grad is not None for one in self._parameters])
-        parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in self._parameters]
-        flat = torch.cat([*(part.flatten() for part in parts), used.to(parts[0])])
-        if self._kept and self._processes.count == 1:
-            self._kept[0] += flat
-        else:
-            self._kept.append(flat)
+        grads = [one.grad for one in self._parameters]
+        for one in self._parameters:
+            one.grad = None
+        if self._processes.count > 1 or not self._kept:
+            self._kept.append(grads)
+            return
+        for number, (total, grad) in enumerate(zip(self._kept[0], grads, strict=True)):
+            if total is None:
+                self._kept[0][number] = grad
+            elif grad is not None:
+                total.add_(grad)
 
     def give(self, *, share: float = 1.0) -> None:
         """Put `share` times the sum of all that was taken, in all processes, into the network."""
-        total = self._processes.add(torch.stack(self._kept))
-        count = len(self._parameters)
-        parts = torch.split(total[:-count], [one.numel() for one in self._parameters])
-        for one, part, used in zip(self._parameters, parts, total[-count:].tolist(), strict=True):
+        total = self._kept[0] if self._processes.count == 1 else self._added()
+        for one, part in zip(self._parameters, total, strict=True):
             # Without a gradient the optimiser leaves a weight as it is; one of zeros would let it decay.
-            one.grad = share * part.view_as(one) if used else None
+            one.grad = None if part is None else share * part
+
+    def _added(self) -> list[Tensor | None]:
+        """Add up what all processes have taken."""
+        flat = []
+        for grads in self._kept:
+            used = torch.tensor([grad is not None for grad in grads])
+            parts = [
+                torch.zeros_like(one) if grad is None else grad
+                for one, grad in zip(self._parameters, grads, strict=True)
+            ]
+            flat.append(torch.cat([*(part.flatten() for part in parts), used.to(parts[0])]))
+        total = self._processes.add(torch.stack(flat))
+        count = len(self._parameters)
+        parts = list(torch.split(total[:-count], [one.numel() for one in self._parameters]))
+        return [
+            part.view_as(one) if used else None
+            for one, part, used in zip(self._parameters, parts, total[-count:].tolist(), strict=True)
+        ]
 
 
 def _part(
@@ -182,6 +225,7 @@ def _part(
     *,
     drawn: Drawn,
     samples: int,
+    scale: int,
     first: int,
     last: int,
     device: torch.device,
@@ -192,5 +236,5 @@ def _part(
     residual = forward(part.seen, part.query)
     loss = loss_of(part, residual=residual, truth=truth[first:last].to(device), counts=counts.to(device))
     loss = loss / drawn.recording.null * share
-    torch.autograd.backward(loss)
+    torch.autograd.backward(loss * scale if scale > 1 else loss)
     return loss.item()
