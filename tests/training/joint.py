@@ -48,7 +48,8 @@ def train(
     fold: int, *, guard: Guard, at: Path, shared_data: Path, site: TrainingSite, killed: int = -1, slow_s: float = 0.0
 ) -> FoldResult:
     """Train as one of several, of which the second is killed at a step, once."""
-    lab, rank = real_lab(at, shared_data), os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK"))
+    lab = real_lab(at, shared_data)
+    rank = os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK"))
 
     def meet(step: int) -> None:
         time.sleep(slow_s)

@@ -347,7 +347,10 @@ def test_of_many_hidden_channels_some_are_asked_for_evenly(
     assert one.asked(most=6).tolist() == one.asked(most=100).tolist() == hidden
     assert one.asked(most=3).tolist() == [hidden[0], hidden[2], hidden[5]]
     # What is asked for is predicted as if everything were.
-    some, every = one.batch(one.asked(most=3)), one.batch(one.asked(most=6))
-    torch.testing.assert_close(some.linear, every.linear[..., [0, 2, 5]])
-    assert len(some.query.identity) == 3
-    assert torch.equal(some.seen.values, every.seen.values)
+    some, every = (
+        one.lesson(step=0, patch=5, settings=settings.model_copy(update={"most_targets": most})) for most in (3, 6)
+    )
+    torch.testing.assert_close(some.batch.linear, every.batch.linear[..., [0, 2, 5]])
+    assert torch.equal(some.truth, every.truth[..., [0, 2, 5]])
+    assert len(some.batch.query.identity) == 3
+    assert torch.equal(some.batch.seen.values, every.batch.seen.values)

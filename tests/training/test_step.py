@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.recording import Modality
 from neurofm.training.checkpoint import patch_samples
-from neurofm.training.forward import Compiled, forward_of
+from neurofm.training.forward import Compiled, Forward, forward_of
+from neurofm.training.learner import Learner
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import schedule_of, training_recordings
 from neurofm.training.settings import PretrainSettings
-from neurofm.training.step import Drawn, Forward, Gradients, take_gradient
+from neurofm.training.step import Drawn, Gradients, take_gradient
 from neurofm.training.tuning import choose_cores
 from neurofm.windows.policy import StoreSite
 from neurofm.windows.store import Store
@@ -65,20 +66,14 @@ def _network(real: Lab) -> Network:
 
 
 def _gradient(
-    real: Lab, drawn: Drawn, *, forward: Callable[[Network], Forward] | None = None, **changed: Any
+    real: Lab, drawn: Drawn, *, forward: Callable[[Any], Forward] | None = None, **changed: Any
 ) -> tuple[float, Tensor]:
-    network = _network(real)
-    taken = take_gradient(
-        network,
-        drawn,
-        number=3,
-        settings=real.settings.model_copy(update=changed),
-        micro_windows=BATCH,
-        who="test",
-        forward=network if forward is None else forward(network),
-        processes=Processes(),
-    )
-    return taken.loss, torch.cat([one.grad.flatten() for one in network.parameters() if one.grad is not None])
+    chosen = real.settings.model_copy(update=changed)
+    learner = Learner(_network(real), settings=chosen, processes=Processes(), who="test")
+    if forward is not None:
+        learner.forward = forward(learner.network)
+    taken = take_gradient(learner, drawn, number=3, settings=chosen, micro_windows=BATCH, who="test")
+    return taken.loss, torch.cat([one.grad.flatten() for one in learner.network.parameters() if one.grad is not None])
 
 
 @pytest.mark.parametrize("modality", [Modality.FMRI, Modality.SPIKES])

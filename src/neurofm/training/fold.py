@@ -18,10 +18,10 @@ from neurofm.model.whole_channels import Network, network_of
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.board import Board, board_of
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
-from neurofm.training.forward import forward_of
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.kinds import choose_kinds
+from neurofm.training.learner import learner_of
 from neurofm.training.loop import Loop
 from neurofm.training.processes import Processes, joined
 from neurofm.training.recordings import left_out, schedule_of, training_recordings
@@ -274,13 +274,13 @@ def learn(
             start_score=score_of(items, residuals(network, items), gains=settings.residual_gains)
             if is_trained
             else 1.0,
-            forward=forward_of(network, settings=settings, who=who),
-            processes=joint,
+            learner=learner_of(network, settings=settings, processes=joint, who=who),
             board=board,
         ).run()
     found = refuse_damage(samples, most=settings.most_damaged, who=who)
     sys.stderr.write(found if found != known else "")
-    network.load_state_dict(state.best)
+    if joint.is_main:
+        network.load_state_dict(state.best)
     gains = joint.from_main(
         lambda: choose_gains(items, residuals(network, items), gains=settings.residual_gains, masks=settings.masks)
     )

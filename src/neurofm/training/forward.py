@@ -13,7 +13,9 @@ from neurofm.model.neurofm import Query, Visible
 from neurofm.model.whole_channels import Network
 from neurofm.training.memory import is_out_of_memory
 from neurofm.training.settings import PretrainSettings
-from neurofm.training.step import Forward
+
+Forward = Callable[[Visible, Query], Tensor]
+"""How a network is called while it learns."""
 
 
 def forward_of(

@@ -28,6 +28,8 @@ try:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+    from lightning_fabric.strategies.strategy import Strategy
 except ImportError as error:
     raise UserError(
         f"pretrain: training in several processes needs Lightning Fabric: {error}.",
@@ -54,6 +56,8 @@ class Group(Processes):
     def __init__(self, fabric: Fabric, *, here: int) -> None:
         super().__init__(fabric.device)
         self._fabric, self.here = fabric, here
+        if isinstance(fabric.strategy, ModelParallelStrategy):
+            self.mesh = fabric.strategy.device_mesh["data_parallel"]
         self.rank, self.count = fabric.global_rank, fabric.world_size
 
     def from_main(self, compute: Callable[[], Value]) -> Value:
@@ -117,11 +121,16 @@ def group(site: TrainingSite) -> Iterator[Processes]:
     where: ClusterEnvironment = (
         SLURMEnvironment(auto_requeue=False) if site.nodes > 1 else LightningEnvironment()  # Requeuing is Slurm's.
     )
+    strategy: Strategy = DDPStrategy(timeout=_PATIENCE)
+    if site.strategy == "fsdp":
+        strategy = ModelParallelStrategy(
+            lambda module, _: module, data_parallel_size=site.count, tensor_parallel_size=1, timeout=_PATIENCE
+        )
     fabric = Fabric(
         accelerator=kind_of(site),
         devices=site.processes,
         num_nodes=site.nodes,
-        strategy=DDPStrategy(timeout=_PATIENCE),
+        strategy=strategy,
         plugins=[where],
     )
     with _others():

@@ -7,22 +7,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
 from neurofm.training.board import Board
 from neurofm.training.divergence import Trouble, go_back, is_sound, skip
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
-from neurofm.training.learning_rate import learning_rate, move_average
+from neurofm.training.learner import Learner
+from neurofm.training.learning_rate import learning_rate
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
 from neurofm.training.scoring import ValidationItem, losses, residuals, score_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.spending import Spending
 from neurofm.training.state import RunState, Weights, copy_of
-from neurofm.training.step import Drawn, Forward, Gradients, Taken, cut_gradient, take_gradient
+from neurofm.training.step import Drawn, Gradients, Taken, cut_gradient, take_gradient
 from neurofm.training.stopping import PeerGone, Stopped, Stopping
 from neurofm.windows.store import Store
 
@@ -53,10 +52,8 @@ class Loop:
         Is told that training goes on.
     start_score
         What the network is validated with before its first step; an untrained one is its linear core.
-    forward
-        How the network is called while it learns; as it is unless given.
-    processes
-        Who takes part.
+    learner
+        Learns; the network as it is, in this process alone, unless given.
     board
         Shows losses while training goes on.
     """
@@ -74,24 +71,20 @@ class Loop:
         spending: Spending,
         guard: Guard,
         start_score: float = 1.0,
-        forward: Forward | None = None,
-        processes: Processes | None = None,
+        learner: Learner | None = None,
         board: Board | None = None,
     ) -> None:
         self._network, self._recordings, self._store, self._items = network, recordings, store, items
         self._settings, self._keeper, self._stopping, self._spending = settings, keeper, stopping, spending
         self._guard, self._who = guard, keeper.who
-        self._forward, self._processes = forward or network, processes or Processes()
+        self._learner = learner or Learner(network, settings=settings, processes=Processes(), who=keeper.who)
+        self._processes = self._learner.processes
         self._board = board or Board()
-        self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
         self._began = time.monotonic()
         self._windows = 0
         """Learned from since then."""
         self._validating = False
         self._start_score = start_score
-        self._untrained = self._optimizer.state_dict()
         self.state = self._processes.from_main(lambda: keeper.latest() or self._fresh(network.state_dict()))
         self._resume(self.state)
 
@@ -123,7 +116,8 @@ class Loop:
             sys.stderr.write(f"{self._who}: ended by {stopped.name}; {self._keeper.what_is_kept}{said}\n")
             raise
         except PeerGone:
-            self._keep()
+            if self._learner.can_keep_alone:
+                self._keep()
             raise
         self._guard.rest()
         if self._keeper.complaint:
@@ -180,7 +174,7 @@ class Loop:
         state, settings = self.state, self._settings
         step = state.step
         self._guard.beat(step, f"step {step}")
-        sums = Gradients(self._network, Processes())
+        sums = Gradients(self._learner.network, Processes())
         taken = []
         for number in range(step * settings.accumulate, (step + 1) * settings.accumulate):
             taken.append(self._take(step, number))
@@ -188,7 +182,7 @@ class Loop:
                 sums.keep()
         if settings.accumulate > 1:
             sums.give(share=1 / settings.accumulate)
-        norm = cut_gradient(self._network)
+        norm = cut_gradient(self._learner.network)
         with self._stopping.held():
             state.step += 1
             for drawn, one in taken:
@@ -202,7 +196,7 @@ class Loop:
             state.bad_in_row = 0
             for _, one in taken:
                 state.seen.setdefault(one.key, []).append(one.loss)
-            self._update(step)
+            self._learner.update(step, rate=self._rate(step))
         losses_of = {f"train/{one.key}": one.loss for _, one in taken}
         self._board.show(
             state.step, losses_of | {"gradient": norm, "learning rate": self._rate(step), "windows/s": self._pace()}
@@ -215,21 +209,13 @@ class Loop:
         modality, name = str(drawn.recording.view.modality), drawn.recording.source.name
         self._guard.beat(step, f"step {step} ({modality}, {name})")
         return drawn, take_gradient(
-            self._network,
+            self._learner,
             drawn,
             number=number,
             settings=self._settings,
             micro_windows=self.state.micro_windows.get(modality, -(-len(z) // self._settings.slices)),
             who=self._who,
-            forward=self._forward,
-            processes=self._processes,
         )
-
-    def _update(self, step: int) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate(step)
-        self._optimizer.step()
-        move_average(self.state.average, self._network.state_dict(), step=step + 1, decay=self._settings.ema_decay)
 
     def _trouble(self, drawn: Drawn, taken: Taken, *, norm: float, step: int) -> Trouble:
         return Trouble(
@@ -318,7 +304,7 @@ class Loop:
 
     def _keep_meanwhile(self) -> bool:
         """Do so in another thread, while this one hangs; not in the middle of an update."""
-        if not self._stopping.unchanged.acquire(timeout=_UPDATE_S):
+        if not self._learner.can_keep_alone or not self._stopping.unchanged.acquire(timeout=_UPDATE_S):
             return False
         try:
             return self._keep()
@@ -327,8 +313,7 @@ class Loop:
 
     def _snapshot(self) -> None:
         """Take weights and time into the state."""
-        self.state.weights = copy_of(self._network.state_dict())
-        self.state.optimizer = self._optimizer.state_dict()
+        self._learner.store(self.state)
         self._count_time()
 
     def _count_time(self) -> None:
@@ -347,7 +332,7 @@ class Loop:
             step=0,
             weights=copy_of(start),
             average=copy_of(start),
-            optimizer=self._untrained,
+            optimizer=self._learner.untrained,
             best=copy_of(start),
             best_step=0,
             best_score=self._start_score,
@@ -356,10 +341,7 @@ class Loop:
 
     def _resume(self, state: RunState) -> None:
         """Put weights where they are used."""
-        self._network.load_state_dict(state.weights)
-        self._optimizer.load_state_dict(state.optimizer)
-        state.average = {name: value.to(self._processes.device) for name, value in state.average.items()}
-        self._network.train()
+        self._learner.load(state)
         self._started = time.monotonic() - state.seconds
 
     def _pace(self) -> float:

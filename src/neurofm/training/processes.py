@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from neurofm.errors import UserError
 from neurofm.training.site import TrainingSite
@@ -31,6 +32,8 @@ class Processes:
     count = 1
     here = 1
     """On this machine."""
+    mesh: DeviceMesh | None = None
+    """Among whose devices weights are cut; None leaves them whole."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")

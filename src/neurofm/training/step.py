@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurofm.model.neurofm import Query, Visible
-from neurofm.model.whole_channels import Network
+from neurofm.errors import UserError
+from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch
 from neurofm.training.contexts import Context
+from neurofm.training.forward import Forward
 from neurofm.training.hidden_patches import key_of, kind_at, make_patch_batch, training_masks
-from neurofm.training.memory import fitting
+from neurofm.training.memory import fitting, is_out_of_memory
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
 from neurofm.training.settings import CHANNELS, PretrainSettings
@@ -22,8 +24,14 @@ from neurofm.windows.sampling import Draw
 
 _LONGEST_GRADIENT = 1.0
 
-Forward = Callable[[Visible, Query], Tensor]
-"""How the network is called while it learns."""
+
+class Learning(Protocol):
+    """What takes gradients: a `neurofm.training.learner`."""
+
+    network: nn.Module
+    processes: Processes
+    forward: Forward
+    patch_samples: dict[Modality, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,22 +130,20 @@ class Drawn:
 
 
 def take_gradient(
-    network: Network,
+    learner: Learning,
     drawn: Drawn,
     *,
     number: int,
     settings: PretrainSettings,
     micro_windows: int,
     who: str,
-    forward: Forward,
-    processes: Processes,
 ) -> Taken:
     """Compute the gradient of the mean loss of one draw's valid samples; the same bits in all processes.
 
     Parameters
     ----------
-    network
-        Gets the gradient, none for what had no part in it.
+    learner
+        Its network gets the gradient, none for what had no part in it; its processes share the slices.
     drawn
         What to learn from.
     number, settings
@@ -147,24 +153,29 @@ def take_gradient(
         whole draw, but for rounding and for where dropout falls.
     who
         For messages.
-    forward
-        Calls the network.
-    processes
-        Share the slices.
 
     Raises
     ------
     UserError
-        If there is no memory for a single window.
+        If there is no memory for a single window; or, where weights are cut among processes, for a slice.
     PeerGone
         If another process ended.
     """
+    processes, network = learner.processes, learner.network
     # All of it in every process: a slice of it is the same for any number of them.
-    lesson = drawn.lesson(step=number, patch=network.patch_samples[drawn.recording.view.modality], settings=settings)
+    lesson = drawn.lesson(step=number, patch=learner.patch_samples[drawn.recording.view.modality], settings=settings)
     windows, samples = len(lesson.batch), int(lesson.counts.sum())
     share = settings.slices // processes.count
     mine = range(processes.rank * share, (processes.rank + 1) * share)
-    slices, loss = Gradients(network, processes), list[float]()
+    # Where weights are cut among processes, their gradients are added up on the way back, as a mean over processes.
+    is_cut = processes.mesh is not None
+    adding, scale = (Processes(processes.device), processes.count) if is_cut else (processes, 1)
+    if is_cut and windows < settings.slices:
+        raise UserError(
+            f"{who}: a step of {windows} windows cannot be cut into {settings.slices} slices.",
+            mend="set `pretrain.slices` to no more than `batch_windows` and `masks.windows`",
+        )
+    slices, loss = Gradients(network, adding), list[float]()
     for one in mine:
         first, last = (windows * edge // settings.slices for edge in (one, one + 1))
         seeds = [settings.seed, number, one] if one else [settings.seed, number]
@@ -173,22 +184,40 @@ def take_gradient(
             torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
             network.zero_grad()
             parts = (lesson.part(at, min(at + most, last), device=processes.device) for at in range(first, last, most))
-            return sum(_part(forward, part, null=drawn.recording.null, samples=samples) for part in parts)
+            null = drawn.recording.null
+            return sum(_part(learner.forward, part, null=null, samples=samples, scale=scale) for part in parts)
 
         what = f"{who}: step {number // settings.accumulate} ({drawn.recording.source.name})"
-        found, micro_windows = fitting(attempt, windows=micro_windows, what=what)
+        if is_cut:
+            found = _in_one(attempt, windows=last - first, what=what)
+        else:
+            found, micro_windows = fitting(attempt, windows=micro_windows, what=what)
         loss.append(found)
-        if settings.slices > 1:
+        if share * adding.count > 1:
             slices.keep()
-    if settings.slices > 1:
+    if share * adding.count > 1:
         slices.give()
     total = processes.add(torch.tensor(loss, dtype=torch.float64, device=processes.device)[:, None])
     return Taken(loss=float(total), micro_windows=micro_windows, key=lesson.key)
 
 
+def _in_one(attempt: Callable[[int], float], *, windows: int, what: str) -> float:
+    """Attempt a slice as a whole: one process cannot take it in parts while others wait for its weights."""
+    try:
+        return attempt(windows)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    raise UserError(
+        f"{what}: there is no memory for a slice of {windows} windows.",
+        mend="set `pretrain.slices` in params.yaml to more, or `pretrain.model.checkpointing` to true",
+    )
+
+
 def cut_gradient(network: nn.Module) -> float:
     """Cut the gradient to length 1, and return its length before."""
-    return float(torch.nn.utils.clip_grad_norm_(network.parameters(), _LONGEST_GRADIENT))
+    norm: Any = torch.nn.utils.clip_grad_norm_(network.parameters(), _LONGEST_GRADIENT)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # Of weights that are cut.
 
 
 class Gradients:
@@ -205,32 +234,52 @@ class Gradients:
     def __init__(self, network: nn.Module, processes: Processes) -> None:
         self._parameters = [one for one in network.parameters() if one.requires_grad]
         self._processes = processes
-        self._kept: list[Tensor] = []
+        self._kept: list[list[Tensor | None]] = []
 
     def keep(self) -> None:
         """Take the gradient out of the network."""
-        used = torch.tensor([one.grad is not None for one in self._parameters])
-        parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in self._parameters]
-        flat = torch.cat([*(part.flatten() for part in parts), used.to(parts[0])])
-        if self._kept and self._processes.count == 1:
-            self._kept[0] += flat
-        else:
-            self._kept.append(flat)
+        grads = [one.grad for one in self._parameters]
+        for one in self._parameters:
+            one.grad = None
+        if self._processes.count > 1 or not self._kept:
+            self._kept.append(grads)
+            return
+        for number, (total, grad) in enumerate(zip(self._kept[0], grads, strict=True)):
+            if total is None:
+                self._kept[0][number] = grad
+            elif grad is not None:
+                total.add_(grad)
 
     def give(self, *, share: float = 1.0) -> None:
         """Put `share` times the sum of all that was taken, in all processes, into the network."""
-        total = self._processes.add(torch.stack(self._kept))
-        count = len(self._parameters)
-        parts = torch.split(total[:-count], [one.numel() for one in self._parameters])
-        for one, part, used in zip(self._parameters, parts, total[-count:].tolist(), strict=True):
+        total = self._kept[0] if self._processes.count == 1 else self._added()
+        for one, part in zip(self._parameters, total, strict=True):
             # Without a gradient the optimiser leaves a weight as it is; one of zeros would let it decay.
-            one.grad = share * part.view_as(one) if used else None
+            one.grad = None if part is None else share * part
+
+    def _added(self) -> list[Tensor | None]:
+        """Add up what all processes have taken."""
+        flat = []
+        for grads in self._kept:
+            used = torch.tensor([grad is not None for grad in grads])
+            parts = [
+                torch.zeros_like(one) if grad is None else grad
+                for one, grad in zip(self._parameters, grads, strict=True)
+            ]
+            flat.append(torch.cat([*(part.flatten() for part in parts), used.to(parts[0])]))
+        total = self._processes.add(torch.stack(flat))
+        count = len(self._parameters)
+        parts = list(torch.split(total[:-count], [one.numel() for one in self._parameters]))
+        return [
+            part.view_as(one) if used else None
+            for one, part, used in zip(self._parameters, parts, total[-count:].tolist(), strict=True)
+        ]
 
 
-def _part(forward: Forward, part: Lesson, *, null: float, samples: int) -> float:
+def _part(forward: Forward, part: Lesson, *, null: float, samples: int, scale: int) -> float:
     """Add the gradient of some windows to that of the others; returns their share of the loss."""
     share = int(part.counts.sum()) / max(samples, 1)
     residual = forward(part.batch.seen, part.batch.query)
     loss = loss_of(part.batch, residual=residual, truth=part.truth, counts=part.counts) / null * share
-    torch.autograd.backward(loss)
+    torch.autograd.backward(loss * scale if scale > 1 else loss)
     return loss.item()

@@ -55,7 +55,7 @@ def latency(
         raise UserError(f"latency: --windows is {windows}.", mend="give at least 1")
     predictor = Predictor.load(model, strict=False)
     paths = list(shards) or held_out_shards(
-        read_splits(splits), fold=fold, shards=root, modalities=list(predictor.checkpoint.gains)
+        read_splits(splits), fold=fold, shards=root, modalities=list(predictor.checkpoint.choices.by_modality)
     )
     if not paths:
         raise UserError(f"latency: {splits} holds nothing out in fold {fold}.", mend="give a recording with --shard")
