@@ -43,10 +43,12 @@ def test_points_of_a_curve(tables: dict[str, Table]) -> None:
         "5 per group": 10,
     }
     curve = {point.labels: point.score for point in points}
-    assert curve["100 %"].value > curve["1 per group"].value + 0.05
+    assert curve["100 %"].value > curve["1 per group"].value
     assert curve["1 per group"].high - curve["1 per group"].low > curve["100 %"].high - curve["100 %"].low
     ages = few_shot([tables["age"]], resampling=RESAMPLING, seeds=2)
     assert {point.metric for point in ages} == {"r", "R2"}
+    # Standardised by two people alone, some features would weigh a thousandfold.
+    assert all(point.score.value > -5 for point in ages)
     assert not any("group" in point.labels for point in ages)
 
 

@@ -58,6 +58,16 @@ def test_a_feature_that_never_varies_has_no_weight() -> None:
     np.testing.assert_array_equal(fitted.predict(changed), fitted.predict(x))
 
 
+def test_people_without_labels_say_how_features_vary() -> None:
+    x, y = _linear(noise=1.0)
+    few = [0, 3, 4]
+    x[3, 7] = x[4, 7] = x[0, 7] + 1e-4
+    fitted = fit_readout(x[few], y[few], subjects=SUBJECTS[:3], groups=0, unlabelled=x)
+    np.testing.assert_allclose(fitted.scale, 1 / x.std(axis=0) / np.sqrt(x.shape[1]))
+    alone = fit_readout(x[few], y[few], subjects=SUBJECTS[:3], groups=0)
+    assert alone.scale[7] > 1000 * fitted.scale[7]
+
+
 def test_one_label_of_each_group_is_enough_to_start() -> None:
     x, _ = _linear(noise=1.0)
     two = fit_readout(x[:2], np.array([0.0, 1.0]), subjects=SUBJECTS[:2], groups=2)

@@ -50,7 +50,9 @@ class Readout:
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def fit_readout(features: Floats, values: Floats, *, subjects: Sequence[str], groups: int) -> Readout:
+def fit_readout(
+    features: Floats, values: Floats, *, subjects: Sequence[str], groups: int, unlabelled: Floats | None = None
+) -> Readout:
     """Fit ridge regression, or logistic regression in which all groups weigh the same.
 
     Parameters
@@ -63,13 +65,17 @@ def fit_readout(features: Floats, values: Floats, *, subjects: Sequence[str], gr
         [unit] who is held out together when the penalty is chosen.
     groups
         How many groups there are; 0 for numbers.
+    unlabelled
+        [unit, feature] of all training subjects, whose labels may not be known: by them features are standardised. Two
+        labelled ones that happen to agree in a feature would make it weigh too much.
 
     Returns
     -------
     The read-out with the penalty of the least squared error or log loss, in cross-validation over subjects with five
     parts. With fewer than two subjects a part, or of a group, no penalty can be chosen and a middling one is taken.
     """
-    mean, sd = features.mean(axis=0), features.std(axis=0)
+    known = features if unlabelled is None else unlabelled
+    mean, sd = known.mean(axis=0), known.std(axis=0)
     varies = sd > _FLOOR * max(1.0, float(np.abs(mean).max(initial=0.0)))
     scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 0.0) / np.sqrt(max(1, int(varies.sum())))
     z = (features - mean) * scale

@@ -98,7 +98,7 @@ def read_out(table: Table, *, shown: Sequence[int] | None = None) -> Predictions
     features = table.train_features[kept]
     null = null_readout(values, features=features.shape[1], groups=groups)
     subjects = [table.train[index].subject for index in kept.tolist()]
-    readout = fit_readout(features, values, subjects=subjects, groups=groups)
+    readout = fit_readout(features, values, subjects=subjects, groups=groups, unlabelled=table.train_features)
     return Predictions(
         model=table.model,
         groups=table.groups,
