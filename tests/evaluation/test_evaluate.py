@@ -204,6 +204,7 @@ def _models(board: Scoreboard, dataset: str, task: str, metric: str) -> Sequence
     return [row.model for row in board.rows if (row.dataset, row.task, row.metric) == (dataset, task, metric)]
 
 
+@pytest.mark.long
 def test_a_population_that_is_too_large_for_a_glm_gets_none(trained: _Trained, board: Scoreboard) -> None:
     without = trained.evaluate(glm_most_units=8)
     assert {row.model for row in board.rows} - {row.model for row in without.rows} == {"poisson_glm"}
