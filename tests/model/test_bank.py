@@ -141,6 +141,33 @@ def test_each_window_has_its_own_mask(z: Tensor, bank: Bank, visible: Tensor) ->
         torch.testing.assert_close(both[row : row + 1], bank.estimate(z[-2:][row : row + 1], masks[row : row + 1]))
 
 
+@pytest.mark.parametrize("members", [SPIKES_BANK, FLUORESCENCE_BANK])
+def test_one_matrix_per_scale_is_the_mixed_estimate(
+    z: Tensor, visible: Tensor, members: tuple[MemberSettings, ...]
+) -> None:
+    bank, windows = _bank(z[:CALIBRATION], members), z[CALIBRATION:]
+    weights = torch.rand(UNITS, len(members), generator=torch.Generator().manual_seed(3)).double()
+    expected = (bank.estimate(windows, visible.expand(len(windows), -1)) * weights).sum(dim=-1)
+    shown, hidden = visible.nonzero()[:, 0], (~visible).nonzero()[:5, 0]
+    found = bank.blend(windows[..., shown], visible=shown, hidden=hidden, weights=weights[hidden])
+    torch.testing.assert_close(found, expected[..., hidden], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("members", [SPIKES_BANK, FLUORESCENCE_BANK])
+def test_channels_that_a_bank_does_not_know_are_their_mean_and_say_nothing(
+    z: Tensor, members: tuple[MemberSettings, ...]
+) -> None:
+    known = torch.tensor([0, 2, 3, 5, 6])
+    small, windows = _bank(z[:CALIBRATION, :, :5], members), z[CALIBRATION:, :, :5]
+    wide, weights = small.among(known, channels=8), torch.full((1, len(members)), 0.5).double()
+    expected = small.blend(windows[..., :4], visible=torch.arange(4), hidden=torch.tensor([4]), weights=weights)
+    seen, visible = torch.cat([windows[..., :4], windows[..., :1] + 7], dim=-1), torch.tensor([0, 2, 3, 5, 1])
+    found = wide.blend(seen, visible=visible, hidden=torch.tensor([6]), weights=weights)
+    torch.testing.assert_close(found, expected)
+    unknown = wide.blend(seen, visible=visible, hidden=torch.tensor([7]), weights=weights)
+    assert torch.equal(unknown, torch.zeros_like(unknown))
+
+
 def test_the_order_of_channels_does_not_matter(z: Tensor, bank: Bank, visible: Tensor) -> None:
     order = torch.randperm(UNITS, generator=torch.Generator().manual_seed(1))
     shuffled = _bank(z[:CALIBRATION][..., order], FLUORESCENCE_BANK)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,3 +46,17 @@ def test_rates_stay_above_the_floor() -> None:
     linear = torch.full((1, 1, 2), -50.0, dtype=torch.float64)
     log_rate = predict(Modality.SPIKES, linear=linear, residual=torch.zeros_like(linear), scale=SCALE)
     torch.testing.assert_close(log_rate.exp()[0, 0], 0.1 * SCALE.mean)
+
+
+def test_a_bank_bends_rates_where_a_linear_core_has_a_floor() -> None:
+    bent = replace(SCALE, sharpness=4.0)
+    assert bent.of(torch.tensor([1])).sharpness == 4.0
+    linear = torch.tensor([-3.0, -0.5, 0.0, 2.0], dtype=torch.float64).reshape(1, 4, 1).expand(1, 4, 2)
+    log_rate = predict(Modality.SPIKES, linear=linear, residual=torch.zeros_like(linear), scale=bent)
+    assert (
+        log_rate.exp() < predict(Modality.SPIKES, linear=linear, residual=torch.zeros_like(linear), scale=SCALE).exp()
+    )[0, 0].all()
+    assert (log_rate.diff(dim=1) > 0).all()
+    torch.testing.assert_close(to_z(Modality.SPIKES, log_rate, scale=bent)[0, 3], linear[0, 3], rtol=0, atol=0.01)
+    for modality in (Modality.CALCIUM, Modality.EEG):
+        assert torch.equal(predict(modality, linear=linear, residual=torch.zeros_like(linear), scale=bent), linear)

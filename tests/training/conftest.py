@@ -150,6 +150,7 @@ def small_settings() -> PretrainSettings:
                 "ridge": [0.001, 0.1],
                 "prior_samples": [0.0, 100.0],
                 "rate_floors": [0.1],
+                "bank": False,
             },
             "model": {"backbone": "transformer", "width": 16, "layers": 1, "heads": 2, "dropout": 0.1},
         },
@@ -178,7 +179,7 @@ def settings() -> PretrainSettings:
 
 def small_lab(at: Path) -> Lab:
     """Where one fold is trained in no time: its linear core has no choice."""
-    core = {"smoothing_samples": [1.0], "ridge": [0.1], "prior_samples": [100.0], "rate_floors": [0.1]}
+    core = {"smoothing_samples": [1.0], "ridge": [0.1], "prior_samples": [100.0], "rate_floors": [0.1], "bank": False}
     settings = small_settings().model_copy(update={"core": CoreGrid.parse(core, where="core", mend="")})
     return Lab(views=two_kinds(), settings=settings, windows=short_windows(), at=at)
 

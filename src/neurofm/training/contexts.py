@@ -66,9 +66,7 @@ class Context:
     bank: MixedBank | None = None
     """Predicts in place of the linear core, or with it."""
 
-    def estimate(
-        self, values: Tensor, *, smoothed: Tensor, visible: Tensor, hidden: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
+    def estimate(self, values: Tensor, *, smoothed: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Estimate hidden channels from visible ones.
 
         Parameters
@@ -79,8 +77,6 @@ class Context:
             [window, time, scale, visible] float64: `values` at the scales of the linear core.
         visible, hidden
             int64 channel indices.
-        weights
-            [hidden, 1 + member] in place of those that were chosen; gradients reach them.
 
         Returns
         -------
@@ -88,8 +84,7 @@ class Context:
         """
         if self.bank is None:
             return self.core.estimate(smoothed, visible=visible, hidden=hidden)
-        if weights is None:
-            weights = self.bank.weights[hidden]
+        weights = self.bank.weights[hidden]
         mixed = self.bank.bank.blend(values, visible=visible, hidden=hidden, weights=weights[:, 1:])
         if not weights[:, 0].any():
             return mixed

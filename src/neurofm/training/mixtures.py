@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurofm.model.bank import FLUORESCENCE_BANK, SPIKES_BANK, BankMixture, MemberSettings
+from neurofm.model.bank import FLUORESCENCE_BANK, SPIKES_BANK, Bank, BankMixture, MemberSettings
 from neurofm.model.core import smooth_scales
-from neurofm.model.links import predict, target
+from neurofm.model.links import Scale, predict, target
 from neurofm.model.losses import LOSSES
 from neurofm.model.statistics import STATISTICS
 from neurofm.recording import Modality
 from neurofm.training.batches import cut
-from neurofm.training.contexts import Context, MixedBank, ModalityBank, make_context, usable_of
+from neurofm.training.contexts import Context, ModalityBank, make_context, usable_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.tuning import CoreChoices, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
@@ -40,27 +39,40 @@ in ``benchmarks/cores.json``."""
 HALVES = 2
 """Each half of the episodes is judged by the mixture of the other."""
 _STEPS = 200
-_WINDOWS = 16
-_TARGETS = 256
-"""Most channels that one step is asked for."""
+_WINDOWS = 8
+_DRAWS = 256
+"""Of a modality, at least: what they are estimated by does not change while weights are learned."""
+_TARGETS = 64
+"""Most channels that one draw asks for."""
 _RATE = 3e-3
 _DECAY = 0.05
-_MOST_RECORDINGS = 64
-"""So many of a modality are learned from: the steps would not see the episodes of more."""
+_MOST_RECORDINGS = 24
+"""So many of a modality are learned from, to bound time and memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureEpisode:
-    """Targets of one episode, and what may predict them."""
+class MixtureDraw:
+    """Some windows of an episode's targets with some channels hidden, estimated once by everything that is weighed."""
 
-    view: RecordingView
-    number: int
-    starts: npt.NDArray[np.int64]
-    """First samples of windows of targets."""
-    window_samples: int
-    context: Context
-    bank: MixedBank
-    """Of the context."""
+    modality: Modality
+    episode: int
+    estimates: Tensor
+    """[window, time, hidden, 1 + member] float64: of the linear core, then of the members."""
+    features: Tensor
+    """[hidden, feature] float64"""
+    wanted: Tensor
+    """[window, time, hidden] float64"""
+    counts: Tensor
+    """[window, time] bool"""
+    scale: Scale
+    """Of the hidden channels."""
+
+    def loss(self, mixture: BankMixture) -> Tensor:
+        """Mean over the samples that count; windows without one teach nothing."""
+        mixed = mixture(self.estimates, self.features)
+        prediction = predict(self.modality, linear=mixed, residual=torch.zeros_like(mixed), scale=self.scale)
+        each = LOSSES[self.modality](prediction, self.wanted)[self.counts]
+        return each.sum() / max(each.numel(), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +121,11 @@ def learn_banks(
             found[modality] = LearnedBank(shared=shared, crossed=(shared.mixture,) * HALVES)
             continue
         shared = ModalityBank(members=members, mixture=unlearned_mixture(members))
-        episodes = list(_episodes(some, shared=shared, choices=choices, settings=settings, windows=windows))
-        if not episodes:
+        draws = list(_draws(some, shared=shared, choices=choices, settings=settings, windows=windows))
+        if not draws:
             continue
-        halves = [[one for one in episodes if one.number % HALVES != half] for half in range(HALVES)]
-        mixture, *crossed = (_learn(part, members=members, settings=settings) for part in (episodes, *halves))
+        halves = [[draw for draw in draws if draw.episode % HALVES != half] for half in range(HALVES)]
+        mixture, *crossed = (_learn(part, members=members, settings=settings) for part in (draws, *halves))
         found[modality] = LearnedBank(shared=replace(shared, mixture=mixture), crossed=tuple(crossed))
     return found
 
@@ -125,17 +137,18 @@ def unlearned_mixture(members: Sequence[MemberSettings]) -> BankMixture:
     return BankMixture(members=1 + count, features=len(STATISTICS) + count, start=start).double()
 
 
-def _episodes(
+def _draws(
     views: Sequence[RecordingView],
     *,
     shared: ModalityBank,
     choices: CoreChoices,
     settings: PretrainSettings,
     windows: WindowsSettings,
-) -> Iterator[MixtureEpisode]:
-    """Describe every episode of up to 64 recordings, spread evenly."""
+) -> Iterator[MixtureDraw]:
+    """Draw from every episode of up to 24 recordings, spread evenly."""
     learned = [view for view in views if view.roles.train]
     kept = np.unique(np.linspace(0, len(learned) - 1, min(_MOST_RECORDINGS, len(learned))).round().astype(int))
+    generator = torch.Generator().manual_seed(settings.seed)
     for view in (learned[index] for index in kept):
         source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
         if source is None:
@@ -149,62 +162,86 @@ def _episodes(
             channels=len(view.channel_ids),
         )
         for number, episode in enumerate(source.episodes):
-            stretches = [
-                np.arange(piece.start, piece.stop - source.window_samples + 1, dtype=np.int64)
-                for piece in episode.targets
-            ]
-            starts = np.concatenate(stretches)
+            starts = np.concatenate(
+                [
+                    np.arange(piece.start, piece.stop - source.window_samples + 1, dtype=np.int64)
+                    for piece in episode.targets
+                ]
+            )
+            if not len(starts):
+                continue
             context = make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=shared)
-            if len(starts) and context.bank:
-                yield MixtureEpisode(
-                    view=view,
-                    number=number,
-                    starts=starts,
-                    window_samples=source.window_samples,
-                    context=context,
-                    bank=context.bank,
-                )
+            for _ in range(-(-_DRAWS // (len(kept) * len(source.episodes)))):
+                chosen = starts[torch.randint(len(starts), (_WINDOWS,), generator=generator).numpy()]
+                z, counts = cut(view, chosen, window_samples=source.window_samples)
+                visible, hidden = _hide(view, settings=settings, generator=generator)
+                yield _drawn(context, z, counts, modality=view.modality, episode=number, visible=visible, hidden=hidden)
 
 
-def _learn(
-    episodes: Sequence[MixtureEpisode], *, members: Sequence[MemberSettings], settings: PretrainSettings
-) -> BankMixture:
-    """Take 200 steps of AdamW, each on windows of one episode; without episodes nothing is learned."""
-    mixture = unlearned_mixture(members)
-    generator = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.AdamW(mixture.parameters(), lr=_RATE, weight_decay=_DECAY)
-    for _ in range(_STEPS if episodes else 0):
-        episode = episodes[int(torch.randint(len(episodes), (), generator=generator))]
-        loss = _loss(mixture, episode, settings=settings, generator=generator)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-    return mixture.requires_grad_(requires_grad=False)
-
-
-def _loss(
-    mixture: BankMixture, episode: MixtureEpisode, *, settings: PretrainSettings, generator: torch.Generator
-) -> Tensor:
-    """Mean loss of one draw of windows and of hidden channels."""
-    view, context, usable = episode.view, episode.context, usable_of(episode.view)
-    chosen = episode.starts[torch.randint(len(episode.starts), (_WINDOWS,), generator=generator).numpy()]
+def _hide(view: RecordingView, *, settings: PretrainSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw visible and hidden channels, as training does."""
+    usable = usable_of(view)
     least, most = settings.hidden_fraction_min, settings.hidden_fraction_max
     share = least + (most - least) * float(torch.rand((), generator=generator))
     count = min(max(1, round(share * len(usable))), len(usable) - 1)
     order = usable[torch.randperm(len(usable), generator=generator)]
-    hidden, visible = order[:count][:_TARGETS], order[count:].sort().values
-    z, valid = cut(view, chosen, window_samples=episode.window_samples)
+    return order[count:].sort().values, order[:count][:_TARGETS]
+
+
+def _drawn(
+    context: Context,
+    z: Tensor,
+    counts: Tensor,
+    *,
+    modality: Modality,
+    episode: int,
+    visible: Tensor,
+    hidden: Tensor,
+) -> MixtureDraw:
+    """Estimate the hidden channels of some windows."""
+    if context.bank is None:
+        msg = "a draw of a mixture needs a bank"
+        raise ValueError(msg)
     values = z[..., visible].double()
-    mixed = context.estimate(
-        values,
-        smoothed=smooth_scales(values, sds_samples=context.core.settings.smoothing_samples),
-        visible=visible,
-        hidden=hidden,
-        weights=mixture.weights(episode.bank.features[hidden]),
+    smoothed = smooth_scales(values, sds_samples=context.core.settings.smoothing_samples)
+    each = [context.core.estimate(smoothed, visible=visible, hidden=hidden)]
+    alone = torch.ones(len(hidden), 1, dtype=torch.float64)
+    each.extend(
+        Bank(members=(member,)).blend(values, visible=visible, hidden=hidden, weights=alone)
+        for member in context.bank.bank.members
     )
     scale = context.scale.of(hidden)
-    prediction = predict(view.modality, linear=mixed, residual=torch.zeros_like(mixed), scale=scale)
-    wanted = target(view.modality, z[..., hidden].double(), scale=scale)
-    each = LOSSES[view.modality](prediction, wanted)[valid]
-    # Windows without one valid sample teach nothing.
-    return each.sum() / max(each.numel(), 1)
+    return MixtureDraw(
+        modality=modality,
+        episode=episode,
+        estimates=torch.stack(each, dim=-1),
+        features=context.bank.features[hidden],
+        wanted=target(modality, z[..., hidden].double(), scale=scale),
+        counts=counts,
+        scale=scale,
+    )
+
+
+def _learn(
+    draws: Sequence[MixtureDraw], *, members: Sequence[MemberSettings], settings: PretrainSettings
+) -> BankMixture:
+    """Take 200 steps of AdamW, each on one draw; without draws nothing is learned.
+
+    The weights of the second half are averaged, since they jitter from draw to draw (Polyak & Juditsky 1992,
+    doi:10.1137/0330046).
+    """
+    mixture = unlearned_mixture(members)
+    generator = torch.Generator().manual_seed(settings.seed)
+    optimizer = torch.optim.AdamW(mixture.parameters(), lr=_RATE, weight_decay=_DECAY)
+    average = {name: torch.zeros_like(value) for name, value in mixture.state_dict().items()}
+    for step in range(_STEPS if draws else 0):
+        draw = draws[int(torch.randint(len(draws), (), generator=generator))]
+        loss = draw.loss(mixture)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        if step >= _STEPS // 2:
+            for name, value in mixture.state_dict().items():
+                average[name] += value / (_STEPS - _STEPS // 2)
+    mixture.load_state_dict(average)
+    return mixture.requires_grad_(requires_grad=False)
