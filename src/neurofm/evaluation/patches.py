@@ -143,7 +143,8 @@ def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSetting
     errors: dict[float, float] = {}
     for shrinkage in settings.shrinkages:
         filler.choose(shrinkage)
-        errors[shrinkage] = -sum(float(judge.squares(_fill(filler, judge))[0].sum()) for judge in judges)
+        gained = sum(float(judge.squares(_fill(filler, judge))[0].sum()) for judge in judges)
+        errors[shrinkage] = -gained if np.isfinite(gained) else np.inf
     filler.choose(min(errors, key=lambda one: errors[one]))
 
 

@@ -92,7 +92,7 @@ class Stationary:
         self.name = name
         self._total, self._flat, self._window_samples = total, flat, window_samples
         self._shrinkage = 0.1
-        self._fitted: dict[tuple[str, float], StationaryPrior] = {}
+        self._fitted: dict[tuple[str, float], tuple[StationaryPrior, torch.Tensor]] = {}
 
     def choose(self, shrinkage: float) -> None:
         """Use this shrinkage from now on."""
@@ -101,12 +101,12 @@ class Stationary:
     def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
         """Fill in; see `Filler.fill`."""
         usable = usable_of(view)
-        prior = self._prior(view)
+        prior, precision = self._prior(view)
         values = torch.from_numpy(z)[..., usable]
         visible = torch.from_numpy(np.repeat(shown, z.shape[1] // shown.shape[1], axis=1) & valid[..., None])
         settings = STATIONARY[view.modality]
         mean = posterior_mean(
-            WindowCovariance(spectra=prior.spectra, fft_samples=prior.fft_samples, precision=prior.precision),
+            WindowCovariance(spectra=prior.spectra, fft_samples=prior.fft_samples, precision=precision),
             values,
             visible[..., usable],
             noise=torch.tensor(settings.noise),
@@ -117,7 +117,11 @@ class Stationary:
         filled[..., usable.numpy()] = torch.where(visible[..., usable], values, mean).numpy()
         return filled
 
-    def _prior(self, view: RecordingView) -> StationaryPrior:
+    def _prior(self, view: RecordingView) -> tuple[StationaryPrior, torch.Tensor]:
+        """Return the prior, and the inverse of its spectra with the noise that visible samples carry.
+
+        Without the noise a recording's own spectra are too close to singular to be inverted in float32.
+        """
         whose = view.name if self._total is None else view.usable.tobytes().hex()
         key = whose, self._shrinkage
         if key not in self._fitted:
@@ -135,7 +139,10 @@ class Stationary:
             if self._flat:
                 spectra = prior.covariance.to(prior.spectra).expand_as(prior.spectra)
                 prior = StationaryPrior(covariance=prior.covariance, spectra=spectra, fft_samples=prior.fft_samples)
-            self._fitted[key] = prior.to(torch.zeros(1))
+            identity = torch.eye(prior.channels, dtype=prior.spectra.dtype)
+            precision = torch.linalg.inv(prior.spectra + settings.noise * identity)
+            prior = prior.to(torch.zeros(1))
+            self._fitted[key] = prior, precision.to(prior.spectra)
         return self._fitted[key]
 
 
