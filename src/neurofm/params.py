@@ -136,7 +136,7 @@ class Params(Settings):
 
 
 class Site(UnitsSite, ContainersSite):
-    """`site.yaml`: where and how things run. Never changes a byte of any result."""
+    """`site.yaml`: where and how things run. Changes no byte of any result, but for how GPUs and FSDP2 round."""
 
     fetch: FetchSite = Field(default_factory=FetchSite)
     """How archives are reached: hosts, connections, patience."""

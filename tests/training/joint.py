@@ -45,10 +45,18 @@ def real_lab(at: Path, shared_data: Path, **changed: object) -> Lab:
 
 
 def train(
-    fold: int, *, guard: Guard, at: Path, shared_data: Path, site: TrainingSite, killed: int = -1, slow_s: float = 0.0
+    fold: int,
+    *,
+    guard: Guard,
+    at: Path,
+    shared_data: Path,
+    site: TrainingSite,
+    slices: int = 2,
+    killed: int = -1,
+    slow_s: float = 0.0,
 ) -> FoldResult:
     """Train as one of several, of which the second is killed at a step, once."""
-    lab = real_lab(at, shared_data)
+    lab = real_lab(at, shared_data, slices=slices)
     rank = os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK"))
 
     def meet(step: int) -> None:

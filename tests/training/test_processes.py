@@ -19,16 +19,16 @@ from tests.training.joint import real_lab, train
 SITE = TrainingSite(processes=2, after_hang="resume")
 
 
-def _joint(at: Path, shared_data: Path, *, killed: int = -1) -> None:
-    one = partial(train, at=at, shared_data=shared_data, site=SITE, killed=killed)
+def _joint(at: Path, shared_data: Path, *, slices: int, killed: int = -1) -> None:
+    one = partial(train, at=at, shared_data=shared_data, site=SITE, slices=slices, killed=killed)
     (joint,) = train_folds(one, [0], workers=2, site=SITE)
-    lab = real_lab(at, shared_data)
+    lab = real_lab(at, shared_data, slices=slices)
     assert joint == lab.train("alone")
     assert lab.model("joint") == lab.model("alone")
 
 
 def test_two_processes_come_to_the_bits_of_one(shared_data: Path, tmp_path: Path) -> None:
-    _joint(tmp_path, shared_data)
+    _joint(tmp_path, shared_data, slices=4)
     assert (tmp_path / "log-0").read_text() == (tmp_path / "log-1").read_text(), "both draw every step"
 
 
@@ -36,7 +36,7 @@ def test_two_processes_come_to_the_bits_of_one(shared_data: Path, tmp_path: Path
 def test_when_one_is_killed_the_other_keeps_what_both_learned_and_both_go_on(
     shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    _joint(tmp_path, shared_data, killed=6)
+    _joint(tmp_path, shared_data, slices=2, killed=6)
     assert "its process was ended by SIGKILL at step 6" in capfd.readouterr().err
     steps = [int(line) for line in (tmp_path / "log-0").read_text().split()]
     assert steps == [*range(7), *range(6, 8)], "not a step that was finished is done again"

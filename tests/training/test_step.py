@@ -129,7 +129,8 @@ def test_bfloat16_is_near_float32(real: Lab, drawn: dict[Modality, Drawn]) -> No
     assert float((rounded - exact).norm() / exact.norm()) < 0.1
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
 def test_compiled_code_is_equal(
     real: Lab, drawn: dict[Modality, Drawn], capsys: pytest.CaptureFixture[str], backend: str
 ) -> None:

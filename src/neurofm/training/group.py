@@ -84,6 +84,11 @@ class Group(Processes):
 
     def add(self, parts: Tensor) -> Tensor:
         """Let every process add up its share of the numbers, and send all the sums."""
+        if len(parts) == 1 and self.count == 2:  # Both orders give the same sum, and this is half the work.
+            both = parts[0].clone()
+            with _others():
+                distributed.all_reduce(both)
+            return both
         size = parts.shape[1]
         share = -(-size // self.count)
         padded = torch.nn.functional.pad(parts, (0, share * self.count - size))
@@ -92,7 +97,7 @@ class Group(Processes):
         whole = torch.empty(share * self.count, dtype=parts.dtype, device=parts.device)
         with _others():
             distributed.all_to_all_single(received, sent)
-            distributed.all_gather_into_tensor(whole, in_order(received.flatten(0, 1)))
+            distributed.all_gather_single(whole, in_order(received.flatten(0, 1)))
         return whole[:size]
 
     @contextmanager

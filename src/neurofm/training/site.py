@@ -24,7 +24,8 @@ class TrainingSite(Settings):
     """Machines of a Slurm job that train together; more than one are started by ``srun``, a task per process."""
 
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """Whether each process holds all weights, or a part of them (FSDP2), which rounds otherwise and takes longer."""
+    """Whether each process holds all weights, or a part of them (FSDP2), which rounds otherwise and takes longer. No
+    key of a run names it, nor `device`: a run goes on where it can, on another machine or after a fault."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where networks compute; a GPU per process. A GPU rounds otherwise than a CPU does, and each its own way."""
     tensorboard: bool = False

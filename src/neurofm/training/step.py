@@ -255,7 +255,7 @@ class Gradients:
         total = self._kept[0] if self._processes.count == 1 else self._added()
         for one, part in zip(self._parameters, total, strict=True):
             # Without a gradient the optimiser leaves a weight as it is; one of zeros would let it decay.
-            one.grad = None if part is None else share * part
+            one.grad = part if part is None or share == 1.0 else share * part
 
     def _added(self) -> list[Tensor | None]:
         """Add up what all processes have taken."""
@@ -267,7 +267,7 @@ class Gradients:
                 for one, grad in zip(self._parameters, grads, strict=True)
             ]
             flat.append(torch.cat([*(part.flatten() for part in parts), used.to(parts[0])]))
-        total = self._processes.add(torch.stack(flat))
+        total = self._processes.add(flat[0][None] if len(flat) == 1 else torch.stack(flat))
         count = len(self._parameters)
         parts = list(torch.split(total[:-count], [one.numel() for one in self._parameters]))
         return [
