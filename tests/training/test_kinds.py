@@ -75,7 +75,7 @@ def folder(session: RecordingView, chosen: ChosenKinds, tmp_path_factory: pytest
     at = tmp_path_factory.mktemp("bank")
     settings, windows = _settings(), short_windows()
     network = network_of(settings.model, patch_samples=patch_samples(windows))
-    gains = dict.fromkeys(Modality, 0.0)
+    gains = dict.fromkeys(map(str, Modality), 0.0)
     made = checkpoint_of(network, [session], choices=chosen.choices, gains=gains, settings=settings, windows=windows)
     save_model(made, at)
     return at
