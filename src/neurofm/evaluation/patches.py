@@ -44,10 +44,15 @@ class Puzzle:
         length = self.windows.z.shape[1] // self.shown.shape[1]
         return ~np.repeat(self.shown, length, axis=1)
 
+    @property
+    def scored(self) -> Shown:
+        """[window, time, channel] what of it counts."""
+        return self.hidden & self.windows.counted[..., None]
+
     def squares(self, filled: Floats) -> tuple[Floats, Floats]:
         """Sum squares explained, and around each channel's mean over what counts, where hidden: each [window, 1]."""
         truth, counted = self.windows.z.astype(np.float64), self.windows.counted
-        scored = self.hidden & counted[..., None]
+        scored = self.scored
         total = np.where(scored, (truth - truth[counted].mean(axis=0)) ** 2, 0.0).sum(axis=(1, 2))
         error = np.where(scored, (truth - filled) ** 2, 0.0).sum(axis=(1, 2))
         return (total - error)[:, None], total[:, None]
@@ -89,6 +94,8 @@ def fill_set(
             for part in tuning[:_TUNING_WINDOWS]
         ]
         puzzles = [_puzzle(test, predictor, kind, settings) for test in tests]
+        # A block may lie where a short last window overlaps the one before.
+        puzzles = [puzzle for puzzle in puzzles if puzzle.scored.any()]
         datasets = sorted({test.view.dataset for test in tests})
         for filler in [*baselines, Ours(predictor, kind, core_only=True), Ours(predictor, kind, core_only=False)]:
             started = time.process_time()
