@@ -91,6 +91,7 @@ def test_spikes_of_a_real_session_choose_learned_weights(session: RecordingView,
         "recordings": ["spikes/r"],
         "core": "mixture",
         "validation_loss": chosen.by_modality[Modality.SPIKES].losses,
+        "standard_error": chosen.by_modality[Modality.SPIKES].errors,
     }
 
 
@@ -178,17 +179,26 @@ def test_a_written_bank_is_the_one_that_was_learned_and_is_kept_by_later_trainin
 
 
 @pytest.mark.parametrize(
-    ("losses", "expected"),
+    ("losses", "error", "expected"),
     [
-        ((0.8, 0.9, 0.7), "mixture"),
-        ((0.8, 0.7, 0.699), "bank"),
-        ((0.7, 0.6999, 0.6995), "linear"),
-        ((0.8, 0.7, 0.9), "bank"),
+        ((0.8, 0.9, 0.7), 0.0, "mixture"),
+        ((0.8, 0.9, 0.7), 0.09, "mixture"),
+        ((0.8, 0.9, 0.7), 0.11, "linear"),
+        ((0.8, 0.7, 0.699), 0.0, "bank"),
+        ((0.7, 0.6999, 0.6995), 0.0, "linear"),
+        ((0.8, 0.7, 0.9), 0.0, "bank"),
     ],
 )
-def test_the_simpler_is_kept_where_it_is_about_as_good(losses: tuple[float, float, float], expected: CoreKind) -> None:
+def test_the_simpler_is_kept_where_it_is_about_as_good(
+    losses: tuple[float, float, float], error: float, expected: CoreKind
+) -> None:
     kinds: tuple[CoreKind, ...] = ("linear", "bank", "mixture")
-    judged = Judged(modality=Modality.SPIKES, recordings=(), losses=dict(zip(kinds, losses, strict=True)))
+    judged = Judged(
+        modality=Modality.SPIKES,
+        recordings=(),
+        losses=dict(zip(kinds, losses, strict=True)),
+        errors=dict.fromkeys(kinds, error),
+    )
     assert judged.best() == expected
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import stdev
 from types import MappingProxyType
 from typing import Any
 
@@ -31,11 +33,17 @@ class Judged:
     """That were scored."""
     losses: dict[CoreKind, float]
     """Mean over them, relative to predicting the mean."""
+    errors: dict[CoreKind, float]
+    """Standard error of each one's difference from the lowest, over stretches that judge; 0 where there is one."""
 
     def best(self) -> CoreKind:
-        """Return the simplest that is about as good as the best."""
+        """Return the simplest that is about as good as the best: within 0.2 %, or within one standard error.
+
+        Breiman, Friedman, Olshen & Stone 1984, Classification and regression trees, section 3.4.3.
+        """
         lowest = min(self.losses.values())
-        return next((kind for kind in KINDS if self.losses[kind] <= AS_GOOD * lowest), "linear")
+        rooms = {kind: max((AS_GOOD - 1) * lowest, self.errors[kind]) for kind in KINDS}
+        return next((kind for kind in KINDS if self.losses[kind] <= lowest + rooms[kind]), "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +66,7 @@ class ChosenKinds:
                 "recordings": list(one.recordings),
                 "core": one.best(),
                 "validation_loss": dict(one.losses),
+                "standard_error": dict(one.errors),
             }
             for name, one in rows
         ]
@@ -75,7 +84,7 @@ def choose_kinds(
 
     The windows, masks and losses are those that the settings of the linear core were chosen by, whose own loss is
     flattered by that a little. A chunk of a train segment is scored by weights that were not learned from it. Something
-    more involved must be better by 0.2 %.
+    more involved must be better by 0.2 % and by a standard error.
 
     Parameters
     ----------
@@ -119,10 +128,17 @@ def choose_kinds(
 
 
 def _judged(found: Sequence[tuple[Trial, dict[CoreKind, float]]]) -> Judged:
+    losses = {kind: sum(scored[kind] for _, scored in found) / len(found) for kind in KINDS}
+    lowest = min(KINDS, key=lambda kind: losses[kind])
+    errors: dict[CoreKind, float] = dict.fromkeys(KINDS, 0.0)
+    if len(found) > 1:
+        for kind in KINDS:
+            errors[kind] = stdev(scored[kind] - scored[lowest] for _, scored in found) / math.sqrt(len(found))
     return Judged(
         modality=found[0][0].view.modality,
         recordings=tuple(sorted({trial.view.name for trial, _ in found})),
-        losses={kind: sum(scored[kind] for _, scored in found) / len(found) for kind in KINDS},
+        losses=losses,
+        errors=errors,
     )
 
 
