@@ -46,7 +46,7 @@ def test_a_signal_in_the_middle_of_an_update_waits_for_its_end(
         move(*args, step=step, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr("neurofm.training.loop.move_average", told)
+        patched.setattr("neurofm.training.learner.move_average", told)
         with pytest.raises(Stopped):
             lab.train("told")
     assert lab.kept("told", file="between-last.pt")["step"] == 3
