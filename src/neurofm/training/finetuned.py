@@ -94,5 +94,5 @@ def _validated(model: Checkpoint, items: Sequence[ValidationItem]) -> dict[str, 
     """Return the validation loss per modality with the gains of a checkpoint."""
     gains: Mapping[Any, float] = model.gains
     found = residuals(model.network, items)
-    corrections = [gains[item.batch.modality] * one for item, one in zip(items, found, strict=True)]
+    corrections = [gains[item.key] * one for item, one in zip(items, found, strict=True)]
     return {str(modality): loss for modality, loss in sorted(losses(items, corrections, gain=1.0).items())}
