@@ -225,6 +225,7 @@ def _write_shards(folder: Path, views: list[RecordingView]) -> None:
         write_shard(recording, provenance=provenance, path=folder / f"{view.name}.zarr.zip")
 
 
+@pytest.mark.long
 def test_results_do_not_depend_on_the_number_of_processes(trainer: _Trainer, tmp_path: Path) -> None:
     _write_shards(tmp_path / "shards", trainer.views)
     fold = Fold(recordings=tuple(view.roles for view in trainer.views))

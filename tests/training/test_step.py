@@ -144,6 +144,7 @@ def test_compiled_code_is_equal(
     torch.testing.assert_close(compiled, exact, rtol=1e-4, atol=1e-6 * float(exact.abs().max()))
 
 
+@pytest.mark.long
 def test_without_a_compiler_it_says_so_once_and_goes_on(
     real: Lab, drawn: dict[Modality, Drawn], capsys: pytest.CaptureFixture[str]
 ) -> None:
