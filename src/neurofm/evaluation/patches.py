@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.baselines.stationary import Filler, stationary_baselines
+from neurofm.evaluation.baselines.stationary import Choice, Filler, stationary_baselines
 from neurofm.evaluation.row import CORE, OURS
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores
@@ -70,7 +70,7 @@ def fill_set(
     predictor
         The fold's model.
     settings
-        Seed of the masks, and the grid of shrinkages.
+        Seed of the masks, and grids of shrinkages and weights.
     window_samples
         Length of a window.
 
@@ -127,8 +127,6 @@ class Ours:
         Leave the network out.
     """
 
-    grid = False
-
     def __init__(self, predictor: Predictor, kind: str, *, core_only: bool) -> None:
         self._predictor, self._kind, self._core_only = predictor, kind, core_only
         self.name = CORE if core_only else OURS
@@ -139,20 +137,24 @@ class Ours:
             return self._predictor.predict_patches_core(view, z, shown, valid=valid)
         return self._predictor.predict_patches(view, z, shown, kind=self._kind, valid=valid)
 
-    def choose(self, shrinkage: float) -> None:
+    def choices(self, settings: EvaluateSettings) -> list[Choice]:
+        """Nothing is chosen here."""
+        del settings
+        return []
+
+    def choose(self, choice: Choice) -> None:
         """Nothing is chosen here."""
 
 
 def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
-    """Choose the shrinkage with which the windows to tune on are filled in best."""
-    if not filler.grid:
-        return
-    errors: dict[float, float] = {}
-    for shrinkage in settings.shrinkages:
-        filler.choose(shrinkage)
+    """Choose that with which the windows to tune on are filled in best."""
+    errors: dict[Choice, float] = {}
+    for choice in filler.choices(settings):
+        filler.choose(choice)
         gained = sum(float(judge.squares(_fill(filler, judge))[0].sum()) for judge in judges)
-        errors[shrinkage] = -gained if np.isfinite(gained) else np.inf
-    filler.choose(min(errors, key=lambda one: errors[one]))
+        errors[choice] = -gained if np.isfinite(gained) else np.inf
+    if errors:
+        filler.choose(min(errors, key=lambda one: errors[one]))
 
 
 def _fill(filler: Filler, puzzle: Puzzle) -> Floats:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import product
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from neurofm.evaluation.baselines.null import Null
 from neurofm.evaluation.samples import Windows
 from neurofm.evaluation.scores import Floats
+from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.model.posterior import WindowCovariance, posterior_mean
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
 from neurofm.model.stationary_core import ITERATIONS, STATIONARY, TOLERANCE
@@ -22,6 +24,15 @@ from neurofm.windows import RecordingView
 Shown = npt.NDArray[np.bool_]
 
 
+class Choice(NamedTuple):
+    """What a baseline is tuned by."""
+
+    shrinkage: float
+    """Share of white noise."""
+    prior_samples: float = 0.0
+    """How many samples of the recording's own weigh as much as the training recordings."""
+
+
 class Filler(Protocol):
     """Fills in what is hidden of windows, in SDs of the view's normaliser."""
 
@@ -29,12 +40,11 @@ class Filler(Protocol):
     def name(self) -> str:
         """As it stands in the scoreboard."""
 
-    @property
-    def grid(self) -> bool:
-        """Whether a shrinkage is to be chosen."""
+    def choices(self, settings: EvaluateSettings) -> list[Choice]:
+        """Return what may be chosen from; nothing where nothing is to be."""
 
-    def choose(self, shrinkage: float) -> None:
-        """Use this shrinkage from now on."""
+    def choose(self, choice: Choice) -> None:
+        """Use this from now on."""
 
     def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
         """Fill in.
@@ -60,9 +70,13 @@ class NullFiller:
     """Predicts the calibration mean, which is 0 in the normaliser's SDs."""
 
     name = Null.name
-    grid = False
 
-    def choose(self, shrinkage: float) -> None:
+    def choices(self, settings: EvaluateSettings) -> list[Choice]:
+        """Nothing is chosen here."""
+        del settings
+        return []
+
+    def choose(self, choice: Choice) -> None:
         """Nothing is chosen here."""
 
     def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
@@ -79,24 +93,34 @@ class Stationary:
     name
         As it stands in the scoreboard.
     total
-        Lagged products of training recordings; None takes those of each recording's own calibration.
+        Lagged products of training recordings; None does without them.
+    calibrated
+        Whether those of each recording's own calibration are taken, alone or beside `total`: then the training
+        recordings count as so many samples as is chosen.
     flat
         Whether lags are left out, so that samples are independent and only channels help each other.
     window_samples
         Longest window.
     """
 
-    grid = True
-
-    def __init__(self, name: str, *, total: LagSums | None, flat: bool, window_samples: int) -> None:
+    def __init__(self, name: str, *, total: LagSums | None, calibrated: bool, flat: bool, window_samples: int) -> None:
         self.name = name
-        self._total, self._flat, self._window_samples = total, flat, window_samples
-        self._shrinkage = 0.1
-        self._fitted: dict[tuple[str, float], tuple[StationaryPrior, torch.Tensor]] = {}
+        self._total, self._calibrated, self._flat, self._window_samples = total, calibrated, flat, window_samples
+        self._choice = Choice(0.1)
+        self._sums: dict[str, LagSums] = {}
+        self._fitted: dict[str, tuple[StationaryPrior, torch.Tensor]] = {}
 
-    def choose(self, shrinkage: float) -> None:
-        """Use this shrinkage from now on."""
-        self._shrinkage = shrinkage
+    def choices(self, settings: EvaluateSettings) -> list[Choice]:
+        """Return shrinkages, and weights of the training recordings where they stand beside the recording's own."""
+        if self._total is None or not self._calibrated:
+            return [Choice(shrinkage) for shrinkage in settings.shrinkages]
+        weights = [samples for samples in settings.prior_samples if samples > 0]
+        return [Choice(shrinkage, samples) for samples, shrinkage in product(weights, settings.shrinkages)]
+
+    def choose(self, choice: Choice) -> None:
+        """Use this from now on; what was fitted for another choice goes, since spectra are large."""
+        self._choice = choice
+        self._fitted.clear()
 
     def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
         """Fill in; see `Filler.fill`."""
@@ -122,18 +146,16 @@ class Stationary:
 
         Without the noise a recording's own spectra are too close to singular to be inverted in float32.
         """
-        whose = view.name if self._total is None else view.usable.tobytes().hex()
-        key = whose, self._shrinkage
-        if key not in self._fitted:
+        whose = view.name if self._calibrated else view.usable.tobytes().hex()
+        if whose not in self._fitted:
             settings = STATIONARY[view.modality]
-            total = lag_sums_of(view, view.roles.calibration) if self._total is None else self._total
             prior = StationaryPrior.fit(
-                total.of(usable_of(view)),
+                self._known(view).of(usable_of(view)),
                 settings=PriorSettings(
                     lags=settings.lags,
                     fft_samples=self._window_samples + settings.lags,
-                    shrinkage=self._shrinkage,
-                    covariance_shrinkage=self._shrinkage,
+                    shrinkage=self._choice.shrinkage,
+                    covariance_shrinkage=self._choice.shrinkage,
                 ),
             )
             if self._flat:
@@ -142,8 +164,20 @@ class Stationary:
             identity = torch.eye(prior.channels, dtype=prior.spectra.dtype)
             precision = torch.linalg.inv(prior.spectra + settings.noise * identity)
             prior = prior.to(torch.zeros(1))
-            self._fitted[key] = prior, precision.to(prior.spectra)
-        return self._fitted[key]
+            self._fitted[whose] = prior, precision.to(prior.spectra)
+        return self._fitted[whose]
+
+    def _known(self, view: RecordingView) -> LagSums:
+        """Return the lagged products that a recording is filled in from."""
+        if not self._calibrated and self._total is not None:
+            return self._total
+        if view.name not in self._sums:
+            self._sums[view.name] = lag_sums_of(view, view.roles.calibration)
+        own = self._sums[view.name]
+        if self._total is None:
+            return own
+        share = self._choice.prior_samples / max(float(self._total.pairs[0]), 1.0)
+        return own + LagSums(pairs=share * self._total.pairs, products=share * self._total.products)
 
 
 def stationary_baselines(
@@ -176,9 +210,13 @@ def stationary_baselines(
     total = LagSums.total(parts, channels=channels, lags=lags)
     made: list[Filler] = [
         NullFiller(),
-        Stationary("gaussian", total=total, flat=True, window_samples=window_samples),
-        Stationary("stat", total=total, flat=False, window_samples=window_samples),
+        Stationary("gaussian", total=total, calibrated=False, flat=True, window_samples=window_samples),
+        Stationary("stat", total=total, calibrated=False, flat=False, window_samples=window_samples),
     ]
     if recordings > 1:
-        made.append(Stationary("stat_own", total=None, flat=False, window_samples=window_samples))
+        made += [
+            Stationary("stat_own", total=None, calibrated=True, flat=False, window_samples=window_samples),
+            Stationary("gaussian_calibrated", total=total, calibrated=True, flat=True, window_samples=window_samples),
+            Stationary("stat_calibrated", total=total, calibrated=True, flat=False, window_samples=window_samples),
+        ]
     return made
