@@ -70,12 +70,17 @@ def test_every_model_is_scored_and_the_core_is_best(predictor: Predictor, views:
     scores, seconds = fill_set(views, predictor, settings=CHOSEN, window_samples=WINDOW)
     rows = make_rows(scores, folds=1, settings=CHOSEN)
     values = {(row.task, row.model): row.value for row in rows}
-    models = ["gaussian", "neurofm", "neurofm-core", "null", "stat", "stat_own"]
+    models = ["gaussian", "gaussian_calibrated", "neurofm", "neurofm-core", "null"]
+    models += ["stat", "stat_calibrated", "stat_own"]
     assert sorted(values) == [(task, model) for task in ("hidden_block", "hidden_patches") for model in models]
     assert {(row.n, row.ci_unit, row.metric) for row in rows} == {(2, "subject", "R2")}
     assert set(seconds) == {("fmri", *key) for key in values}
     patches = {model: values["hidden_patches", model] for model in models}
-    assert patches["neurofm-core"] > max(patches[one] for one in ("gaussian", "stat", "stat_own")) > patches["null"]
+    assert (
+        patches["neurofm-core"]
+        > max(patches[one] for one in ("gaussian_calibrated", "stat_calibrated"))
+        > patches["null"]
+    )
     assert patches["neurofm-core"] == patches["neurofm"]
     assert max(values["hidden_block", one] for one in ("null", "gaussian")) <= 0
     again, _ = fill_set(views, predictor, settings=CHOSEN, window_samples=WINDOW)

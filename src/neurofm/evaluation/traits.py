@@ -171,7 +171,8 @@ class TraitTask:
         return tuple(
             row
             for key, parts in sorted(self.parts.items())
-            if len(parts) == folds
+            # Of a dataset with several sets of channels, each is learned from by itself; a row needs all of it.
+            if len(parts) % folds == 0
             for row in self._rows(key, joined([parts]), folds=folds, first=key[3] == self._first(key))
         )
 

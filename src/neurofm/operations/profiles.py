@@ -238,6 +238,8 @@ def _folder_entries(profile: Profile, folder: Path | None, *, root: Path, where:
     for dataset, wanted in profile.folders.items():
         assert folder is not None
         path = (folder / wanted.path).expanduser().resolve()
+        if not path.is_relative_to(folder.expanduser().resolve()):
+            raise UserError(f"{where}: folders.{dataset}.path {wanted.path} leads out of {folder}.", mend="correct it")
         if not path.is_dir():
             raise UserError(
                 f"{folder}: has no folder {wanted.path}, where {where} looks for {dataset}.", mend="correct --folder"

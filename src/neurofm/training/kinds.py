@@ -155,7 +155,7 @@ def _score(
     prior = prior_of(
         views,
         channel_set=view.channel_set,
-        without=view.name,
+        without=view.subject,
         sds_samples=choice.core.smoothing_samples,
         channels=len(view.channel_ids),
     )

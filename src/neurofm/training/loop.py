@@ -134,7 +134,8 @@ class Loop:
             if self.state.bad_in_row >= safeguards.skips:
                 with self._stopping.held():  # What is kept must not be the old weights as the new state.
                     self.state = go_back(self.state, self._back(), settings=safeguards, who=self._who)
-                    self._count_time()  # It was spent all the same.
+                    self._count_time()  # It was spent all the same; of the main process, or limits would part them.
+                    self.state.seconds = self._processes.from_main(lambda: self.state.seconds)
                     self._resume(self.state)
             elif self._is_due():
                 self._validate()

@@ -127,6 +127,7 @@ def learn_banks(
         halves = [[draw for draw in draws if draw.episode % HALVES != half] for half in range(HALVES)]
         mixture, *crossed = (_learn(part, members=members, settings=settings) for part in (draws, *halves))
         found[modality] = LearnedBank(shared=replace(shared, mixture=mixture), crossed=tuple(crossed))
+        del draws, halves  # They may take a gigabyte, and the next modality's are drawn before they are replaced.
     return found
 
 
@@ -157,7 +158,7 @@ def _draws(
         prior = prior_of(
             views,
             channel_set=view.channel_set,
-            without=view.name,
+            without=view.subject,
             sds_samples=choice.core.smoothing_samples,
             channels=len(view.channel_ids),
         )

@@ -111,6 +111,13 @@ def refuse_uneven(settings: PretrainSettings, site: TrainingSite) -> None:
             f"{settings.slices} of params.yaml out evenly.",
             mend=f"set `pretrain.slices` to a multiple of {site.count}; any of its divisors gives the same bits then",
         )
+    fewest = len(range(0, settings.batch_windows, -(-settings.batch_windows // settings.masks.windows)))
+    if site.strategy == "fsdp" and site.count > 1 and fewest < settings.slices:
+        raise UserError(
+            f"pretrain: {fewest} windows of a step that hides patches (`pretrain.masks.windows`) cannot be cut into "
+            f"{settings.slices} slices (`pretrain.slices`).",
+            mend=f"set `pretrain.slices` to at most {fewest}, or `pretrain.masks.windows` to more",
+        )
 
 
 def _digests(splits: Splits, *, shards: Path) -> dict[str, str]:

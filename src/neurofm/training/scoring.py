@@ -61,7 +61,7 @@ def validation_items(
         prior = prior_of(
             views,
             channel_set=view.channel_set,
-            without=view.name,
+            without=view.subject,
             sds_samples=choice.core.smoothing_samples,
             channels=len(view.channel_ids),
             known=known,

@@ -221,16 +221,16 @@ def prior_of(
     among: Tensor | None = None,
     known: TrainMoments | None = None,
 ) -> Moments:
-    """Moments of the train segments of all recordings of a channel set, but the one named `without`.
+    """Moments of the train segments of all recordings of a channel set, but those of the subject `without`.
 
-    They are added up without it, not subtracted from the total: not one bit of them depends on it. Where `among`
+    They are added up without them, not subtracted from the total: not one bit of it depends on them. Where `among`
     (int64) is given, of those channels alone; `known` spares computing them anew for the next recording.
     """
     known = known or TrainMoments()
     parts = (
         known.of(view, sds_samples=sds_samples, channels=among)
         for view in views
-        if view.channel_set == channel_set and view.name != without
+        if view.channel_set == channel_set and view.subject != without
     )
     return Moments.total(parts, channels=channels if among is None else len(among), scales=len(sds_samples))
 
@@ -278,7 +278,7 @@ def _score(
     prior = prior_of(
         views,
         channel_set=view.channel_set,
-        without=view.name,
+        without=view.subject,
         sds_samples=scales,
         channels=len(view.channel_ids),
         among=among,
