@@ -76,11 +76,8 @@ def test_every_model_is_scored_and_the_core_is_best(predictor: Predictor, views:
     assert {(row.n, row.ci_unit, row.metric) for row in rows} == {(2, "subject", "R2")}
     assert set(seconds) == {("fmri", *key) for key in values}
     patches = {model: values["hidden_patches", model] for model in models}
-    assert (
-        patches["neurofm-core"]
-        > max(patches[one] for one in ("gaussian_calibrated", "stat_calibrated"))
-        > patches["null"]
-    )
+    best = max(patches["gaussian_calibrated"], patches["stat_calibrated"])
+    assert patches["neurofm-core"] > best > patches["null"]
     assert patches["neurofm-core"] == patches["neurofm"]
     assert max(values["hidden_block", one] for one in ("null", "gaussian")) <= 0
     again, _ = fill_set(views, predictor, settings=CHOSEN, window_samples=WINDOW)

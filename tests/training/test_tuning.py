@@ -131,7 +131,7 @@ def test_moments_are_computed_once_per_child(shared_data: Path, monkeypatch: pyt
     for child in children:
         arguments: dict[str, Any] = {
             "channel_set": child.channel_set,
-            "without": child.name,
+            "without": child.subject,
             "sds_samples": (0.0, 2.0),
             "channels": 64,
         }

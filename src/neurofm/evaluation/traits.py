@@ -171,7 +171,7 @@ class TraitTask:
         return tuple(
             row
             for key, parts in sorted(self.parts.items())
-            # Of a dataset with several sets of channels, each is learned from by itself; a row needs all of it.
+            # Each set of channels of a dataset is learned from by itself and gives a part per fold.
             if len(parts) % folds == 0
             for row in self._rows(key, joined([parts]), folds=folds, first=key[3] == self._first(key))
         )
