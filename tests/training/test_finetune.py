@@ -18,6 +18,7 @@ from neurofm.recording import Modality
 from neurofm.training.checkpoint import read_checkpoint, write_checkpoint
 from neurofm.training.finetune import finetune, freeze, merge
 from neurofm.training.predict import Predictor
+from neurofm.training.recordings import schedule_of
 from neurofm.training.scoring import ValidationItem, validation_items
 from neurofm.training.settings import CHANNELS, Mode
 from neurofm.training.tuning import masks_of
@@ -168,16 +169,22 @@ def test_learning_on_judges_by_the_core_that_the_finished_model_has(first: Lab, 
         for view in _children(shared_data, range(10, 13))
     ]
     strangers = [replace(view, dataset="strangers") for view in _children(shared_data, range(20, 22))]
+    # A recording that is split in time is in priors and validated on.
+    both = first.views[0].roles.model_copy(update={"validation": first.views[0].roles.train})
+    met = [replace(first.views[0], roles=both), *first.views[1:]]
     judged: list[ValidationItem] = []
 
     def spying(*given: Any, **named: Any) -> list[ValidationItem]:
         judged.extend(validation_items(*given, **named))
         return judged
 
-    with patch("neurofm.training.fold.validation_items", spying):
+    with (
+        patch("neurofm.training.fold.validation_items", spying),
+        patch("neurofm.training.fold.schedule_of", wraps=schedule_of) as scheduled,
+    ):
         finetune(
             first.at / "first" / "out",
-            [*first.views, *others, *strangers],
+            [*met, *others, *strangers],
             mode="head",
             settings=first.settings.model_copy(update={"steps": 4, "validate_every_steps": 4}),
             run_dir=first.at / "others" / "run",
@@ -185,6 +192,7 @@ def test_learning_on_judges_by_the_core_that_the_finished_model_has(first: Lab, 
             learn_from=frozenset({"others"}),
             shards_sha256={view.name: f"sha of {view.name}" for view in [*first.views, *others]},
         )
+    assert [recording.view.name for recording in scheduled.call_args.args[0]] == [view.name for view in others[:2]]
     after = Predictor.load(first.at / "others" / "out")
     view, masks = others[-1], masks_of(others[-1], settings=first.settings)
     items = [item for item in judged if item.kind == CHANNELS]
