@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,12 +15,17 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
+from neurofm.training.checkpoint import read_checkpoint, write_checkpoint
 from neurofm.training.finetune import finetune, freeze, merge
 from neurofm.training.predict import Predictor
-from neurofm.training.settings import Mode
+from neurofm.training.recordings import schedule_of
+from neurofm.training.scoring import ValidationItem, validation_items
+from neurofm.training.settings import CHANNELS, Mode
+from neurofm.training.tuning import masks_of
+from neurofm.units import code_digest
 from neurofm.windows import RecordingView
 from tests.training.conftest import Span, small_lab, view_of
-from tests.training.faults import Lab
+from tests.training.faults import Lab, at_draw
 
 RANK = 2
 
@@ -152,3 +161,76 @@ def test_a_folder_of_another_recording_is_not_gone_on_with(first: Lab, shared_da
         )
         steps.append(result.curve[-1]["train"]["fmri"])
     assert steps[0] != steps[1]
+
+
+def test_learning_on_judges_by_the_core_that_the_finished_model_has(first: Lab, shared_data: Path) -> None:
+    others = [
+        replace(view, dataset="others", roles=view.roles.model_copy(update={"dataset": "others"}))
+        for view in _children(shared_data, range(10, 13))
+    ]
+    strangers = [replace(view, dataset="strangers") for view in _children(shared_data, range(20, 22))]
+    # A recording that is split in time is in priors and validated on.
+    both = first.views[0].roles.model_copy(update={"validation": first.views[0].roles.train})
+    met = [replace(first.views[0], roles=both), *first.views[1:]]
+    judged: list[ValidationItem] = []
+
+    def spying(*given: Any, **named: Any) -> list[ValidationItem]:
+        judged.extend(validation_items(*given, **named))
+        return judged
+
+    with (
+        patch("neurofm.training.fold.validation_items", spying),
+        patch("neurofm.training.fold.schedule_of", wraps=schedule_of) as scheduled,
+    ):
+        finetune(
+            first.at / "first" / "out",
+            [*met, *others, *strangers],
+            mode="head",
+            settings=first.settings.model_copy(update={"steps": 4, "validate_every_steps": 4}),
+            run_dir=first.at / "others" / "run",
+            out_dir=first.at / "others" / "out",
+            learn_from=frozenset({"others"}),
+            shards_sha256={view.name: f"sha of {view.name}" for view in [*first.views, *others]},
+        )
+    assert [recording.view.name for recording in scheduled.call_args.args[0]] == [view.name for view in others[:2]]
+    after = Predictor.load(first.at / "others" / "out")
+    view, masks = others[-1], masks_of(others[-1], settings=first.settings)
+    items = [item for item in judged if item.kind == CHANNELS]
+    assert len(items) == len(masks), "only what is learned from is validated on"
+    for item, (visible, hidden) in zip(items, masks, strict=True):
+        values = item.batch.seen.values.numpy()
+        found = after.predict_linear(view, values, visible.numpy(), hidden.numpy())
+        np.testing.assert_allclose(item.batch.linear.numpy(), found, rtol=0, atol=1e-6)
+    assert after.checkpoint.priors["fmri-basc"].samples == 4 * 168
+    assert not after.trained_on(strangers[0].subject)
+    assert after.checkpoint.shards == {f"sha of {view.name}" for view in others[:2]}
+
+
+@pytest.mark.parametrize("changed", ["nothing", "code", "shards", "statistics"])
+def test_a_finished_run_is_not_passed_for_one_of_other_inputs(changed: str, first: Lab, tmp_path: Path) -> None:
+    model = shutil.copytree(first.at / "first" / "out", tmp_path / "model")
+    settings = first.settings.model_copy(update={"steps": 4, "validate_every_steps": 4})
+
+    def steps_drawn(shard: str) -> int:
+        with at_draw(lambda _step: None) as steps:
+            finetune(
+                model,
+                first.views,
+                mode="head",
+                settings=settings,
+                run_dir=tmp_path / "run",
+                out_dir=tmp_path / "out",
+                shards_sha256=dict.fromkeys((view.name for view in first.views), shard),
+            )
+        return len(steps)
+
+    whole = steps_drawn("one")
+    assert whole > 0
+    if changed == "statistics":
+        checkpoint = read_checkpoint(model)
+        priors = {name: prior + prior for name, prior in checkpoint.priors.items()}
+        write_checkpoint(replace(checkpoint, priors=priors), model)
+    known = "other code" if changed == "code" else code_digest("neurofm.training.finetune")
+    with patch("neurofm.training.finetune.code_digest", lambda _module: known):
+        again = steps_drawn("other" if changed == "shards" else "one")
+    assert again == (0 if changed == "nothing" else whole)

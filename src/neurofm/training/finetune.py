@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -16,17 +16,19 @@ from torch.nn.utils import parametrize
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.model.core import Moments
-from neurofm.model.pretrained import WEIGHTS
+from neurofm.model.pretrained import CONFIG, WEIGHTS
 from neurofm.model.prior import LagSums
 from neurofm.model.whole_channels import Network
-from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
-from neurofm.training.fold import FoldResult, checkpoint_of, learn, reproducible, save_model
+from neurofm.training.checkpoint import STATISTICS, Checkpoint, digest, read_checkpoint
+from neurofm.training.fold import FoldResult, checkpoint_of, learn, learned_from, reproducible, save_model
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.kinds import choose_kinds
+from neurofm.training.recordings import chosen_of
 from neurofm.training.settings import Mode, PretrainSettings
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores
+from neurofm.units import code_digest
 from neurofm.windows import RecordingView
 from neurofm.windows.policy import StoreSite
 
@@ -100,6 +102,8 @@ def finetune(
     out_dir: Path,
     rank: int = 4,
     site: StoreSite | None = None,
+    learn_from: frozenset[str] | None = None,
+    shards_sha256: Mapping[str, str] | None = None,
 ) -> FoldResult:
     """Train a checkpoint's network on from other recordings and write what it has become, as a checkpoint.
 
@@ -108,7 +112,8 @@ def finetune(
     model
         The checkpoint; it stays as it is. Its sizes and windows hold.
     views
-        Recordings to learn from, with train and validation segments.
+        Recordings to learn from, with train and validation segments, and others that the checkpoint learned from:
+        while it learns on, priors are those that the finished model has.
     mode
         Which weights learn.
     settings
@@ -117,6 +122,10 @@ def finetune(
         As in `pretrain`.
     rank
         Of `lora`.
+    learn_from
+        Datasets that are learned from and validated on; all of `views` without.
+    shards_sha256
+        As in `pretrain`.
 
     Raises
     ------
@@ -125,15 +134,20 @@ def finetune(
     """
     before = read_checkpoint(model)
     network, chosen = before.network, settings.model_copy(update={"model": before.model})
-    learned_from = hashlib.sha256("".join(f"{v.roles.model_dump_json()} {v.stored.shape}" for v in views).encode())
-    told = (
-        f"{mode} {rank} {sha256_of(model / WEIGHTS)} {chosen.key()} {before.windows.model_dump_json()} "
-        f"{learned_from.hexdigest()}"
+    views = met(before, views, learn_from=learn_from)
+    new, digests = chosen_of(views, learn_from), shards_sha256 or {}
+    # A finished run's state stays: whatever its weights depend on must be told, or it would pass for the new ones.
+    told = _told(
+        [mode, rank, chosen.key(), before.windows.model_dump_json(), sorted(learn_from or ()), torch.__version__],
+        [sha256_of(model / name) for name in (WEIGHTS, STATISTICS, CONFIG)],
+        [code_digest("neurofm.training.finetune")],
+        [f"{v.roles.model_dump_json()} {v.stored.shape} {digests.get(v.name, '')}" for v in views],
     )
     with Stopping() as stopping, reproducible():
         cores = choose_kinds(
-            choose_cores(views, settings=chosen, windows=before.windows),
-            views,
+            # Of channels met before, what was chosen then holds: nothing else of theirs is asked for here.
+            choose_cores(new, settings=chosen, windows=before.windows),
+            new,
             settings=chosen,
             windows=before.windows,
             banks=before.choices.banks,
@@ -154,13 +168,28 @@ def finetune(
             price_per_hour=0.0,
             guard=Guard(),
             is_trained=True,
+            learn_from=learn_from,
         )
         merge(network)
         after = checkpoint_of(
-            network, views, choices=choices, gains=learned.gains, settings=chosen, windows=before.windows
+            network, new, choices=choices, gains=learned.gains, settings=chosen, windows=before.windows
         )
-        save_model(_joined(before, after, views), out_dir)
+        after = replace(after, shards=learned_from(new, digests))
+        save_model(_joined(before, after, new), out_dir)
     return learned.result(0, network)
+
+
+def met(
+    before: Checkpoint, views: Sequence[RecordingView], *, learn_from: frozenset[str] | None
+) -> list[RecordingView]:
+    """Return the recordings that a model knows of when it has learned on: those of `learn_from`, and in its priors."""
+    chosen = {view.name for view in chosen_of(views, learn_from)}
+    return [view for view in views if view.name in chosen or digest(view.name) in before.prior_recordings]
+
+
+def _told(*parts: Sequence[object]) -> str:
+    """Digest of everything that a run's state depends on."""
+    return hashlib.sha256("\n".join(f"{one}" for part in parts for one in part).encode()).hexdigest()
 
 
 def _choices(before: Checkpoint, found: CoreChoices) -> CoreChoices:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from neurofm.errors import UserError
 from neurofm.splits import Splits
 from neurofm.training.checkpoint import Checkpoint, read_checkpoint
-from neurofm.training.finetune import finetune
+from neurofm.training.finetune import finetune, met
+from neurofm.training.pretrain import shard_digests
+from neurofm.training.recordings import chosen_of
 from neurofm.training.scoring import ValidationItem, losses, residuals, validation_items
 from neurofm.training.settings import FinetuneSettings, PretrainSettings
 from neurofm.windows import load_views
@@ -63,10 +65,12 @@ def finetune_folds(
         After SIGTERM or SIGUSR1; what was learned is kept.
     """
     learning = settings.model_copy(update={"steps": chosen.steps, "learning_rate": chosen.learning_rate})
+    learn_from, digests = frozenset(chosen.datasets), shard_digests(splits, shards=shards)
     folds = []
     for fold in chosen.folds:
-        views = load_views(splits, fold=fold, shards=shards, decoded=False, datasets=chosen.datasets)
-        if not any(view.roles.train for view in views):
+        # All of the fold: the model predicts with what is expected from all that it has met.
+        views = load_views(splits, fold=fold, shards=shards, decoded=False)
+        if not any(view.roles.train for view in chosen_of(views, learn_from)):
             raise UserError(
                 f"finetune: in fold {fold} nothing may be learned from {', '.join(chosen.datasets)}.",
                 mend="choose other datasets or folds",
@@ -80,10 +84,18 @@ def finetune_folds(
             out_dir=out / f"fold-{fold}",
             rank=chosen.rank,
             site=site,
+            learn_from=learn_from,
+            shards_sha256=digests,
         )
         before, after = (read_checkpoint(folder / f"fold-{fold}") for folder in (models, out))
         # After's cores are before's, and those of channels that before had not met.
-        items = validation_items(views, choices=after.choices, settings=learning, windows=after.windows)
+        items = validation_items(
+            met(before, views, learn_from=learn_from),
+            choices=after.choices,
+            settings=learning,
+            windows=after.windows,
+            learn_from=learn_from,
+        )
         told = {key: value for key, value in vars(result).items() if value is not None}
         validation = {BEFORE: _validated(before, items), AFTER: _validated(after, items)}
         folds.append({**told, "fold": fold, "validation": validation})
@@ -92,7 +104,6 @@ def finetune_folds(
 
 def _validated(model: Checkpoint, items: Sequence[ValidationItem]) -> dict[str, float]:
     """Return the validation loss per modality with the gains of a checkpoint."""
-    gains: Mapping[Any, float] = model.gains
     found = residuals(model.network, items)
-    corrections = [gains[item.key] * one for item, one in zip(items, found, strict=True)]
+    corrections = [model.gains.get(item.key, 0.0) * one for item, one in zip(items, found, strict=True)]
     return {str(modality): loss for modality, loss in sorted(losses(items, corrections, gain=1.0).items())}

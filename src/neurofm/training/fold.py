@@ -24,7 +24,7 @@ from neurofm.training.kinds import choose_kinds
 from neurofm.training.learner import learner_of
 from neurofm.training.loop import Loop
 from neurofm.training.processes import Processes, joined
-from neurofm.training.recordings import left_out, schedule_of, training_recordings
+from neurofm.training.recordings import chosen_of, left_out, schedule_of, training_recordings
 from neurofm.training.scoring import choose_gains, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.site import TrainingSite
@@ -158,7 +158,7 @@ def pretrain(
             made = checkpoint_of(
                 network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows
             )
-            save_model(replace(made, shards=_learned_from(views, shards_sha256 or {})), out_dir)
+            save_model(replace(made, shards=learned_from(views, shards_sha256 or {})), out_dir)
     return learned.result(fold, network, cores=cores.report())
 
 
@@ -202,6 +202,7 @@ def learn(
     is_trained: bool = False,
     processes: Processes | None = None,
     board: Board | None = None,
+    learn_from: frozenset[str] | None = None,
 ) -> Learned:
     """Train a network; its best weights are in it afterwards.
 
@@ -219,6 +220,8 @@ def learn(
         Hears signals.
     is_trained
         Whether the network has learned before: then it must get better than it is to be changed.
+    learn_from
+        Datasets that are learned from and validated on; the others are in priors only. All without.
 
     Raises
     ------
@@ -234,18 +237,20 @@ def learn(
         phases=settings.phases,
     )
     cores = StationaryCores(views, settings=settings, windows=windows)
-    recordings = training_recordings(views, choices=choices, settings=settings, windows=windows, cores=cores)
+    recordings = training_recordings(
+        views, choices=choices, settings=settings, windows=windows, cores=cores, learn_from=learn_from
+    )
     if not recordings:
         raise UserError(
             f"{who} has no recording with train segments long enough for two patches.",
             mend="add recordings, or shorten the patches under `windows` in params.yaml",
         )
-    for note in left_out(views, recordings, settings=settings):
+    for note in left_out(chosen_of(views, learn_from), recordings, settings=settings):
         sys.stderr.write(f"{who}: {note}\n")
     joint = processes or Processes()
     network.to(joint.device)
     items = (
-        validation_items(views, choices=choices, settings=settings, windows=windows, cores=cores)
+        validation_items(views, choices=choices, settings=settings, windows=windows, cores=cores, learn_from=learn_from)
         if joint.is_main
         else []
     )
@@ -341,7 +346,8 @@ def checkpoint_of(
     )
 
 
-def _learned_from(views: Sequence[RecordingView], shards_sha256: Mapping[str, str]) -> frozenset[str]:
+def learned_from(views: Sequence[RecordingView], shards_sha256: Mapping[str, str]) -> frozenset[str]:
+    """Return the SHA-256 of every shard that is learned from, where it is told."""
     return frozenset(shards_sha256[view.name] for view in views if view.roles.train and view.name in shards_sha256)
 
 

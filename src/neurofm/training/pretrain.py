@@ -74,7 +74,7 @@ def pretrain_all_folds(
     """
     training_site = training or TrainingSite(step_limit_s=None)
     refuse_uneven(settings, training_site)
-    digests = _digests(splits, shards=shards)
+    digests = shard_digests(splits, shards=shards)
     one = partial(
         _pretrain_fold,
         splits=splits,
@@ -120,7 +120,7 @@ def refuse_uneven(settings: PretrainSettings, site: TrainingSite) -> None:
         )
 
 
-def _digests(splits: Splits, *, shards: Path) -> dict[str, str]:
+def shard_digests(splits: Splits, *, shards: Path) -> dict[str, str]:
     """SHA-256 of every shard that takes part, by ``<dataset>/<recording>``."""
     taking_part = {(one.dataset, one.recording) for fold in splits.folds for one in fold.recordings}
     return {

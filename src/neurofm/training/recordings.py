@@ -44,15 +44,17 @@ def training_recordings(
     settings: PretrainSettings,
     windows: WindowsSettings,
     cores: StationaryCores | None = None,
+    learn_from: frozenset[str] | None = None,
 ) -> list[TrainingRecording]:
     """Describe every training recording once per episode, never from the episode's targets.
 
     The recording's normaliser is the exception: its mean and SD come from all its calibration samples.
+    Priors come from all `views`; only recordings of the datasets `learn_from` are described, where it is given.
     """
     known = TrainMoments()
     cores = cores or StationaryCores(views, settings=settings, windows=windows)
     made = []
-    for view in views:
+    for view in chosen_of(views, learn_from):
         source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
         if source is None:
             continue
@@ -73,6 +75,11 @@ def training_recordings(
         null = null_loss(view, torch.from_numpy(z))
         made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores))
     return made
+
+
+def chosen_of(views: Sequence[RecordingView], learn_from: frozenset[str] | None) -> list[RecordingView]:
+    """Return the recordings of the datasets that are learned from; all without."""
+    return [view for view in views if learn_from is None or view.dataset in learn_from]
 
 
 def left_out(

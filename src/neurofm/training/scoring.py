@@ -17,6 +17,7 @@ from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import Context, make_context
 from neurofm.training.hidden_patches import fixed_masks, key_of, make_patch_batch
 from neurofm.training.memory import fitting
+from neurofm.training.recordings import chosen_of
 from neurofm.training.settings import CHANNELS, MaskShares, PretrainSettings
 from neurofm.training.stationary import StationaryCores, usable_of
 from neurofm.training.train_moments import TrainMoments
@@ -50,12 +51,16 @@ def validation_items(
     settings: PretrainSettings,
     windows: WindowsSettings,
     cores: StationaryCores | None = None,
+    learn_from: frozenset[str] | None = None,
 ) -> list[ValidationItem]:
-    """Prepare validation, which is the same at every step: estimates of cores are computed here once."""
+    """Prepare validation, which is the same at every step: estimates of cores are computed here once.
+
+    Priors come from all `views`; only recordings of the datasets `learn_from` are validated on, where it is given.
+    """
     known = TrainMoments()
     cores = cores or StationaryCores(views, settings=settings, windows=windows)
     items = []
-    for trial in validation_trials(views, settings=settings, windows=windows):
+    for trial in validation_trials(chosen_of(views, learn_from), settings=settings, windows=windows):
         view = trial.view
         choice = choices.of(view)
         prior = prior_of(
