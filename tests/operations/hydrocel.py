@@ -3,13 +3,13 @@
 EEGMAT (19 electrodes, 40 s of rest) and EEGLAB's tutorial set (32 electrodes, a task with response times) are brought
 to 100 Hz and laid on the HydroCel net: each of its 128 electrodes gets the weighted mean of the nearest three that were
 recorded, and Cz is flat, as in HBN. Response times are the tutorial's own. No factor of HBN goes with these people:
-their age stands where externalizing would.
+their age stands where externalizing would. The end of the task stands for a person who is held out.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ def make_hydrocel(root: Path, *, shared_data: Path) -> HydroCel:
     target = _response_target(len(values), onsets_s, times_s)
     recording = _on_net(values, names, montage="standard_1005", subject="tutorial", targets={"response_time": target})
     write_shard(recording, provenance=_PROVENANCE, path=made.shard("task"))
+    write_shard(replace(recording, subject="lab:later"), provenance=_PROVENANCE, path=made.shard("task-later"))
     parts = {"train": [(0, 7_000)], "validation": [(7_400, 9_600)], "test": [(TASK_TEST, len(values))]}
+    entries.append(_entry("task-later", "later", "subject", {"test": parts["test"]}))
     entries.append(_entry("task", "tutorial", "time", parts))
     splits = Splits(schema="neurofm-splits/1", seed=0, folds=(Fold(recordings=tuple(entries)),), left_out=())
     splits.write(made.splits)

@@ -60,6 +60,8 @@ def latency_command(
             ]
         shown.add_row(row.recording, row.device, row.precision, *cells)
     screen.print(shown)
+    if not made.held_out:
+        print("masked R2 only compares formats: the model may have learned from what --shard gives")
     for recording, milliseconds in made.core_p50_ms.items():
         print(
             f"{recording}: before the network, smoothing and the linear core in float64: {milliseconds:.2f} ms a window"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,18 +22,19 @@ from neurofm.errors import UserError
 from neurofm.evaluation.challenge import TARGETS, nrmse
 from neurofm.model.settings import ModelSettings
 from neurofm.model.whole_channels import network_of
+from neurofm.operations.challenge.check import run
 from neurofm.operations.challenge.clean import CHANNELS, RATE_HZ, SAMPLES, _batches, _Failed
 from neurofm.operations.challenge.contract import CHANNELS as OUR_CHANNELS
 from neurofm.operations.challenge.contract import RATE_HZ as OUR_RATE_HZ
 from neurofm.operations.challenge.contract import SAMPLES as OUR_SAMPLES
 from neurofm.operations.challenge.contract import WEIGHTS
 from neurofm.operations.challenge.encoder import Regressor, WindowEncoder
-from neurofm.operations.challenge.examples import challenge_recordings, examples
+from neurofm.operations.challenge.examples import Role, challenge_recordings, examples
 from neurofm.operations.challenge.fitting import fitting, read_splits
 from neurofm.operations.challenge.package import packed, submission_source
 from neurofm.operations.challenge.program import program
 from neurofm.recording import Modality
-from neurofm.splits import Fold
+from neurofm.splits import Fold, Segment
 from neurofm.training.predict import Predictor
 from neurofm.windows import load_view
 from tests.operations.hydrocel import TASK_TEST, HydroCel
@@ -110,6 +112,7 @@ def test_its_predictions_of_held_out_people_are_scored(submission: Path, hydroce
     np.testing.assert_allclose([float(row["predicted"]) for row in first], wanted, rtol=1e-4)
     np.testing.assert_allclose([float(row["truth"]) for row in first], parts[0].truth)
     assert len(first) == 18
+    assert {row["subject"] for row in first} == {"lab:later"}, "none of whom is split in time"
     assert {row["subject"] for row in rows if row["target"] == "externalizing"} == {"lab:19", "lab:24"}
 
     scored = _typed("score", str(table)).output.splitlines()
@@ -123,7 +126,7 @@ def test_its_predictions_of_held_out_people_are_scored(submission: Path, hydroce
 def test_windows_are_cut_where_the_answers_are(hydrocel: HydroCel) -> None:
     entries = challenge_recordings(read_splits(hydrocel.splits), fold=0, shards=hydrocel.shards)
     (part,) = examples(entries, "response_time", shards=hydrocel.shards, roles=["test"])
-    view = load_view(hydrocel.shard("task"))
+    view = load_view(hydrocel.shard("task-later"))
     target = view.targets["response_time"][:, 0]
     for window, truth, start_s in zip(part.windows, part.truth, part.start_s, strict=True):
         first = round(start_s * RATE_HZ)
@@ -176,6 +179,37 @@ def test_all_factors_of_held_out_people_are_scored(hydrocel: HydroCel) -> None:
         ["p_factor", "pearson_r"],
         ["p_factor", "auroc"],
     ]
+
+
+def test_where_all_are_split_in_time_nobody_is_held_out(submission: Path, hydrocel: HydroCel, tmp_path: Path) -> None:
+    """One person's externalizing is learned and would be scored: what is learned has no answer for that."""
+    splits = read_splits(hydrocel.splits)
+    spans = {
+        "calibration": (Segment(start=0, stop=1000),),
+        "train": (Segment(start=0, stop=1000),),
+        "validation": (Segment(start=1400, stop=2000),),
+        "test": (Segment(start=2400, stop=3400),),
+    }
+    timed = tuple(one.model_copy(update={"kind": "time", **spans}) for one in splits.folds[0].recordings)
+    splits.model_copy(update={"folds": (Fold(recordings=timed),)}).write(tmp_path / "splits.json")
+    wanted: list[tuple[str, Role, int]] = [
+        ("externalizing", "train", 6),
+        ("externalizing", "validation", 0),
+        ("externalizing", "test", 0),
+        ("response_time", "validation", 2),
+        ("response_time", "test", 0),
+    ]
+    for target, role, found in wanted:
+        assert len([*examples(timed, target, shards=hydrocel.shards, roles=[role])]) == found, (target, role)
+    where = ["--splits", str(tmp_path / "splits.json"), "--shards", str(hydrocel.shards)]
+    out = ["--out", str(tmp_path / "no.csv")]
+    for said in (
+        _refused("predict", str(submission), *out, *where),
+        _refused("factors", "--model", str(hydrocel.model), *out, *where),
+    ):
+        assert "fold 0 holds nobody out with " in said
+        assert "Mend: give another --fold, or take as many people as `split.min_subjects`" in said
+    assert not (tmp_path / "no.csv").exists()
 
 
 def test_a_model_that_has_met_who_is_held_out_is_refused(hydrocel: HydroCel, tmp_path: Path) -> None:
@@ -269,6 +303,40 @@ def test_what_fails_is_said_with_its_mend(tmp_path: Path, source: bytes, said: s
     assert said in result.output
     assert "Mend: " in result.output
     assert sum(line.startswith("FAILED") for line in result.output.splitlines()) == 1
+
+
+def test_a_child_that_is_left_behind_keeps_nothing_waiting(tmp_path: Path) -> None:
+    """It has the submission's standard output, and is ended with it."""
+    source = (
+        b"import subprocess\nchild = subprocess.Popen(['sleep', '300'])\n"
+        b"open('../child', 'w').write(str(child.pid))\nprint('gone', flush=True)\nimport os\nos._exit(7)\n"
+    )
+    path, at = tmp_path / "submission.zip", tmp_path / "at"
+    path.write_bytes(packed({"submission.py": source}))
+    at.mkdir()
+    last = run(path, at, limit_s=60)[-1]
+    assert (last.passed, last.said) == (False, "ended with code 7: gone")
+    child = int((at / "child").read_text())
+    for _ in range(200):
+        if not _alive(child):
+            break
+        time.sleep(0.05)  # a signal takes a moment
+    assert not _alive(child)
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_who_takes_too_long_is_ended(tmp_path: Path) -> None:
+    path, at = tmp_path / "submission.zip", tmp_path / "at"
+    path.write_bytes(packed({"submission.py": b"import time\nprint('here', flush=True)\ntime.sleep(300)\n"}))
+    at.mkdir()
+    last = run(path, at, limit_s=0.5)[-1]
+    assert (last.passed, last.said) == (False, "took longer than 0.5 s: it said nothing")
 
 
 class _Formula(torch.nn.Module):

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
 from neurofm.cli import app
 from neurofm.errors import UserError
-from neurofm.operations.latency.heldout import held_out
+from neurofm.model.core import LinearCore
+from neurofm.operations.challenge.fitting import read_splits
+from neurofm.operations.latency.heldout import halved_view, held_out, split_views
 from neurofm.operations.latency.measure import measure
 from neurofm.operations.latency.precision import PRECISIONS, bytes_of, in_precision
+from neurofm.recording import Modality
+from neurofm.splits import Fold
+from neurofm.training.contexts import moments_of
 from neurofm.training.predict import Predictor
-from tests.operations.hydrocel import HydroCel
+from tests.operations.hydrocel import TASK_TEST, HydroCel
 
 CPU = torch.device("cpu")
 
@@ -40,11 +46,38 @@ def test_it_is_printed_and_written(hydrocel: HydroCel, monkeypatch: pytest.Monke
         assert row["why_not"] == ""
     assert set(made["core_p50_ms"]) == {"net/rest-19"}
     assert torch.get_num_threads() == before
+    assert made["held_out"] is True
+    assert "only compares formats" not in said.output
+    given = _typed("--windows", "1", "--shard", str(hydrocel.shard("rest-00")))
+    assert given.exit_code == 0, given.output
+    assert "masked R2 only compares formats" in given.output
+
+
+def test_windows_are_of_test_segments_and_the_prior_is_without_the_recording(hydrocel: HydroCel) -> None:
+    """Of a recording that is split in time: nothing that was trained on is asked for."""
+    splits = read_splits(hydrocel.splits)
+    timed = tuple(one for one in splits.folds[0].recordings if one.kind == "time")
+    alone = splits.model_copy(update={"folds": (Fold(recordings=timed),)})
+    predictor = Predictor.load(hydrocel.model)
+    (view,) = split_views(alone, fold=0, shards=hydrocel.shards, modalities=[Modality.EEG])
+    held = held_out(view, predictor, windows=3)
+    assert view.roles.calibration == view.roles.train == timed[0].train
+    at = [int(number) for number in np.linspace(0, (len(view.stored) - TASK_TEST) // 200 - 1, 3).round()]
+    for row, number in enumerate(at):
+        first = TASK_TEST + 200 * number
+        z = torch.from_numpy(view.z(first, first + 200))
+        shown = held.batches[0].seen.values[row].T
+        assert all((column == z.T).all(dim=1).any() for column in shown)
+    core = predictor.prepare(view).core
+    own = moments_of(view, view.roles.train, sds_samples=core.settings.smoothing_samples)
+    prior = predictor.checkpoint.priors[view.channel_set]
+    assert torch.equal(core.ss, LinearCore.fit(own, prior - own, settings=core.settings).ss)
+    assert not torch.allclose(core.ss, LinearCore.fit(own, prior, settings=core.settings).ss)
 
 
 def test_what_a_precision_costs(hydrocel: HydroCel) -> None:
     predictor = Predictor.load(hydrocel.model)
-    held = held_out(hydrocel.shard("rest-24"), predictor, windows=4)
+    held = held_out(halved_view(hydrocel.shard("rest-24")), predictor, windows=4)
     rows = measure(predictor.checkpoint.network, held, device=CPU, advance=lambda: None)
     fp32, bf16, fp16, int8 = rows
     assert fp32.difference == 0
@@ -62,7 +95,7 @@ def test_what_a_precision_costs(hydrocel: HydroCel) -> None:
 def test_its_r2_is_that_of_the_whole_model(hydrocel: HydroCel) -> None:
     """The answers in fp32 are those of `Predictor.predict`, and the network moves them."""
     predictor = Predictor.load(hydrocel.model)
-    held = held_out(hydrocel.shard("rest-24"), predictor, windows=2)
+    held = held_out(halved_view(hydrocel.shard("rest-24")), predictor, windows=2)
     batch, visible = held.batches[0], held.batches[0].seen
     with torch.no_grad():
         residuals = [predictor.checkpoint.network(one.seen, one.query) for one in held.batches]
@@ -83,7 +116,7 @@ def test_its_r2_is_that_of_the_whole_model(hydrocel: HydroCel) -> None:
 
 def test_a_format_that_a_device_does_not_have_says_so(hydrocel: HydroCel, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor.load(hydrocel.model)
-    held = held_out(hydrocel.shard("rest-24"), predictor, windows=1)
+    held = held_out(halved_view(hydrocel.shard("rest-24")), predictor, windows=1)
 
     def none(*arguments: object, **more: object) -> None:
         raise RuntimeError("no kernel for int8 here\nand a traceback")

@@ -19,6 +19,8 @@ from neurofm.operations.challenge.archive import look, unpack
 
 LIMIT_S = 600.0
 _LAST = "end"
+_TAIL = 10_000
+"""Bytes of what it said that are read: its last line is told."""
 _SEED = 2025
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 """What of this process' environment the other gets."""
@@ -111,26 +113,26 @@ def refuse_failed(path: Path, checks: Sequence[Check]) -> None:
 
 
 def _run(command: list[str], folder: Path, *, environment: dict[str, str], limit_s: float | None) -> tuple[str, str]:
-    """Run it in a session of its own; return what it said and how it ended."""
-    with subprocess.Popen(  # noqa: S603  # our script; what it runs is the user's own choice
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    """Run it in a session of its own; return what it said last and how it ended."""
+    # To a file, not a pipe: a pipe ends only once everything that inherited it has.
+    with (folder.parent / "said.txt").open("w+b") as said:
+        process = subprocess.Popen(  # noqa: S603  # our script; what it runs is the user's own choice
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            said, _ = process.communicate(timeout=limit_s)
-            ended = f"ended with code {process.returncode}"
+            ended = f"ended with code {process.wait(timeout=limit_s)}"
         except subprocess.TimeoutExpired:
-            said, ended = "", f"took longer than {limit_s:g} s"
+            return "", f"took longer than {limit_s:g} s"
         finally:
             # With whatever it started: the session is its own.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return said, ended
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _TAIL))
+        return said.read().decode(errors="replace"), ended

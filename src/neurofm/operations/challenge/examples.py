@@ -73,7 +73,8 @@ def examples(
     shards
         ``data/shards``.
     roles
-        A window lies in one segment of one of these.
+        A window lies in one segment of one of these. A recording that is split in time holds nobody out: its test
+        segments are passed over, and so are its validation segments where the answer is the person's.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def examples(
     for entry in entries:
         shard = read(entry, shards=shards)
         for role in roles:
+            if not _may_serve(entry, role, target):
+                continue
             starts, truth = _cuts(shard, getattr(entry, role), target)
             if len(starts):
                 windows = np.stack([shard.values(start, start + SAMPLES).T for start in starts.tolist()])
@@ -116,6 +119,14 @@ def read(entry: FoldRecording, *, shards: Path, signal: bool = True) -> Shard:
         return read_shard(shards / entry.dataset / f"{entry.recording}.zarr.zip", signal=signal)
     except Unreadable as error:
         raise UserError(f"{error}.", mend="neurofm shards repair") from None
+
+
+def _may_serve(entry: FoldRecording, role: Role, target: str) -> bool:
+    """Whether a role of a recording may be used: what is chosen or scored on must not be known from training."""
+    if entry.kind == "subject" or role == "train":
+        return True
+    # Trials of another time are other answers; a scalar is the same answer again.
+    return role == "validation" and target == RESPONSE_TIME
 
 
 def _fits(shard: Shard) -> bool:

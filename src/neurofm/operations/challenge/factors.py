@@ -10,7 +10,7 @@ import numpy as np
 from neurofm.eeg.hbn.participants import FACTORS
 from neurofm.errors import UserError
 from neurofm.operations.challenge.examples import examples, train_mean
-from neurofm.operations.challenge.fitting import Fitted, Fitting, fitting
+from neurofm.operations.challenge.fitting import NOBODY, Fitted, Fitting, fitting
 from neurofm.operations.challenge.table import Said, write_table
 
 
@@ -41,7 +41,7 @@ def factors(model: Path, *, out: Path, splits: Path, shards: Path, fold: int) ->
     # Without any, `fit` says what is missing.
     said = [one for name in known or FACTORS for one in _said(on, name, on.fit(name))]
     if not said:
-        raise UserError(f"challenge: fold {fold} holds nobody out with {', '.join(known)}.", mend="give another --fold")
+        raise UserError(f"challenge: fold {fold} holds nobody out with {', '.join(known)}.", mend=NOBODY)
     return write_table(said, out, nulls=nulls)
 
 

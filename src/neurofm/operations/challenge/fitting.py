@@ -28,6 +28,7 @@ MEND = (
     "take HBN recordings: add hbn-r1 (or others that `neurofm catalog list` has) to `datasets` in params.yaml with "
     "`eeg.tier: challenge` and 100 Hz, then `dvc repro pretrain`"
 )
+NOBODY = "give another --fold, or take as many people as `split.min_subjects` in params.yaml: fewer are split in time"
 _NO_TRIALS = "take recordings of contrastChangeDetection: add the task to `include` in data/catalog/hbn-*.yaml"
 _NO_FACTORS = "take recordings whose participants.tsv has the factors: `reader_options: {hbn: {}}` in data/catalog"
 _DESCRIBED = 20

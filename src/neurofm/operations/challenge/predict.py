@@ -12,13 +12,13 @@ from neurofm.errors import UserError
 from neurofm.evaluation.challenge import TARGETS
 from neurofm.operations.challenge.check import refuse_failed, run
 from neurofm.operations.challenge.examples import Examples, challenge_recordings, examples, train_mean
-from neurofm.operations.challenge.fitting import MEND, read_splits
+from neurofm.operations.challenge.fitting import NOBODY, read_splits
 from neurofm.operations.challenge.table import write_table
 from neurofm.progress import Progressing
 
 
 def predict(submission: Path, *, out: Path, splits: Path, shards: Path, fold: int) -> int:
-    """Let a submission, in its clean process, say something of every window of a fold's test segments.
+    """Let a submission, in its clean process, say something of every window of the people that a fold holds out.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def predict(submission: Path, *, out: Path, splits: Path, shards: Path, fold: in
     Raises
     ------
     UserError
-        If the zip is refused or fails, there are no such windows, or no space for them.
+        If the zip is refused or fails, the fold holds nobody out, or no space for them.
     """
     entries = challenge_recordings(read_splits(splits), fold=fold, shards=shards)
     nulls = {target: train_mean(entries, target, shards=shards) for target in TARGETS.values()}
@@ -54,7 +54,9 @@ def predict(submission: Path, *, out: Path, splits: Path, shards: Path, fold: in
                         parts.append((target, name, replace(part, windows=part.windows[:0])))
                     progress.advance()
         if not parts:
-            raise UserError(f"challenge: fold {fold} has no window in test segments.", mend=MEND)
+            raise UserError(
+                f"challenge: fold {fold} holds nobody out with {' or '.join(TARGETS.values())}.", mend=NOBODY
+            )
         refuse_failed(submission, run(submission, Path(at), limit_s=None, more=[windows, answers]))
         return write_table([(target, part, np.load(answers / name)) for target, name, part in parts], out, nulls=nulls)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from neurofm.errors import UserError
 from neurofm.model.links import predict, to_z
 from neurofm.recording import Modality, Unreadable
 from neurofm.shards import read_shard
-from neurofm.splits import Segment, Splits
+from neurofm.splits import Fold, FoldRecording, Segment, Splits
 from neurofm.training.batches import Batch, cut, make_batch
 from neurofm.training.predict import Predictor
-from neurofm.windows import RecordingView, channel_groups, load_view, tiles
+from neurofm.windows import RecordingView, channel_groups, load_view, load_views, tiles
 
 _GROUPS = 3
 """Each third of the channels is hidden once."""
@@ -25,7 +25,7 @@ _GROUPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Windows of the second half of a recording, which the model is told the first half of."""
+    """Windows of a recording's test segments; its calibration describes it."""
 
     view: RecordingView
     batches: tuple[Batch, ...]
@@ -53,7 +53,7 @@ class HeldOut:
         return said
 
     def r2(self, answers: Sequence[Tensor]) -> float:
-        """Share of the variance around zero, the mean of the first half, over all hidden channels."""
+        """Share of the variance around zero, the mean of the calibration, over all hidden channels."""
         error = sum(
             float(((said - true)[self.counts] ** 2).sum()) for said, true in zip(answers, self.truth, strict=True)
         )
@@ -61,13 +61,13 @@ class HeldOut:
         return 1 - error / total if total else float("nan")
 
 
-def held_out(shard: Path, predictor: Predictor, *, windows: int) -> HeldOut:
-    """Cut windows out of the second half of a recording, spread evenly.
+def held_out(view: RecordingView, predictor: Predictor, *, windows: int) -> HeldOut:
+    """Cut windows out of the test segments of a recording, spread evenly.
 
     Parameters
     ----------
-    shard
-        ``<recording>.zarr.zip``.
+    view
+        With calibration and test segments: of `split_views` or `halved_view`.
     predictor
         Not strict: a latency is the same for a montage that was never met.
     windows
@@ -76,20 +76,11 @@ def held_out(shard: Path, predictor: Predictor, *, windows: int) -> HeldOut:
     Raises
     ------
     UserError
-        If the shard is not whole, is of a modality that the model does not know, or is too short.
+        If the recording is of a modality that the model does not know, or too short.
     """
-    try:
-        header = read_shard(shard, signal=False)
-        half_s = len(header.valid) / header.sampling_rate_hz / 2
-        view = load_view(shard, calibration_s=half_s)
-    except Unreadable as error:
-        raise UserError(f"{error}.", mend="neurofm shards repair") from None
     context = predictor.prepare(view)
     length = predictor.checkpoint.windows.of(view.modality).window_samples
-    begin = view.roles.calibration[-1].stop
-    cuts = (
-        tiles([Segment(start=begin, stop=len(view.stored))], window_samples=length) if begin < len(view.stored) else ()
-    )
+    cuts = tiles(view.roles.test, window_samples=length)
     if not cuts or np.count_nonzero(view.usable) < 2 * _GROUPS:
         raise UserError(
             f"{view.name}: {len(view.stored)} samples of {np.count_nonzero(view.usable)} usable channels are too few.",
@@ -115,18 +106,43 @@ def held_out(shard: Path, predictor: Predictor, *, windows: int) -> HeldOut:
     )
 
 
-def held_out_shards(splits: Splits, *, fold: int, shards: Path, modalities: Sequence[Modality]) -> list[Path]:
-    """Choose one held-out recording of a fold per modality: the first by name.
+def halved_view(shard: Path) -> RecordingView:
+    """Load a recording of no split: its first half describes it, its second is asked for.
+
+    The model may have learned from it, and nothing of it is taken out of what the model knows: its R2 compares number
+    formats, and says nothing of new recordings.
 
     Raises
     ------
     UserError
-        For a fold that is not there.
+        If the shard is not whole.
+    """
+    try:
+        header = read_shard(shard, signal=False)
+        view = load_view(shard, calibration_s=len(header.valid) / header.sampling_rate_hz / 2)
+    except Unreadable as error:
+        raise UserError(f"{error}.", mend="neurofm shards repair") from None
+    begin, end = view.roles.calibration[-1].stop, len(view.stored)
+    test = (Segment(start=begin, stop=end),) if begin < end else ()
+    return replace(view, roles=view.roles.model_copy(update={"test": test}))
+
+
+def split_views(splits: Splits, *, fold: int, shards: Path, modalities: Sequence[Modality]) -> list[RecordingView]:
+    """Load one held-out recording of a fold per modality, the first by name, in the roles that the fold gives it.
+
+    Raises
+    ------
+    UserError
+        For a fold that is not there, and a shard that is not whole.
     """
     if not 0 <= fold < len(splits.folds):
         raise UserError(f"latency: there is no fold {fold} of {len(splits.folds)}.", mend="give another --fold")
-    chosen: dict[Modality, Path] = {}
+    chosen: dict[Modality, FoldRecording] = {}
     for entry in sorted(splits.folds[fold].recordings, key=lambda one: (one.dataset, one.recording)):
         if entry.test and entry.modality in modalities:
-            chosen.setdefault(entry.modality, shards / entry.dataset / f"{entry.recording}.zarr.zip")
-    return list(chosen.values())
+            chosen.setdefault(entry.modality, entry)
+    alone = splits.model_copy(update={"folds": (Fold(recordings=tuple(chosen.values())),)})
+    try:
+        return load_views(alone, fold=0, shards=shards)
+    except Unreadable as error:
+        raise UserError(f"{error}.", mend="neurofm shards repair") from None

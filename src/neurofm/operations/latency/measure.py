@@ -57,6 +57,8 @@ class Measured:
     core_p50_ms: dict[str, float]
     """By recording: making a window's batch, with the linear core in float64, which every precision shares."""
     rows: tuple[Latency, ...]
+    held_out: bool = True
+    """Whether a split holds the recordings out; without, their R2 only compares formats."""
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from neurofm.errors import UserError
 from neurofm.operations.challenge.fitting import read_splits
-from neurofm.operations.latency.heldout import HeldOut, held_out, held_out_shards
+from neurofm.operations.latency.heldout import HeldOut, halved_view, held_out, split_views
 from neurofm.operations.latency.measure import (
     WARM_UP,
     Latency,
@@ -24,6 +25,7 @@ from neurofm.operations.latency.measure import (
 from neurofm.operations.latency.precision import PRECISIONS
 from neurofm.progress import Progressing
 from neurofm.training.predict import Predictor
+from neurofm.windows import RecordingView
 
 _CORE_WINDOWS = 10
 
@@ -54,26 +56,29 @@ def latency(
     if windows < 1:
         raise UserError(f"latency: --windows is {windows}.", mend="give at least 1")
     predictor = Predictor.load(model, strict=False)
-    paths = list(shards) or held_out_shards(
+    views = [halved_view(shard) for shard in shards] or split_views(
         read_splits(splits), fold=fold, shards=root, modalities=list(predictor.checkpoint.choices.by_modality)
     )
-    if not paths:
+    if not views:
         raise UserError(f"latency: {splits} holds nothing out in fold {fold}.", mend="give a recording with --shard")
     before = use_threads(threads)
     try:
-        return _measured(model, predictor, paths, windows=windows, threads=threads)
+        made = _measured(model, predictor, views, windows=windows, threads=threads)
+        return replace(made, held_out=not shards)
     finally:
         torch.set_num_threads(before)
 
 
-def _measured(model: Path, predictor: Predictor, paths: Sequence[Path], *, windows: int, threads: int) -> Measured:
+def _measured(
+    model: Path, predictor: Predictor, views: Sequence[RecordingView], *, windows: int, threads: int
+) -> Measured:
     network = predictor.checkpoint.network
     rows: list[Latency] = []
     core: dict[str, float] = {}
-    total = len(paths) * (1 + len(devices()) * len(PRECISIONS))
+    total = len(views) * (1 + len(devices()) * len(PRECISIONS))
     with Progressing(f"latency of {model}", total=total, unit="steps") as progress:
-        for path in paths:
-            held: HeldOut = held_out(path, predictor, windows=windows)
+        for view in views:
+            held: HeldOut = held_out(view, predictor, windows=windows)
             context = predictor.prepare(held.view)
             core[held.view.name] = float(1e3 * np.median(core_seconds(held, context, windows=_CORE_WINDOWS)))
             progress.advance()
