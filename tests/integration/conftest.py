@@ -55,7 +55,11 @@ def small_project(root: Path) -> Project:
     project.set(["pretrain", "validation_windows"], 2)
     project.set(["pretrain", "core", "smoothing_samples"], [0.0, 2.0])
     project.set(["evaluate", "smoothing_samples"], [0.0, 2.0])
+    project.set(["pretrain", "core", "ridge"], [0.03, 0.3])
+    project.set(["pretrain", "core", "prior_samples"], [0.0, 100.0])
     project.set(["evaluate", "bootstrap_samples"], 100)
+    project.set(["evaluate", "shrinkages"], [0.05, 0.3])
+    project.set(["evaluate", "prior_samples"], [0.0, 100.0])
     return project
 
 

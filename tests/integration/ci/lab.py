@@ -202,7 +202,10 @@ def make_lab(folder: Path, *, series: Mapping[str, Path], s3: SeaweedServer, pro
         ("pretrain", "mask_groups"): 2,
         ("pretrain", "core"): {"smoothing_samples": [0.0], "ridge": [0.1]}
         | {key: [0.1] for key in ("prior_samples", "rate_floors")},
+        ("pretrain", "masks"): {},
         ("split", "folds"): 1,
+        ("evaluate", "shrinkages"): [0.05, 0.3],
+        ("evaluate", "prior_samples"): [0.0, 100.0],
         ("evaluate", "smoothing_samples"): [0.0, 2.0],
         ("evaluate", "bootstrap_samples"): 100,
     }
