@@ -14,6 +14,7 @@ import html
 import io
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ _LOGIN = """<html><body><h2>CRCNS.org data download</h2>{complaint}
 <table><tr><td>username:</td><td><input type="text" name="username" /></td></tr>
 <tr><td>password:</td><td><input type="password" name="password" /></td></tr></table>
 <input type="submit" name="submit" value="Login" /></form></body></html>"""
+
+
+_MOMENT_S = 0.2
 
 
 @dataclass(kw_only=True)
@@ -79,6 +83,10 @@ class CrcnsServer:
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Count one request as under way."""
+        # The thread of an answer that the client has whole may come to its end a moment later.
+        until = time.monotonic() + _MOMENT_S
+        while self._now and time.monotonic() < until:
+            time.sleep(0.005)
         with self._lock:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
