@@ -14,7 +14,6 @@ import html
 import io
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,9 +30,6 @@ _LOGIN = """<html><body><h2>CRCNS.org data download</h2>{complaint}
 <table><tr><td>username:</td><td><input type="text" name="username" /></td></tr>
 <tr><td>password:</td><td><input type="password" name="password" /></td></tr></table>
 <input type="submit" name="submit" value="Login" /></form></body></html>"""
-
-
-_MOMENT_S = 0.2
 
 
 @dataclass(kw_only=True)
@@ -80,25 +76,21 @@ class CrcnsServer:
                 return f"{size / bytes_:.1f}{unit}"
         return f"{size / 1024:.1f}K"
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
+    def began(self) -> None:
         """Count one request as under way."""
-        # The thread of an answer that the client has whole may come to its end a moment later.
-        until = time.monotonic() + _MOMENT_S
-        while self._now and time.monotonic() < until:
-            time.sleep(0.005)
         with self._lock:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._now -= 1
+
+    def ended(self) -> None:
+        """Count it no more."""
+        with self._lock:
+            self._now -= 1
 
 
 class _Handler(BaseHTTPRequestHandler):
     state: CrcnsServer
+    _under_way = False
 
     def log_message(self, *_: object) -> None:
         pass
@@ -107,8 +99,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._page(_LOGIN.format(complaint="", fn=""))
 
     def do_POST(self) -> None:
-        with self.state.counted():
+        self.state.began()
+        self._under_way = True
+        try:
             self._answer()
+        finally:
+            self._over()
+
+    def _over(self) -> None:
+        """End the request, at the latest before its last bytes go: the client may begin another with them."""
+        if self._under_way:
+            self._under_way = False
+            self.state.ended()
 
     def _answer(self) -> None:
         state = self.state
@@ -147,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.sent[fn] = 0
         with path.open("rb") as file:
             while chunk := file.read(1 << 14):
+                if file.tell() == path.stat().st_size:
+                    self._over()
                 try:
                     self.wfile.write(chunk)
                 except OSError:
@@ -157,6 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
+        self._over()
         self.end_headers()
         self.wfile.write(body)
 
