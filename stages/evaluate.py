@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neurofm.evaluation.evaluate import evaluate
 from neurofm.operations.stage import stage_run
-from neurofm.params import load_params
+from neurofm.params import load_params, load_site
 from neurofm.splits import Splits
 
 
@@ -17,6 +17,7 @@ def main() -> None:
         models=Path("models/pretrained"),
         settings=params.evaluate,
         windows=params.windows,
+        workers=load_site().workers,
     )
     scoreboard.write(metrics=Path("metrics"), reports=Path("reports"))
 

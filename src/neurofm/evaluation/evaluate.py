@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from neurofm.evaluation.traits import TraitTask
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
 from neurofm.training.predict import Predictor
+from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
 
 
@@ -40,12 +42,38 @@ class _Found:
     scores: list[TileScores] = field(default_factory=list)
     examples: dict[str, Example] = field(default_factory=dict)
     """The first per dataset, with the reconstructions of all models."""
-    seconds: defaultdict[tuple[str, str, str], float] = field(default_factory=lambda: defaultdict(float))
+    seconds: defaultdict[tuple[str, str, str], float] = field(default_factory=partial(defaultdict, float))
     """CPU seconds by dataset, task and model."""
+
+    def add(self, other: _Found) -> None:
+        """Join what another part found; of examples the first of a dataset stays."""
+        self.scores.extend(other.scores)
+        for dataset, example in other.examples.items():
+            self.examples.setdefault(dataset, example)
+        for key, spent in other.seconds.items():
+            self.seconds[key] += spent
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The recordings of one channel set in one fold: what is scored together, in any process."""
+
+    fold: int
+    names: tuple[str, ...]
+    """``<dataset>/<recording>``"""
+    scored: int
+    """Recordings of them with something to score."""
+    glm: bool
 
 
 def evaluate(
-    splits: Splits, *, shards: Path, models: Path, settings: EvaluateSettings, windows: WindowsSettings
+    splits: Splits,
+    *,
+    shards: Path,
+    models: Path,
+    settings: EvaluateSettings,
+    windows: WindowsSettings,
+    workers: int = 1,
 ) -> Scoreboard:
     """Score our model and every baseline on what each fold holds out.
 
@@ -59,34 +87,61 @@ def evaluate(
         Folder with ``fold-<n>`` per fold.
     settings, windows
         Of params.yaml.
+    workers
+        Processes that score parts side by side; what they find does not depend on how many.
 
     Raises
     ------
     UserError
         If anything scored was learned from (`audit_fold`), or a model is missing or damaged.
     """
-    predictors = [Predictor.load(models / f"fold-{number}", strict=False) for number in range(len(splits.folds))]
-    for number, (fold, predictor) in enumerate(zip(splits.folds, predictors, strict=True)):
+    for number, fold in enumerate(splits.folds):
+        predictor = Predictor.load(models / f"fold-{number}", strict=False)
         audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
+    parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards, settings=settings)]
+    one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found, traits = _Found(), TraitTask(settings=settings)
-    scored = sum(bool(entry.test) for fold in splits.folds for entry in fold.recordings)
-    # On matrices this small more threads only wait for each other, and reorder sums.
-    with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
-        for number, predictor in enumerate(predictors):
-            loaded = load_views(splits, fold=number, shards=shards)
-            large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
-            for views in channel_sets(loaded):
-                # Some recordings of a dataset without it would make its score one of the others only.
-                glm = views[0].dataset not in large
-                _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found, glm=glm)
-                if settings.traits:
-                    attributes = read_attributes(views, shards=shards)
-                    window = windows.of(views[0].modality).window_samples
-                    found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
-                progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
+    with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
+        for part, (own, own_traits) in zip(parts, side_by_side(one, parts, workers=workers), strict=True):
+            found.add(own)
+            traits.join(own_traits)
+            progress.advance(part.scored, note=part.names[0])
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = (*rows, *traits.rows(folds=len(splits.folds)))
     return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
+
+
+def _parts(splits: Splits, fold: int, shards: Path, *, settings: EvaluateSettings) -> list[_Part]:
+    """Group the recordings of a fold by channel set."""
+    loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
+    large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
+    return [
+        _Part(
+            fold=fold,
+            names=tuple(view.name for view in views),
+            scored=sum(bool(view.roles.test) for view in views),
+            # Some recordings of a dataset without it would make its score one of the others only.
+            glm=views[0].dataset not in large,
+        )
+        for views in channel_sets(loaded)
+    ]
+
+
+def _score_part(
+    part: _Part, *, splits: Splits, shards: Path, models: Path, settings: EvaluateSettings, windows: WindowsSettings
+) -> tuple[_Found, TraitTask]:
+    """Run all tasks on one part."""
+    views = load_views(splits, fold=part.fold, shards=shards, names=frozenset(part.names))
+    predictor = Predictor.load(models / f"fold-{part.fold}", strict=False)
+    found, traits = _Found(), TraitTask(settings=settings)
+    # On matrices this small more threads only wait for each other, and reorder sums.
+    with threadpool_limits(1):
+        _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found, glm=part.glm)
+        if settings.traits:
+            attributes = read_attributes(views, shards=shards)
+            window = windows.of(views[0].modality).window_samples
+            found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
+    return found, traits
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class TraitTask:
     """The task over all folds: each fold adds its predictions, then there are rows."""
 
     settings: EvaluateSettings
-    parts: defaultdict[tuple[str, str, str, str], list[Predictions]] = field(default_factory=lambda: defaultdict(list))
+    parts: defaultdict[tuple[str, str, str, str], list[Predictions]] = field(default_factory=partial(defaultdict, list))
     """[fold] by dataset, modality, attribute and model."""
 
     def add(
@@ -165,6 +166,11 @@ class TraitTask:
                     self.parts[dataset, str(own[0].modality), trait, model].append(predictions)
                     seconds[dataset, f"trait:{trait}", model] = time.process_time() - started
         return seconds
+
+    def join(self, other: TraitTask) -> None:
+        """Add what another one predicted."""
+        for key, parts in other.parts.items():
+            self.parts[key].extend(parts)
 
     def rows(self, *, folds: int) -> tuple[Row, ...]:
         """Score all folds together: a row per dataset, attribute, metric and model, with the null."""

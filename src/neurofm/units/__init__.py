@@ -8,6 +8,7 @@ from neurofm.units.local import LocalExecutor
 from neurofm.units.receipt import Receipt, ReceiptBook, read_receipts, write_receipts
 from neurofm.units.resources import ExecutorName, Resources, SlurmSite, UnitsSite
 from neurofm.units.run import run_units
+from neurofm.units.side_by_side import side_by_side
 from neurofm.units.slurm import SlurmExecutor
 from neurofm.units.unit import Outcome, Superseded, Unit, UnitSummary
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_index",
     "read_receipts",
     "run_units",
+    "side_by_side",
     "unit_key",
     "write_receipts",
 ]

@@ -93,7 +93,13 @@ class RecordingView:
 
 
 def load_views(
-    splits: Splits, *, fold: int, shards: Path, decoded: bool = True, datasets: Collection[str] = ()
+    splits: Splits,
+    *,
+    fold: int,
+    shards: Path,
+    decoded: bool = True,
+    datasets: Collection[str] = (),
+    names: Collection[str] = (),
 ) -> list[RecordingView]:
     """Load every recording that takes part in `fold`.
 
@@ -110,6 +116,8 @@ def load_views(
         is skipped.
     datasets
         Whose recordings; of all datasets without.
+    names
+        Which recordings, as ``<dataset>/<recording>``; all of them without.
 
     Raises
     ------
@@ -119,6 +127,8 @@ def load_views(
     views = []
     for entry in splits.folds[fold].recordings:
         if datasets and entry.dataset not in datasets:
+            continue
+        if names and f"{entry.dataset}/{entry.recording}" not in names:
             continue
         path = shards / entry.dataset / f"{entry.recording}.zarr.zip"
         shard = read_shard(path, signal=decoded)
