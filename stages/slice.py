@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neurofm.catalog import load_entry
 from neurofm.operations.stage import stage_run
-from neurofm.params import load_params
+from neurofm.params import load_params, load_site
 from neurofm.slices.make import SlicePlan, make_slice
 from neurofm.splits import Splits
 
@@ -22,7 +22,11 @@ def main() -> None:
         evaluate=params.evaluate,
     )
     result = make_slice(
-        plan, Splits.read(Path("data/splits.json")), shards=Path("data/shards"), work=Path(".neurofm/slice")
+        plan,
+        Splits.read(Path("data/splits.json")),
+        shards=Path("data/shards"),
+        work=Path(".neurofm/slice"),
+        workers=load_site().workers,
     )
     result.write(Path("metrics/slice.json"))
     for one in result.recordings:

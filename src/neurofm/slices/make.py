@@ -52,7 +52,7 @@ class SlicePlan:
         )
 
 
-def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path) -> SliceResult:
+def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path, workers: int = 1) -> SliceResult:
     """Cut the chosen recordings, split them, train the first fold's model and score it.
 
     Parameters
@@ -65,6 +65,8 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path) -> 
         ``data/shards``; only the chosen ones are read.
     work
         A folder of its own, empty before and removed afterwards.
+    workers
+        Processes that score side by side; the result does not depend on how many.
 
     Raises
     ------
@@ -95,7 +97,12 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path) -> 
             workers=1,
         )
         scoreboard = evaluate(
-            first, shards=work / "shards", models=work / "models", settings=plan.evaluate, windows=plan.windows
+            first,
+            shards=work / "shards",
+            models=work / "models",
+            settings=plan.evaluate,
+            windows=plan.windows,
+            workers=workers,
         )
         models = sorted(path for path in (work / "models").rglob("*") if path.is_file())
         return SliceResult(

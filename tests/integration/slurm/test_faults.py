@@ -219,6 +219,7 @@ def test_the_stage_is_killed_and_this_machine_goes_on(trial: Trial) -> None:
     trial.assert_each_once(slow)
 
 
+@pytest.mark.long
 def test_the_stage_is_killed_while_it_submits(trial: Trial) -> None:
     """Whatever Slurm has been given by then, nothing is run twice."""
     for wait_s in (0.0, 0.05, 0.1, 0.3):
