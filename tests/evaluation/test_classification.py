@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.evaluation.classification import band_power, classify
+from neurofm.evaluation.classification import BANDS_HZ, band_power, classify
+from neurofm.evaluation.filter_bank import filter_bank_windows
 from neurofm.evaluation.samples import cut
 from neurofm.evaluation.scoreboard import make_rows, summarise
 from neurofm.evaluation.scores import TileScores, ratio
@@ -21,7 +22,7 @@ from neurofm.windows import RecordingView
 from tests.evaluation.conftest import Roles, view_of
 
 FS, WINDOW, PATCH = 100, 200, 20
-MODELS = {"null", "logistic_power", "logistic_band_power", "neurofm-probe"}
+MODELS = {"null", "logistic_power", "logistic_band_power", "filter_bank_tangent", "neurofm-probe"}
 Scores = dict[tuple[str, str], TileScores]
 
 
@@ -98,6 +99,7 @@ def test_closed_eyes_are_recognised_in_people_never_seen(
         assert (best.task, best.null, best.n, best.ci_unit) == ("classification:eyes_closed", 0.5, 2, "subject")
         assert best.ci_low <= best.value <= best.ci_high
         assert rows[metric, "neurofm-probe"].value > 0.5
+        assert rows[metric, "filter_bank_tangent"].value > 0.8
     of_task = summarise(list(rows.values()))["eeg"]["classification:eyes_closed"]
     assert "neurofm_minus_best_baseline" in of_task["auc"]
 
@@ -111,17 +113,20 @@ def test_only_windows_in_one_state_count(people: list[RecordingView], settings: 
     assert score.total.sum(axis=0).tolist() == [3.0, 5.0]
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
-def test_classification_is_blind_to_the_test_labels(
-    model: str, people: list[RecordingView], settings: EvaluateSettings
-) -> None:
-    def values() -> list[float]:
-        return [ratio(score.gain, score.total) for score in classified(people, settings) if score.model == model]
+def test_every_model_is_blind_to_the_test_labels(people: list[RecordingView], settings: EvaluateSettings) -> None:
+    def values() -> dict[tuple[str, str, str], float]:
+        return {
+            (score.model, score.metric, score.roles.recording): ratio(score.gain, score.total)
+            for score in classified(people, settings)
+        }
 
     before = values()
     for view in people[4:]:
         view.targets["eyes_closed"][:] = 1 - view.targets["eyes_closed"]
-    np.testing.assert_allclose(np.add(before, values()), 1.0)
+    after = values()
+    assert {model for model, *_ in before} == MODELS
+    for key, value in before.items():
+        assert value + after[key] == pytest.approx(1.0), key
 
 
 def test_labels_of_an_unseen_subjects_calibration_are_not_learned_from(
@@ -174,3 +179,17 @@ def test_band_power_is_the_logarithm_of_power_in_a_band(people: list[RecordingVi
     assert abs(risen[3]) < 0.5
     twice = band_power(replace(windows, z=2 * windows.z)) - band_power(windows)
     np.testing.assert_allclose(twice, np.log(4), atol=0.05)
+
+
+def test_a_filter_bank_learns_from_training_windows_alone(people: list[RecordingView]) -> None:
+    train, test = (
+        cut(view, view.roles.train + view.roles.test, window_samples=WINDOW) for view in (people[0], people[4])
+    )
+    features = filter_bank_windows([train], bands_hz=BANDS_HZ)
+    alone = features(test.take(slice(0, 1)))
+    np.testing.assert_allclose(alone, features(test)[:1], rtol=1e-9)
+    louder = features(replace(test, z=2 * test.z)) - features(test)
+    components = np.cumsum(np.arange(20, 0, -1))[:-1]
+    diagonal = louder.reshape(len(test), 5, -1)[..., [0, *components]]
+    # The matrices' logarithms grow by log 4 on the diagonal, wherever the reference is.
+    np.testing.assert_allclose(diagonal, np.log(4), rtol=1e-6)

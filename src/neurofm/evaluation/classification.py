@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from neurofm.evaluation.filter_bank import filter_bank_windows
 from neurofm.evaluation.row import NULL, PROBE
 from neurofm.evaluation.samples import CHUNKS, Windows, cut, learning_windows
 from neurofm.evaluation.scores import TileScores
@@ -28,6 +30,8 @@ from neurofm.windows import RecordingView
 Floats = npt.NDArray[np.float64]
 Features = Callable[[Windows], npt.NDArray[np.floating]]
 """Windows to [window, feature]."""
+FitFeatures = Callable[[Sequence[Windows]], Features]
+"""Takes what it needs to know from the windows that are fitted on, and from no other."""
 Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 BANDS_HZ = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 40.0))
@@ -92,8 +96,9 @@ def classify(
     fit, tuning = learning_windows(learned, window_samples=window_samples)
     if not any(_known(part, target)[1].any() for part in fit):
         return scores, seconds
-    for model, features in _models(encode, modality=taken[0].modality).items():
+    for model, fit_features in _models(encode, modality=taken[0].modality).items():
         started = time.process_time()
+        features = fit_features(fit)
         learn, judge = (_samples(parts, target, features) for parts in (fit, tuning))
         if not learn.has_both:
             return [], {}
@@ -107,14 +112,17 @@ def classify(
     return scores, seconds
 
 
-def _models(encode: Encode, *, modality: Modality) -> Mapping[str, Features]:
+def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
     """Features per model."""
-    models: dict[str, Features] = {
-        NULL: lambda windows: np.zeros((len(windows), 1)),
-        "logistic_power": lambda windows: np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR),
-        PROBE: lambda windows: _latents(encode(windows.view, windows.z)),
+    models: dict[str, FitFeatures] = {
+        NULL: lambda _: lambda windows: np.zeros((len(windows), 1)),
+        "logistic_power": lambda _: lambda windows: np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR),
+        PROBE: lambda _: lambda windows: _latents(encode(windows.view, windows.z)),
     }
-    return {**models, "logistic_band_power": band_power} if modality is Modality.EEG else models
+    if modality is Modality.EEG:
+        models["logistic_band_power"] = lambda _: band_power
+        models["filter_bank_tangent"] = partial(filter_bank_windows, bands_hz=BANDS_HZ)
+    return models
 
 
 def band_power(windows: Windows) -> Floats:
