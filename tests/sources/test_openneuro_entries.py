@@ -45,14 +45,26 @@ def test_versions_fix_every_byte(entry: CatalogEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if "challenge" in entry.id], ids=lambda entry: entry.id)
-def test_the_challenges_bucket_needs_pins(entry: CatalogEntry) -> None:
+def test_the_challenges_bucket_needs_pins_and_has_both_tasks_of_the_challenges(
+    entry: CatalogEntry, shared_data: Path
+) -> None:
     assert not is_pinned(entry.source)
-    side = f"{SUBJECT}/eeg/{SUBJECT}_task-RestingState_channels.tsv"
-    found = recordings(
-        entry, [f"{SUBJECT}/eeg/{SUBJECT}_task-RestingState_eeg.bdf", side, "participants.tsv", "README"]
+    folder = shared_data / "eeg" / "hbn_r1_metadata_ds005505"
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    signals = [
+        path.replace("_eeg.json", "_eeg.bdf") for path in names if path.endswith("_eeg.json") and "/eeg/" in path
+    ]
+    found = recordings(entry, names + signals)
+    assert Counter(recording.task for recording in found) == {
+        task: sum(task in path for path in signals) for task in ("RestingState", "contrastChangeDetection")
+    }
+    own = {one.id: one for one in found if one.subject == "hbn:NDARAC904DMU"}
+    runs = [one for one in own.values() if one.task == "contrastChangeDetection"]
+    assert sorted(one.run for one in runs) == ["1", "2", "3"]
+    side = f"{SUBJECT}/eeg/{SUBJECT}_task-contrastChangeDetection_run-1_events.tsv"
+    assert {"participants.tsv", "task-contrastChangeDetection_events.json", side} < set(
+        own[f"{SUBJECT}_task-contrastChangeDetection_run-1"].extra
     )
-    assert [recording.subject for recording in found] == ["hbn:NDARAC904DMU"]
-    assert found[0].extra == ("participants.tsv", side)
 
 
 @pytest.mark.parametrize("name", RELEASES)
