@@ -36,8 +36,10 @@ def _encode(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.f
     return np.asarray(z.std(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _task(views: list[RecordingView], attributes: Mapping[str, Attributes], *, traits: list[str]) -> TraitTask:
-    task = TraitTask(settings=EvaluateSettings.parse({**SETTINGS, "traits": traits}, where="", mend=""))
+def _task(
+    views: list[RecordingView], attributes: Mapping[str, Attributes], *, traits: list[str], **more: object
+) -> TraitTask:
+    task = TraitTask(settings=EvaluateSettings.parse({**SETTINGS, "traits": traits, **more}, where="", mend=""))
     seconds = task.add(views, attributes, encode=_encode, window_samples=64)
     assert set(seconds) == {(key[0], f"trait:{key[2]}", key[3]) for key in task.parts}
     return task
@@ -146,3 +148,25 @@ def _without(view: RecordingView, *, channel: int) -> RecordingView:
     stored = view.stored[:].copy()
     stored[:, channel] = 0
     return replace(view, stored=stored)
+
+
+def test_a_network_says_what_its_own_channels_say(known: Known) -> None:
+    views, attributes = known
+    patterns = {"few": ["c0$", "c1"], "all": ["c"], "none": ["Frontal"], "two": ["c2$", "c3$"]}
+    task = _task(views, attributes, traits=["group"], networks=patterns)
+    predicted = {(trait, model): part[0].predicted for (_, _, trait, model), part in task.parts.items()}
+    assert {trait for trait, _ in predicted} == {"group", "group@few", "group@all"}
+    # c0, c1 and c10 to c19 by themselves: what the other channels say does not matter.
+    changed = [replace(view, stored=np.array(view.stored)) for view in views]
+    for view in changed:
+        stored = np.asarray(view.stored)
+        stored[:, 20:] = np.roll(stored[:, 20:], 7, axis=0)
+    alone = _task(changed, attributes, traits=["group"], networks={"few": patterns["few"]})
+    for model in FMRI:
+        np.testing.assert_array_equal(predicted["group@all", model], predicted["group", model])
+        key = (views[0].dataset, "fmri", "group@few", model)
+        np.testing.assert_array_equal(alone.parts[key][0].predicted, predicted["group@few", model])
+    assert OURS_NETWORK not in {model for trait, model in predicted if trait != "group"}
+    rows = [row for row in task.rows(folds=1) if (row.task, row.metric) == ("trait:group@few", "auc")]
+    assert {row.model for row in rows} == {*FMRI, NULL}
+    assert {row.null for row in rows} == {0.5}

@@ -98,6 +98,16 @@ def test_table_without_header(source_of: Source, tmp_path: Path, axes: str, expe
     np.testing.assert_array_equal(recording.signal.values, expected)
 
 
+def test_channels_without_a_header_are_named_by_the_catalogue(shared_data: Path, source_of: Source) -> None:
+    labels = (shared_data / "atlas" / "ROI_MNI_V4.txt").read_text().split("\n")
+    names = [line.split("\t")[1] for line in labels if line]
+    recording = read_recording(
+        "tables", source_of(_pixar(shared_data, "001"), Modality.FMRI), OPTIONS | {"names": names}
+    )
+    assert recording.channels.id == tuple(names)
+    assert recording.channels.id[6] == "Frontal_Mid_L"
+
+
 def _save_objects(path: Path) -> None:
     np.save(path, np.array([[{}], [{}]], dtype=object), allow_pickle=True)
 
@@ -118,6 +128,8 @@ def _save_objects(path: Path) -> None:
         ("x.xlsx", lambda path: path.write_bytes(b"PK"), ({}, "suffix '.xlsx'")),
         ("words.csv", lambda path: path.write_text("a,b\n1,x\n"), ({}, "expected a matrix")),
         ("h.csv", lambda path: path.write_text("a,b\n1,2\n"), ({"axes": "channel_time"}, "`header: false`")),
+        ("n.npy", lambda path: np.save(path, np.eye(3)), ({"names": ["a", "b"]}, "3 channels, but `names` has 2")),
+        ("n.csv", lambda path: path.write_text("a,b\n1,2\n"), ({"names": ["a", "b"]}, "leave `names` out")),
         ("v.mat", lambda path: scipy.io.savemat(path, {"tc": np.eye(3)}), ({"variable": "bold"}, "it has tc")),
         ("two.mat", lambda path: scipy.io.savemat(path, {"a": np.eye(3), "b": np.eye(3)}), ({}, "it has a, b")),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -43,3 +44,5 @@ class EvaluateSettings(Settings):
     """Targets of two states, 0 and 1, that windows are classified by wherever recordings have them."""
     traits: tuple[str, ...] = ()
     """Attributes of subjects (columns of ``participants.tsv``), or of recordings, that are predicted where they are."""
+    networks: Mapping[str, tuple[str, ...]] = {}
+    """Groups of channels by patterns of their ids or regions; traits are predicted from each of them alone, too."""

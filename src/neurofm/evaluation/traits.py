@@ -1,4 +1,7 @@
-"""Task `trait:<attribute>`: age, sex, group or another attribute of people never seen, from their whole recordings."""
+"""Task `trait:<attribute>`: age, sex, group or another attribute of people never seen, from their whole recordings.
+
+``trait:<attribute>@<network>`` is the same from the channels of one network alone.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from neurofm.evaluation.attributes import Attributes, Labelled, Unit, labelled, 
 from neurofm.evaluation.classification import Encode
 from neurofm.evaluation.connectivity_features import correlation, tangent
 from neurofm.evaluation.core_features import core_band_tangent, core_tangent, embedding
+from neurofm.evaluation.networks import of_network
 from neurofm.evaluation.readout import fit_readout, null_readout
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.scoreboard import rounded
@@ -151,20 +155,40 @@ class TraitTask:
         for view in views:
             if view.roles.kind == "subject":
                 by_dataset[view.dataset].append(view)
-        for dataset, own in sorted(by_dataset.items()):
+        for _, own in sorted(by_dataset.items()):
             models = dict(MODELS.get(own[0].modality, {}))
             if models and encode is not None:
                 models[OURS_NETWORK] = embedding(encode, window_samples=window_samples)
-            train = sorted({view.subject for view in own if not _is_scored(view.roles)})
-            for trait in self.settings.traits:
-                found = labelled(own, attributes, trait=trait)
-                if not _can_be_learned(found, train=train):
-                    continue
-                for model, fit in models.items():
-                    started = time.process_time()
-                    predictions = read_out(make_table(model, fit, found, train=train))
-                    self.parts[dataset, str(own[0].modality), trait, model].append(predictions)
-                    seconds[dataset, f"trait:{trait}", model] = time.process_time() - started
+            seconds.update(self._add(own, attributes, models=models))
+            for network, patterns in self.settings.networks.items():
+                # The network has learned from all channels together: it has nothing to say of some of them.
+                among = of_network(own, network, patterns)
+                if among:
+                    of_modality = MODELS.get(own[0].modality, {})
+                    seconds.update(self._add(among, attributes, models=of_modality, network=network))
+        return seconds
+
+    def _add(
+        self,
+        own: Sequence[RecordingView],
+        attributes: Mapping[str, Attributes],
+        *,
+        models: Mapping[str, FitFeatures],
+        network: str = "",
+    ) -> dict[tuple[str, str, str], float]:
+        """Predict every trait of one dataset, from all channels or from those of a network."""
+        seconds: dict[tuple[str, str, str], float] = {}
+        train = sorted({view.subject for view in own if not _is_scored(view.roles)})
+        for trait in self.settings.traits if models else ():
+            found = labelled(own, attributes, trait=trait)
+            if not _can_be_learned(found, train=train):
+                continue
+            name = f"{trait}@{network}" if network else trait
+            for model, fit in models.items():
+                started = time.process_time()
+                predictions = read_out(make_table(model, fit, found, train=train))
+                self.parts[own[0].dataset, str(own[0].modality), name, model].append(predictions)
+                seconds[own[0].dataset, f"trait:{name}", model] = time.process_time() - started
         return seconds
 
     def join(self, other: TraitTask) -> None:

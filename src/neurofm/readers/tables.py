@@ -35,6 +35,8 @@ class Options(Settings):
     """Which variable of a ``.mat`` file; may be left out where there is one matrix only."""
     header: bool = True
     """Whether a ``.tsv`` or ``.csv`` file begins with a row of channel names."""
+    names: tuple[str, ...] = ()
+    """Of all channels in their order, for tables without a header."""
     units: str = "a.u."
 
 
@@ -68,8 +70,12 @@ def read(source: ReaderInput, options: Options) -> Recording:
     if options.axes == "channel_time":
         values = values.T
     n = values.shape[1]
+    if options.names and names:
+        raise Unreadable(f"{path.name}: `names` and a header both name the channels; leave `names` out")
+    if options.names and len(options.names) != n:
+        raise Unreadable(f"{path.name}: {n} channels, but `names` has {len(options.names)}")
     channels = Channels(
-        id=names or tuple(f"{options.atlas}-{i:03d}" for i in range(n)),
+        id=names or options.names or tuple(f"{options.atlas}-{i:03d}" for i in range(n)),
         position=unknown_positions(n),
         position_unit="",
         space=options.atlas,
