@@ -104,11 +104,18 @@ def test_two_atlases_do_not_double_subjects(project: Path, shared_data: Path) ->
         added(folder, project, options={"tr_s": 2.0})
     for name in ("atlas-AAL_timeseries.npy", "atlas-BASC064_timeseries.npy", "--pattern"):
         assert name in str(caught.value)
-    dataset, lines = added(
-        folder, project, options={"tr_s": 2.0, "atlas": "AAL", "variable": None}, pattern="*atlas-AAL*"
-    )
+    names = str(shared_data / "atlas" / "ROI_MNI_V4.txt")
+    options = {"tr_s": 2.0, "atlas": "AAL", "variable": None, "atlas_names": names}
+    dataset, lines = added(folder, project, options=options, pattern="*atlas-AAL*")
     entry = load_entry(dataset, root=project)
-    assert entry.reader_options == {"tr_s": 2.0, "atlas": "AAL", "axes": "time_channel"}
+    assert len(entry.reader_options["names"]) == 116
+    assert entry.reader_options["names"][:3] == ["Precentral_L", "Precentral_R", "Frontal_Sup_L"]
+    assert entry.reader_options == {
+        "tr_s": 2.0,
+        "atlas": "AAL",
+        "axes": "time_channel",
+        "names": entry.reader_options["names"],
+    }
     assert "117 recordings" in lines[1]
     manifest = build_manifest(entry, root=project)
     assert all("atlas-AAL" in recording.files["main"] for recording in manifest.recordings)

@@ -72,7 +72,8 @@ def add_dataset(
         As in the catalogue.
     options
         The reader's options; ``tr_s`` (seconds) is needed for time series, whose ``axes`` are ``time_channel`` and
-        whose ``atlas`` is ``parcel`` unless said otherwise; ``atlas`` for fMRIPrep's outputs. Those that are None are
+        whose ``atlas`` is ``parcel`` unless said otherwise and whose columns ``atlas_names`` names, in the order of its
+        labels; ``atlas`` for fMRIPrep's outputs. Those that are None are
         left out.
     mapping
         YAML file with the options of reader ``trials``: which variable of the user's own tables is what.
@@ -187,6 +188,11 @@ def _reader_options(found: Detected, given: Mapping[str, Any], *, where: str) ->
             raise UserError(
                 f"{where}: {found.kind} do not carry their repetition time.", mend="say --tr-s SECONDS, such as 2.0"
             )
+        if names := options.pop("atlas_names", None):
+            from neurofm.parcels import label_names  # noqa: PLC0415  # needs nibabel, which other commands do not
+
+            found_names = label_names(Path(names).expanduser())
+            options["names"] = [found_names[label] for label in sorted(found_names)]
         options = {"axes": "time_channel", "atlas": "parcel"} | options
     if found.reader == "fmriprep" and "atlas" not in options:
         raise UserError(

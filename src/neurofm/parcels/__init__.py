@@ -1,6 +1,6 @@
 """Parcels of the brain: atlases, and the mean BOLD signal of each parcel."""
 
-from neurofm.parcels.atlas import Atlas, load_atlas
+from neurofm.parcels.atlas import Atlas, label_names, load_atlas
 from neurofm.parcels.average import ParcelMeans, parcel_means
 from neurofm.parcels.grayordinates import Grayordinates, grayordinates_of, parcel_means_cifti
 from neurofm.parcels.grids import on_grid
@@ -20,6 +20,7 @@ __all__ = [
     "grayordinates_of",
     "header_tr_s",
     "is_atlas_name",
+    "label_names",
     "load_atlas",
     "load_surface_atlas",
     "on_grid",

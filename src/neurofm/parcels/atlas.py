@@ -113,7 +113,7 @@ def load_atlas(path: Path, *, space: str, names: Path | None = None, name: str =
     except Unreadable as error:
         raise UserError(f"atlas {error}.", mend="give a whole 3-D NIfTI image of labels") from None
     values = [int(label) for label in np.unique(labels.stored) if label != 0]
-    table = {} if names is None else _names(names)
+    table = {} if names is None else label_names(names)
     lacking = [label for label in values if label not in table]
     if names is not None and lacking:
         some = ", ".join(map(str, lacking[:3])) + (", ..." if len(lacking) > 3 else "")
@@ -155,8 +155,14 @@ def _labels(path: Path) -> _Labels:
     return _Labels(stored=labels.astype(np.int32).reshape(image.shape, order="F"), affine=image.affine)
 
 
-def _names(path: Path) -> Mapping[int, str]:
-    """Read the name of each label, background left out."""
+def label_names(path: Path) -> Mapping[int, str]:
+    """Read the name of each label, background left out.
+
+    Raises
+    ------
+    UserError
+        If it is no table of labels and names.
+    """
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
