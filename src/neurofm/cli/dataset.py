@@ -27,9 +27,7 @@ def dataset_add(
     tr_s: Annotated[float | None, typer.Option(help="Seconds between volumes, for time series.")] = None,
     atlas: Annotated[str | None, typer.Option(help="Name of the parcellation, for fMRI: docs/fmri.md.")] = None,
     atlas_file: Annotated[str | None, typer.Option(help="Labels of your own, for fMRIPrep's outputs.")] = None,
-    atlas_names: Annotated[
-        str | None, typer.Option(help="Table of its labels' names; of series of parcels too.")
-    ] = None,
+    atlas_names: Annotated[str | None, typer.Option(help="Table of names, of series too.")] = None,
     atlas_space: Annotated[str | None, typer.Option(help="Its space, such as MNI152NLin6Asym.")] = None,
     resample_atlas: Annotated[bool | None, typer.Option(help="Bring it to the run's grid.")] = None,
     variable: Annotated[str | None, typer.Option(help="Variable inside .mat files.")] = None,
