@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import Field, JsonValue, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from neurofm.catalog import CatalogEntry, LocalSource, load_entry, read_yaml
 from neurofm.errors import UserError
@@ -284,7 +284,13 @@ def _merge(content: CommentedMap, settings: Mapping[str, Any], *, where: str, na
         if isinstance(value, dict) and isinstance(content[key], CommentedMap):
             _merge(content[key], value, where=where, name=dotted)
         elif content[key] != value:
-            content[key] = value
+            content[key] = _on_one_line(value) if isinstance(value, list) else value
+
+
+def _on_one_line(values: list[Any]) -> CommentedSeq:
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
 
 
 def _set_shares(content: CommentedMap, shares: Mapping[str, float | None], entries: Mapping[str, CatalogEntry]) -> None:
