@@ -134,7 +134,7 @@ class Ours:
     def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
         """Fill in; see `Filler.fill`."""
         if self._core_only:
-            return self._predictor.predict_patches_core(view, z, shown, valid=valid)
+            return self._predictor.predict_patches_core(view, z, shown, kind=self._kind, valid=valid)
         return self._predictor.predict_patches(view, z, shown, kind=self._kind, valid=valid)
 
     def choices(self, settings: EvaluateSettings) -> list[Choice]:

@@ -107,6 +107,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "residual_gain": checkpoint.gains,
         "core": {name: asdict(choice) for name, choice in checkpoint.choices.by_channel_set.items()},
         "core_of_new_channels": {name: asdict(choice) for name, choice in checkpoint.choices.by_modality.items()},
+        "gates": dict(checkpoint.choices.gates),
         "banks": {
             modality: [asdict(member) for member in bank.members] for modality, bank in checkpoint.choices.banks.items()
         },
@@ -157,6 +158,8 @@ def _build(
             by_channel_set=by_set,
             by_modality={Modality(name): _choice(plain) for name, plain in config["core_of_new_channels"].items()},
             banks={Modality(name): _bank(name, members, statistics) for name, members in config["banks"].items()},
+            # Models from before there were gates kept all that the core says.
+            gates={name: float(gain) for name, gain in config.get("gates", {}).items()},
         ),
         priors=priors,
         lagged={

@@ -21,6 +21,7 @@ from neurofm.model.prior import LagSums
 from neurofm.model.whole_channels import Network
 from neurofm.training.checkpoint import STATISTICS, Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, learned_from, reproducible, save_model
+from neurofm.training.gates import choose_gates
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.kinds import choose_kinds
@@ -152,7 +153,8 @@ def finetune(
             windows=before.windows,
             banks=before.choices.banks,
         )
-        choices = _choices(before, cores.choices)
+        found, _ = choose_gates(cores.choices, views, settings=chosen, windows=before.windows, learn_from=learn_from)
+        choices = _choices(before, found)
         torch.manual_seed(settings.seed)
         freeze(network, mode=mode, rank=rank)
         learned = learn(
@@ -198,6 +200,7 @@ def _choices(before: Checkpoint, found: CoreChoices) -> CoreChoices:
         by_channel_set={**found.by_channel_set, **before.choices.by_channel_set},
         by_modality={**found.by_modality, **before.choices.by_modality},
         banks={**found.banks, **before.choices.banks},
+        gates={**found.gates, **before.choices.gates},
     )
 
 

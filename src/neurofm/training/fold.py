@@ -18,6 +18,7 @@ from neurofm.model.whole_channels import Network, network_of
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.board import Board, board_of
 from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
+from neurofm.training.gates import choose_gates
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.kinds import choose_kinds
@@ -60,6 +61,9 @@ class FoldResult:
     cores: list[dict[str, Any]] | None = None
     """Which core predicts, and the validation loss of each that could, per set of channels and per modality (for
     channels never met) where there is a bank; None without."""
+    gates: list[dict[str, Any]] | None = None
+    """How much of a stationary core's estimate is kept, and the validation loss of each gain, per set of channels and
+    kind of mask; None where only whole channels are hidden."""
 
 
 def pretrain(
@@ -132,7 +136,9 @@ def pretrain(
                 choose_cores(views, settings=settings, windows=windows), views, settings=settings, windows=windows
             )
         )
-        choices = cores.choices
+        choices, gates = processes.from_main(
+            lambda: choose_gates(cores.choices, views, settings=settings, windows=windows)
+        )
         torch.manual_seed(settings.seed)
         network = network_of(settings.model, patch_samples=patch_samples(windows))
         learned = learn(
@@ -159,7 +165,7 @@ def pretrain(
                 network, views, choices=choices, gains=learned.gains, settings=settings, windows=windows
             )
             save_model(replace(made, shards=learned_from(views, shards_sha256 or {})), out_dir)
-    return learned.result(fold, network, cores=cores.report())
+    return learned.result(fold, network, cores=cores.report(), gates=[gate.row() for gate in gates])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +177,14 @@ class Learned:
     stopped_by: str | None
     """The limit that ended it."""
 
-    def result(self, fold: int, network: Network, *, cores: Sequence[dict[str, Any]] = ()) -> FoldResult:
+    def result(
+        self,
+        fold: int,
+        network: Network,
+        *,
+        cores: Sequence[dict[str, Any]] = (),
+        gates: Sequence[dict[str, Any]] = (),
+    ) -> FoldResult:
         """Say it for ``metrics/``."""
         return FoldResult(
             fold=fold,
@@ -183,6 +196,7 @@ class Learned:
             stopped_by=self.stopped_by,
             skipped_steps=self.state.skipped or None,
             cores=list(cores) or None,
+            gates=list(gates) or None,
         )
 
 

@@ -30,7 +30,7 @@ _FEWEST_PATCHES = 3
 """In which a block has something before and after it; windows with fewer have single patches hidden instead."""
 
 
-def key_of(modality: Modality, kind: str) -> str:
+def key_of(modality: Modality | str, kind: str) -> str:
     """Name losses and gains of one kind of mask: ``fmri`` for whole channels, ``fmri patches`` for patches."""
     return str(modality) if kind == CHANNELS else f"{modality} {kind}"
 
@@ -116,6 +116,7 @@ def make_patch_batch(
     valid: Tensor,
     shown: Tensor,
     asked: Tensor,
+    gate: float,
 ) -> tuple[Batch, Tensor]:
     """Put together what the model predicts from.
 
@@ -131,6 +132,8 @@ def make_patch_batch(
         [window, patch, usable] bool
     asked
         int64 indices into the usable channels.
+    gate
+        What the core's estimate is multiplied with (`neurofm.training.gates`).
 
     Returns
     -------
@@ -142,6 +145,8 @@ def make_patch_batch(
     # Hidden values are gone from here on: of what follows nothing can depend on them.
     values = torch.where(visible, z[..., usable], 0.0)
     filled = core.fill(values, visible & valid.unsqueeze(-1))
+    if gate != 1.0:
+        filled = torch.where(visible, filled, gate * filled)
     smoothed = smooth_scales(filled.double(), sds_samples=context.core.settings.smoothing_samples)
     who = usable[asked]
     linear = filled[..., asked]

@@ -157,7 +157,8 @@ class Predictor:
         shown
             [window, patch, channel] bool: something of usable channels in each window.
         kind
-            Of mask, which decides how much of the network is added: none, unless `kinds` names it.
+            Of mask, which decides how much of the core is kept, and of the network added: all and none, unless
+            `kinds` names it.
         valid
             [window, time] bool: samples fit for use; all without.
 
@@ -172,7 +173,7 @@ class Predictor:
             For a modality without such a core, and as `prepare`.
         """
         gain = self.checkpoint.gains.get(key_of(view.modality, kind), 0.0)
-        return self._fill(view, z, shown, valid=valid, gain=gain)
+        return self._fill(view, z, shown, kind=kind, valid=valid, gain=gain)
 
     def predict_patches_core(
         self,
@@ -180,10 +181,11 @@ class Predictor:
         z: npt.NDArray[np.float32],
         shown: npt.NDArray[np.bool_],
         *,
+        kind: str,
         valid: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Fill in hidden patches with the stationary core alone; as `predict_patches`."""
-        return self._fill(view, z, shown, valid=valid, gain=0.0)
+        """Fill in hidden patches with the stationary core alone, behind its gate; as `predict_patches`."""
+        return self._fill(view, z, shown, kind=kind, valid=valid, gain=0.0)
 
     def encode(self, view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Encode windows with all usable channels visible.
@@ -218,6 +220,7 @@ class Predictor:
         z: npt.NDArray[np.float32],
         shown: npt.NDArray[np.bool_],
         *,
+        kind: str,
         valid: npt.NDArray[np.bool_] | None,
         gain: float,
     ) -> npt.NDArray[np.float64]:
@@ -230,6 +233,7 @@ class Predictor:
             valid=torch.from_numpy(np.ones(z.shape[:2], dtype=bool) if valid is None else valid),
             shown=torch.from_numpy(shown)[..., usable],
             asked=torch.arange(len(usable)),
+            gate=self.checkpoint.choices.gate(view, kind),
         )
         filled = batch.linear
         if gain:

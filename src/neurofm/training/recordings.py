@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,8 @@ class TrainingRecording:
     null: float
     """Loss of predicting the mean."""
     cores: StationaryCores
+    gates: Mapping[str, float]
+    """Of the stationary core, by kind of mask."""
 
     def stationary(self, episode: int) -> StationaryCore:
         """Return the core that fills in hidden patches of an episode's targets, from samples outside them."""
@@ -73,7 +75,8 @@ def training_recordings(
         )
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
         null = null_loss(view, torch.from_numpy(z))
-        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores))
+        gates = {kind: choices.gate(view, kind) for kind in settings.masks.patches_of(view.modality)}
+        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores, gates=gates))
     return made
 
 

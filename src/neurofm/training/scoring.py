@@ -81,12 +81,23 @@ def validation_items(
         for kind in settings.masks.patches_of(view.modality):
             patch = windows.of(view.modality).patch_samples
             core = cores.of(view, trial.calibration)
-            items.append(_patch_item(trial, context, core, kind=kind, patch=patch, null=null, seed=settings.seed))
+            gate = choices.gate(view, kind)
+            items.append(
+                _patch_item(trial, context, core, kind=kind, patch=patch, null=null, seed=settings.seed, gate=gate)
+            )
     return items
 
 
 def _patch_item(
-    trial: Trial, context: Context, core: StationaryCore, *, kind: str, patch: int, null: float, seed: int
+    trial: Trial,
+    context: Context,
+    core: StationaryCore,
+    *,
+    kind: str,
+    patch: int,
+    null: float,
+    seed: int,
+    gate: float,
 ) -> ValidationItem:
     """Hide patches of all channels."""
     view, usable = trial.view, usable_of(trial.view)
@@ -99,7 +110,9 @@ def _patch_item(
         seed=seed,
     )
     everyone = torch.arange(len(usable))
-    batch, hidden = make_patch_batch(view, context, core, z=trial.z, valid=trial.valid, shown=shown, asked=everyone)
+    batch, hidden = make_patch_batch(
+        view, context, core, z=trial.z, valid=trial.valid, shown=shown, asked=everyone, gate=gate
+    )
     return ValidationItem(
         batch=batch, truth=trial.z[..., usable], counts=hidden & trial.counts.unsqueeze(-1), null=null, kind=kind
     )

@@ -89,6 +89,13 @@ class StationaryCores:
         self._cores.move_to_end(key)
         return self._cores[key]
 
+    def alone(self, view: RecordingView, calibration: Sequence[Segment]) -> StationaryCore:
+        """Return the core of a recording as if its channels had never been met; it is not kept."""
+        if self._others(view) is None:
+            return self.of(view, calibration)
+        window_samples = self._windows.of(view.modality).window_samples
+        return core_of(view, others=None, calibration=calibration, window_samples=window_samples)
+
     def totals(self) -> dict[str, LagSums]:
         """Lagged products of all train segments per channel set, for the checkpoint."""
         return {name: _total(self._groups(name)) for name, found in sorted(self._subjects.items()) if found}

@@ -121,6 +121,7 @@ class Drawn:
             valid=valid,
             shown=shown,
             asked=torch.from_numpy(usable.searchsorted(asked.numpy())),
+            gate=recording.gates[kind],
         )
         return Lesson(batch=batch, truth=z[..., asked], counts=hidden & valid.unsqueeze(-1), key=key)
 

@@ -111,6 +111,9 @@ class CoreChoices:
     """For recordings of channels never met in training."""
     banks: Mapping[Modality, ModalityBank] = field(default_factory=dict, compare=False)
     """Where some recording may be predicted by one."""
+    gates: Mapping[str, float] = field(default_factory=dict)
+    """What a stationary core's estimate of hidden patches is multiplied with: by set of channels, or by modality for
+    channels never met, and kind of mask (`neurofm.training.gates`)."""
 
     def of(self, view: RecordingView) -> CoreChoice:
         """Return the choice for a recording."""
@@ -119,6 +122,10 @@ class CoreChoices:
     def bank(self, view: RecordingView) -> ModalityBank | None:
         """Return the bank of a recording's modality."""
         return self.banks.get(view.modality)
+
+    def gate(self, view: RecordingView, kind: str) -> float:
+        """Return the gain of a recording's stationary core; 1 where nothing was judged."""
+        return self.gates.get(f"{view.channel_set} {kind}", self.gates.get(f"{view.modality} {kind}", 1.0))
 
 
 def judging_trials(
@@ -130,7 +137,7 @@ def judging_trials(
     for view in views:
         # One validation block of a single recording judges poorly: its train chunks take turns beside it.
         if view.roles.kind == "time" or view.channel_set not in validated:
-            trials.extend(_train_trials(view, settings=settings, windows=windows))
+            trials.extend(train_trials(view, settings=settings, windows=windows))
     return trials
 
 
@@ -193,7 +200,8 @@ def _grow(best: Callable[[tuple[float, ...]], tuple[float, CoreChoice]], *, grid
     return next((choice for loss, choice in path if loss <= AS_GOOD * lowest), path[0][1])
 
 
-def _train_trials(view: RecordingView, *, settings: PretrainSettings, windows: WindowsSettings) -> list[Trial]:
+def train_trials(view: RecordingView, *, settings: PretrainSettings, windows: WindowsSettings) -> list[Trial]:
+    """Cut the train segments of a recording into stretches that judge in turn, each described by others."""
     source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
     if source is None:
         return []
