@@ -119,7 +119,8 @@ def _turns(joint: Processes, settings: Settings) -> dict[str, Seconds]:
 
 
 def _clocks(settings: Settings) -> Seconds:
-    return {"": []} | ({", by CPU time": []} if settings["device"] == "cpu" else {})
+    clocks = ("", ", by CPU time") if settings["device"] == "cpu" else ("",)
+    return {clock: [] for clock in clocks}
 
 
 def _turn(steps: Steps, first: int, took: Seconds, *, exchange: Callable[[], None]) -> None:

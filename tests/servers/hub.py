@@ -136,11 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
             if token != TOKEN:
                 self._error(403, "")
             elif rest[0] == "preupload":
-                files = [
+                modes = [
                     {"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(LARGE) else "regular"}
                     for one in json.loads(body)["files"]
                 ]
-                self._json({"files": [one | {"shouldIgnore": False} for one in files]})
+                self._json({"files": [one | {"shouldIgnore": False} for one in modes]})
             else:
                 self._commit(name, model, body, ref=rest[1])
             return
