@@ -36,6 +36,7 @@ GROUPS = (
     "crate",
     "dataset",
     "lock",
+    "model",
     "profile",
     "quarantine",
     "remote",

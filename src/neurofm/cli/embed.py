@@ -14,7 +14,10 @@ app = typer.Typer()
 def embed_command(
     shard: Annotated[Path, typer.Argument(help="data/shards/<dataset>/<recording>.zarr.zip")],
     out: Annotated[Path, typer.Option(help="Zarr group to be made.")],
-    model: Annotated[Path, typer.Option(help="A checkpoint.")] = Path("models/pretrained/fold-0"),
+    model: Annotated[
+        str, typer.Option(help="A checkpoint: its folder, or organisation/name on the Hugging Face Hub.")
+    ] = "models/pretrained/fold-0",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     calibration_s: Annotated[
         float | None,
         typer.Option(help="Seconds at its beginning that it is normalised and described by; all without."),
@@ -24,8 +27,11 @@ def embed_command(
     ] = False,
 ) -> None:
     """Write the model's embedding of a recording, patch by patch. No label is read."""
-    from neurofm.training.embed import embed  # noqa: PLC0415  # loads torch
+    from neurofm.model.hub import checkpoint_folder  # noqa: PLC0415  # loads torch
+    from neurofm.training.embed import embed  # noqa: PLC0415
 
-    made = embed(shard, model=model, out=out, calibration_s=calibration_s, strict=not other)
+    made = embed(
+        shard, model=checkpoint_folder(model, revision=revision), out=out, calibration_s=calibration_s, strict=not other
+    )
     seen = "; the model has learned from this subject" if made.trained_on else ""
     print(f"{made.path}: {made.windows} windows of {made.patches} patches, {made.features} features each{seen}")

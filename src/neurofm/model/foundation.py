@@ -25,6 +25,7 @@ from neurofm.errors import UserError
 from neurofm.model.backbone import SlotBackbone
 from neurofm.model.fusion import PerceiverFusion, keep_modalities
 from neurofm.model.heads import HEADS, Task
+from neurofm.model.hub import checkpoint_folder
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.objectives import OBJECTIVES
 from neurofm.model.patches import Asked, ChannelTable, Seen, check_batch
@@ -129,15 +130,23 @@ class Foundation(nn.Module):
         self.task_heads = nn.ModuleDict({name: self._task_head(name, task) for name, task in self.tasks.items()})
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
+    def from_pretrained(cls, model: Path | str, *, revision: str | None = None) -> Self:
         """Load the network of a checkpoint, ready to be applied.
+
+        Parameters
+        ----------
+        model
+            Folder of a checkpoint; or a text, ``organisation/name`` on the Hugging Face Hub (`neurofm.model.hub`).
+        revision
+            Branch, tag or commit there.
 
         Raises
         ------
         UserError
-            If a file is missing, truncated, of another size than ``config.json`` says, or of the small network.
+            If a file is missing, truncated, of another size than ``config.json`` says, or of the small network; or if
+            the Hub does not give it.
         """
-        return load_network(cls, folder)
+        return load_network(cls, checkpoint_folder(model, revision=revision))
 
     def forward(self, seen: Mapping[Modality, Seen], asked: Mapping[Modality, Asked]) -> Output:
         """Answer for the patches asked for.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from neurofm.errors import UserError
 from neurofm.model.backbone import TemporalBackbone
 from neurofm.model.heads import PatchHead
+from neurofm.model.hub import checkpoint_folder
 from neurofm.model.identity import ChannelIdentity
 from neurofm.model.links import Scale
 from neurofm.model.pooling import IdentityPooling
@@ -102,15 +103,23 @@ class NeuroFM(nn.Module):
         self.patch_samples = dict(patch_samples)
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
+    def from_pretrained(cls, model: Path | str, *, revision: str | None = None) -> Self:
         """Load the network of a checkpoint, ready to be applied; `neurofm.training.predict` loads all of it.
+
+        Parameters
+        ----------
+        model
+            Folder of a checkpoint; or a text, ``organisation/name`` on the Hugging Face Hub (`neurofm.model.hub`).
+        revision
+            Branch, tag or commit there.
 
         Raises
         ------
         UserError
-            If a file is missing, truncated or of another size than ``config.json`` says.
+            If a file is missing, truncated or of another size than ``config.json`` says; or if
+            the Hub does not give it.
         """
-        return load_network(cls, folder)
+        return load_network(cls, checkpoint_folder(model, revision=revision))
 
     def encode(self, seen: Visible) -> Tensor:
         """Turn what is visible into latents, [window, patch, width]."""

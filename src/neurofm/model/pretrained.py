@@ -1,7 +1,7 @@
 """Pretrained: the files of a checkpoint, checked against what its ``config.json`` says of them.
 
-``huggingface_hub``'s `PyTorchModelHubMixin` is not used: nothing here needs a hub, it would be one dependency more,
-and it would write a second ``config.json`` of its own.
+``huggingface_hub``'s `PyTorchModelHubMixin` is not used, since it would write a second ``config.json`` of its own;
+`neurofm.model.hub` fetches and sends these files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from neurofm.recording import Modality
 SCHEMA = "neurofm-model/3"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+STATISTICS = "statistics.safetensors"
+FILES = (CONFIG, WEIGHTS, STATISTICS)
+"""All of a checkpoint."""
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -100,14 +103,21 @@ def read_tensors(folder: Path, name: str, *, config: Mapping[str, Any]) -> dict[
     """
     try:
         content = (folder / name).read_bytes()
-        _refuse_changed(content, config["files"][name], name=name)
+        refuse_changed(content, config["files"][name], name=name)
         tensors: dict[str, Tensor] = load(content)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise unreadable(folder, error) from None
     return tensors
 
 
-def _refuse_changed(content: bytes, told: Mapping[str, Any], *, name: str) -> None:
+def refuse_changed(content: bytes, told: Mapping[str, Any], *, name: str) -> None:
+    """Refuse a file that is not what ``config.json`` says.
+
+    Raises
+    ------
+    ValueError
+        That says what differs.
+    """
     if len(content) != told["bytes"]:
         raise ValueError(f"{name} has {len(content)} bytes, and had {told['bytes']} when it was written")
     if describe_file(content) != told:

@@ -28,6 +28,7 @@ from neurofm.model.pretrained import (
     CONFIG,
     MEND,
     SCHEMA,
+    STATISTICS,
     WEIGHTS,
     describe_file,
     load_network,
@@ -44,8 +45,6 @@ from neurofm.training.contexts import CoreChoice, CoreKind, ModalityBank
 from neurofm.training.mixtures import unlearned_mixture
 from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
-
-STATISTICS = "statistics.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,10 @@ from torch.nn.utils import parametrize
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.model.core import Moments
-from neurofm.model.pretrained import CONFIG, WEIGHTS
+from neurofm.model.pretrained import CONFIG, STATISTICS, WEIGHTS
 from neurofm.model.prior import LagSums
 from neurofm.model.whole_channels import Network
-from neurofm.training.checkpoint import STATISTICS, Checkpoint, digest, read_checkpoint
+from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, learned_from, reproducible, save_model
 from neurofm.training.gates import choose_gates
 from neurofm.training.guard import Guard

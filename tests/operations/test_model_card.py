@@ -1,0 +1,90 @@
+"""The card of a shared model: real entries of the catalogue and the project's own scoreboard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from neurofm.catalog import load_entry
+from neurofm.cli import app
+from neurofm.errors import UserError
+from neurofm.operations.model_card import model_card
+from neurofm.recording import Modality
+from neurofm.splits import Fold, FoldRecording, Segment, Splits
+from tests.model.small_checkpoint import make_checkpoint
+
+PROJECT = Path(__file__).resolve().parents[2]
+WHOLE = (Segment(start=0, stop=100),)
+
+
+def _learned(dataset: str, subject: str, *, modality: Modality = Modality.FMRI) -> FoldRecording:
+    return FoldRecording(
+        dataset=dataset,
+        recording=subject,
+        subject=subject,
+        modality=modality,
+        kind="subject",
+        calibration=WHOLE,
+        train=WHOLE,
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project of two folds, the second of which has learned from data under terms too."""
+    first = [_learned("hcp-rest", "hcp:1"), _learned("gw-rest", "gw:2")]
+    held_out = _learned("gw-rest", "gw:9").model_copy(update={"train": (), "test": WHOLE})
+    second = [*first, _learned("crcns-hc-3", "buzsaki:ec013", modality=Modality.SPIKES)]
+    folds = tuple(Fold(recordings=(*recordings, held_out)) for recordings in (first, second))
+    (tmp_path / "data").mkdir()
+    Splits(seed=0, folds=folds, left_out=()).write(tmp_path / "data" / "splits.json")
+    (tmp_path / "data" / "catalog").symlink_to(PROJECT / "data" / "catalog")
+    (tmp_path / "metrics").mkdir()
+    shutil.copy(PROJECT / "metrics" / "scoreboard.json", tmp_path / "metrics" / "scoreboard.json")
+    for number, recordings in enumerate((first, second)):
+        make_checkpoint(tmp_path / f"fold-{number}", subjects=tuple(one.subject for one in recordings))
+    return tmp_path
+
+
+def test_it_says_what_was_learned_from_and_every_score_with_its_null(root: Path) -> None:
+    card = model_card(root / "fold-0", name="lab/fm", root=root, licence="cc-by-4.0")
+    head, _, text = card.text.removeprefix("---\n").partition("\n---\n")
+    assert "license: cc-by-4.0" in head
+    assert "crcns-hc-3" not in text
+    assert "the model of fold 0, the first being 0, of 2" in " ".join(text.split())
+    for dataset in ("hcp-rest", "gw-rest"):
+        entry = load_entry(dataset, root=root)
+        line = next(line for line in text.splitlines() if line.startswith(f"| {dataset} |"))
+        assert entry.licence in line
+        assert "| fmri | 1 | 1 |" in line
+        assert f"- {dataset}: {entry.citation[:30]}" in text
+    assert "| fmri | TR 2 s | fmri-x of 94 channels |" in text
+    rows = [row for row in json.loads((root / "metrics/scoreboard.json").read_text()) if row["model"] == "neurofm"]
+    assert rows
+    for row in rows:
+        said = f"{row['value']:.4g} | {row['ci_low']:.4g} to {row['ci_high']:.4g} | {row['null']:.4g} |"
+        assert any(said in line and f"| {row['task']} |" in line for line in text.splitlines())
+
+
+def test_splits_of_another_training_are_refused(root: Path) -> None:
+    make_checkpoint(root / "other", subjects=("hcp:1", "hcp:7"))
+    with pytest.raises(UserError, match=r"other: it learned from other subjects than any fold of data/splits.json"):
+        model_card(root / "other", name="lab/fm", root=root)
+
+
+def test_data_under_terms_are_not_shown_to_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    asked = ["model", "push", "lab/fm", "--model", "fold-1"]
+    refused = CliRunner().invoke(app, [*asked, "--public", "--yes"])
+    assert isinstance(refused.exception, UserError)
+    assert "whose terms a person accepted: crcns-hc-3" in str(refused.exception)
+    shown = CliRunner().invoke(app, [*asked, "--card"])
+    assert "| crcns-hc-3 |" in shown.output
+    assert "; terms to accept |" in shown.output
+    declined = CliRunner().invoke(app, asked, input="n\n")
+    assert declined.exit_code == 1
+    assert "(private if it is new)" in declined.output
