@@ -12,12 +12,12 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.evaluation.attributes import read_attributes
-from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.classification import classify
 from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
+from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
@@ -63,17 +63,19 @@ def evaluate(
     Raises
     ------
     UserError
-        If anything scored was learned from (`audit_fold`), or a model is missing or damaged.
+        If anything scored was learned from (`Gate`), or a model is missing or damaged.
     """
     predictors = [Predictor.load(models / f"fold-{number}", strict=False) for number in range(len(splits.folds))]
-    for number, (fold, predictor) in enumerate(zip(splits.folds, predictors, strict=True)):
-        audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
+    gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
+    for number, predictor in enumerate(predictors):
+        gate.check_fold(number, predictor)
     found, traits = _Found(), TraitTask(settings=settings)
     scored = sum(bool(entry.test) for fold in splits.folds for entry in fold.recordings)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
         for number, predictor in enumerate(predictors):
             loaded = load_views(splits, fold=number, shards=shards)
+            gate.check_views(number, loaded)
             large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
             for views in channel_sets(loaded):
                 # Some recordings of a dataset without it would make its score one of the others only.
@@ -85,7 +87,7 @@ def evaluate(
                     found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
                 progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
-    rows = (*rows, *traits.rows(folds=len(splits.folds)))
+    rows = gate.labelled((*rows, *traits.rows(folds=len(splits.folds))))
     return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
 
 
