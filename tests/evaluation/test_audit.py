@@ -96,7 +96,7 @@ def test_what_a_fold_leaks(entries: tuple[FoldRecording, ...], message: str) -> 
 
 def test_copies_are_found_where_one_is_scored() -> None:
     assert _audit(*CLEAN, copies=("d/a", "d/b")) == [
-        "d/a, scored in fold 0, holds the samples of d/b, which is learned from"
+        "d/a, scored in fold 0, holds the same samples as d/b, which is learned from"
     ]
     assert _audit(*CLEAN, copies=("d/b", "d/f")) == []
 

@@ -174,7 +174,7 @@ def test_a_copy_under_another_name_is_seen(splits: Splits, shards: Path, tmp_pat
     scored = next(entry.recording for entry in fold.recordings if entry.test and entry.dataset == "many")
     learned = next(entry.recording for entry in fold.recordings if entry.train and entry.dataset == "many")
     shutil.copy(copied / "many" / f"{scored}.zarr.zip", copied / "many" / f"{learned}.zarr.zip")
-    with pytest.raises(UserError, match=f"many/{scored}, scored in fold 0, holds the samples of many/{learned}"):
+    with pytest.raises(UserError, match=f"many/{scored}, scored in fold 0, holds the same samples as many/{learned}"):
         _gate(splits, copied).check_fold(0, _model_of(splits, 0))
 
 
