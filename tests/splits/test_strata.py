@@ -39,9 +39,10 @@ def _split(people: list[Candidate], settings: SplitSettings) -> Splits:
     return make_splits(people, settings=settings, window_samples=dict.fromkeys(Modality, 64))
 
 
-def _shares(
-    people: list[Candidate], splits: Splits, of: Callable[[Candidate], object], role: str
-) -> dict[object, list[int]]:
+Value = Callable[[Candidate], object]
+
+
+def _shares(people: list[Candidate], splits: Splits, of: Value, role: str) -> dict[object, list[int]]:
     """How many of each value have a role, per fold."""
     value = {one.subject: of(one) for one in people}
     counts = [Counter(value[one.subject] for one in fold.recordings if getattr(one, role)) for fold in splits.folds]
