@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neurofm.catalog import load_entry
+from neurofm.catalog import load_entry, load_overlaps
 from neurofm.operations.stage import stage_run
 from neurofm.params import load_params
 from neurofm.recording import Modality
@@ -17,6 +17,7 @@ def main() -> None:
         find_candidates(entries, shards=Path("data/shards")),
         settings=params.split,
         window_samples={modality: params.windows.of(modality).window_samples for modality in Modality},
+        overlaps=load_overlaps(),
     )
     splits.write(Path("data/splits.json"))
     for out in splits.left_out:

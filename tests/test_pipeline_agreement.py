@@ -27,12 +27,12 @@ ROOMS = {
     "preprocess": {"eeg", "ingest", "readers", "parcels", "preprocess", "shards"},
     "preprocess_local": {"eeg", "ingest", "readers", "parcels", "preprocess", "shards"},
     "stream": {"fetch", "eeg", "stream", "ingest", "readers", "parcels", "preprocess", "shards"},
-    "split": {"splits.py"},
+    "split": {"splits"},
     "pretrain": {"model", "training", "windows"},
     "finetune": {"evaluation", "model", "training", "windows"},
     "evaluate": {"evaluation", "model", "training", "windows"},
     "connectivity": {"connectivity"},
-    "slice": {"evaluation", "model", "shards", "slices", "splits.py", "training", "windows"},
+    "slice": {"evaluation", "model", "shards", "slices", "splits", "training", "windows"},
     "report": {"report"},
 }
 """The rooms in which each stage's bytes are made."""

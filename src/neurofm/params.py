@@ -235,7 +235,8 @@ def _refuse_unknown_to_finetune(params: Params, *, where: str) -> None:
                 f"{where}: `finetune.{name}.datasets`: {strangers[0]} does not take part.",
                 mend="correct the id, or add the dataset",
             )
-        if (last := max(chosen.folds)) >= params.split.folds:
+        # How many folds `leave_out` makes is known from the shards alone.
+        if not params.split.leave_out and (last := max(chosen.folds)) >= params.split.folds:
             raise UserError(
                 f"{where}: `finetune.{name}.folds`: there is no fold {last}, `split.folds` is {params.split.folds}.",
                 mend=f"choose from 0 to {params.split.folds - 1}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,15 @@ def test_subjects_weigh_alike(settings: EvaluateSettings) -> None:
     assert row.value == pytest.approx((0.1 + 0.7) / 2)
     assert (row.n, row.ci_unit, row.split) == (2, "subject", "3-fold by subject")
     assert (row.ci_low, row.ci_high) == pytest.approx((0.1, 0.7))
+
+
+def test_sessions_that_are_held_out_are_resampled(settings: EvaluateSettings) -> None:
+    days = [_scores("null", [share], kind="session") for share in (0.1, 0.5, 0.9)]
+    parts = [
+        replace(day, roles=day.roles.model_copy(update={"session": str(number)})) for number, day in enumerate(days)
+    ]
+    (row,) = make_rows(parts, folds=3, settings=settings)
+    assert (row.n, row.ci_unit, row.split) == (3, "session", "3-fold by session")
 
 
 def test_every_row_has_the_null_of_its_data(settings: EvaluateSettings) -> None:

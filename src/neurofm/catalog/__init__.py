@@ -2,6 +2,7 @@
 
 from neurofm.catalog.entry import CatalogEntry, Expectation, RecordingRule, Terms
 from neurofm.catalog.load import load_entry, read_yaml
+from neurofm.catalog.overlaps import Overlap, Overlaps, load_overlaps
 from neurofm.catalog.pins import Pins, read_pins, write_pins
 from neurofm.catalog.source import (
     LATEST,
@@ -39,6 +40,8 @@ __all__ = [
     "LocalSource",
     "OpenNeuroDerivativesSource",
     "OpenNeuroSource",
+    "Overlap",
+    "Overlaps",
     "Pins",
     "RecordingRule",
     "RegistryFile",
@@ -47,6 +50,7 @@ __all__ = [
     "Terms",
     "groups_wanted",
     "load_entry",
+    "load_overlaps",
     "read_pins",
     "read_yaml",
     "write_pins",

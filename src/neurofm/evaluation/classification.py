@@ -25,6 +25,7 @@ from neurofm.evaluation.samples import CHUNKS, Windows, cut, learning_windows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
+from neurofm.splits import UNSEEN
 from neurofm.windows import RecordingView
 
 Floats = npt.NDArray[np.float64]
@@ -207,7 +208,7 @@ def _scores(test: Windows, samples: _Samples, probability: Floats, *, task: str,
             roles=roles, task=task, metric="balanced_accuracy", model=model, gain=total * right[:, None], total=total
         )
     ]
-    if roles.kind == "subject":
+    if roles.kind in UNSEEN:
         area = np.array([[float(roc_auc_score(samples.state, probability))]])
         scores.append(TileScores(roles=roles, task=task, metric="auc", model=model, gain=area, total=np.ones((1, 1))))
     return scores

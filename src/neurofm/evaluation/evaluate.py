@@ -13,12 +13,13 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.evaluation.attributes import read_attributes
-from neurofm.evaluation.audit import audit_fold
+from neurofm.evaluation.audit import Leak
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.classification import classify
 from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
+from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
@@ -45,9 +46,13 @@ class _Found:
     seconds: defaultdict[tuple[str, str, str], float] = field(default_factory=partial(defaultdict, float))
     """CPU seconds by dataset, task and model."""
 
+    leaks: list[Leak] = field(default_factory=list)
+    """What is normalised from other samples than it may be, where that is allowed."""
+
     def add(self, other: _Found) -> None:
         """Join what another part found; of examples the first of a dataset stays."""
         self.scores.extend(other.scores)
+        self.leaks.extend(other.leaks)
         for dataset, example in other.examples.items():
             self.examples.setdefault(dataset, example)
         for key, spent in other.seconds.items():
@@ -93,11 +98,11 @@ def evaluate(
     Raises
     ------
     UserError
-        If anything scored was learned from (`audit_fold`), or a model is missing or damaged.
+        If anything scored was learned from (`Gate`), or a model is missing or damaged.
     """
-    for number, fold in enumerate(splits.folds):
-        predictor = Predictor.load(models / f"fold-{number}", strict=False)
-        audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
+    gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
+    for number in range(len(splits.folds)):
+        gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
     parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards, settings=settings)]
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found, traits = _Found(), TraitTask(settings=settings)
@@ -106,8 +111,9 @@ def evaluate(
             found.add(own)
             traits.join(own_traits)
             progress.advance(part.scored, note=part.names[0])
+    gate.leaks.extend(found.leaks)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
-    rows = (*rows, *traits.rows(folds=len(splits.folds)))
+    rows = gate.labelled((*rows, *traits.rows(folds=len(splits.folds))))
     return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
 
 
@@ -132,8 +138,10 @@ def _score_part(
 ) -> tuple[_Found, TraitTask]:
     """Run all tasks on one part."""
     views = load_views(splits, fold=part.fold, shards=shards, names=frozenset(part.names))
+    gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
+    gate.check_views(part.fold, views)
     predictor = Predictor.load(models / f"fold-{part.fold}", strict=False)
-    found, traits = _Found(), TraitTask(settings=settings)
+    found, traits = _Found(leaks=gate.leaks), TraitTask(settings=settings)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with threadpool_limits(1):
         _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found, glm=part.glm)

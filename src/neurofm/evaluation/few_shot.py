@@ -10,6 +10,7 @@ import numpy as np
 from neurofm.evaluation.attributes import values_of
 from neurofm.evaluation.trait_scores import Estimate, Predictions, Resampling, estimate, joined
 from neurofm.evaluation.traits import Table, read_out
+from neurofm.splits import draw_shown
 
 SHARES = (0.01, 0.05, 0.1, 0.5, 1.0)
 EXAMPLES = (1, 2, 3, 5)
@@ -54,7 +55,13 @@ def few_shot_predictions(
     for seed in range(seeds):
         folds = []
         for number, table in enumerate(tables):
-            shown = _drawn(table, share=share, examples=examples, rng=np.random.default_rng([seed, number]))
+            shown = draw_shown(
+                values_of(table.train),
+                groups=len(table.groups),
+                share=share,
+                examples=examples,
+                rng=np.random.default_rng([seed, number]),
+            )
             counts.append(len(shown))
             folds.append(read_out(table, shown=shown))
         parts.append(folds)
@@ -85,17 +92,3 @@ def few_shot(tables: Sequence[Table], *, resampling: Resampling, seeds: int = SE
             for metric in predictions.metrics
         )
     return points
-
-
-def _drawn(table: Table, *, share: float | None, examples: int | None, rng: np.random.Generator) -> list[int]:
-    """Draw training units, in proportion to groups."""
-    values = values_of(table.train)
-    if not table.groups:
-        wanted = max(2, round((share or 0.0) * len(values)))
-        return sorted(rng.permutation(len(values))[:wanted].tolist())
-    chosen: list[int] = []
-    for group in range(len(table.groups)):
-        members = rng.permutation(np.flatnonzero(values == group))
-        wanted = examples if examples is not None else max(1, round((share or 0.0) * len(members)))
-        chosen.extend(members[:wanted].tolist())
-    return sorted(chosen)

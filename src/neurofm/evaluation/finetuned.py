@@ -8,10 +8,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
-from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import Null
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.evaluate import channel_sets
+from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.row import OURS
@@ -60,22 +60,27 @@ def score_finetuned(
     Raises
     ------
     UserError
-        If anything scored was learned from (`audit_fold`), or a model is missing or damaged.
+        If anything scored was learned from (`Gate`), or a model is missing or damaged.
     """
     found: list[TileScores] = []
+    gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     with threadpool_limits(1):
         for fold in folds:
             models = {
                 name: Predictor.load(folder / f"fold-{fold}", strict=False)
                 for name, folder in ((OURS, before), (FINETUNED, after))
             }
-            audit_fold(splits.folds[fold], number=fold, windows=windows, trained_on=models[FINETUNED].trained_on)
-            for views in channel_sets(load_views(splits, fold=fold, shards=shards, datasets=datasets)):
+            gate.check_fold(fold, models[FINETUNED])
+            loaded = load_views(splits, fold=fold, shards=shards, datasets=datasets)
+            gate.check_views(fold, loaded)
+            for views in channel_sets(loaded):
                 found += _scored(views, models, settings=settings, windows=windows)
     told: dict[str, Any] = {}
-    for row in make_rows(found, folds=len(folds), settings=settings):
+    for row in gate.labelled(make_rows(found, folds=len(folds), settings=settings)):
         metric = told.setdefault(row.dataset, {}).setdefault(row.metric, {"split": row.split, "n": row.n})
         metric[row.model] = {"value": row.value, "ci_low": row.ci_low, "ci_high": row.ci_high}
+        if row.leak:
+            metric[row.model]["leak"] = row.leak
     return told
 
 

@@ -36,6 +36,8 @@ class Row(Settings):
     ci_low: float
     ci_high: float
     ci_unit: str
-    """What was resampled for the interval: ``subject``, or ``time block`` (a tile of one window)."""
+    """What was resampled for the interval: ``subject``, ``session``, or ``time block`` (a tile of one window)."""
     n: int
     """How many of them there are."""
+    leak: str = ""
+    """What was learned from of what is scored, where `evaluate.allow_overlap` lets it be; nothing if empty."""

@@ -17,7 +17,15 @@ from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.files import write_atomic, write_json
+from neurofm.splits import UNSEEN
 
+HELD_OUT = {
+    "subject": ("by subject", "subject"),
+    "session": ("by session", "session"),
+    "time": ("time blocks", "time block"),
+    "train-only": ("time blocks", "time block"),
+}
+"""What was held out, and what is resampled for the interval, by the kind of split."""
 DIGITS = 6
 """Significant digits that are written, so that the last bits of a sum do not change the files."""
 
@@ -48,9 +56,9 @@ class Scoreboard:
 def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
     """Join the scores of all folds and recordings into one row per dataset, task, metric and model.
 
-    Where subjects are held out the value is the mean over subjects of each subject's score, and subjects are
-    resampled. Where time is, tiles of all recordings and folds are pooled, and tiles are resampled: the interval
-    then says nothing about other subjects, and is too narrow where neighbouring tiles resemble each other.
+    Where subjects (or sessions) are held out the value is the mean over subjects of each subject's score, and
+    subjects are resampled. Where time is, tiles of all recordings and folds are pooled, and tiles are resampled: the
+    interval then says nothing about other subjects, and is too narrow where neighbouring tiles resemble each other.
     """
     grouped: defaultdict[tuple[str, str, str, str], list[TileScores]] = defaultdict(list)
     for score in scores:
@@ -59,7 +67,7 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
     rows = []
     for key, parts in sorted(grouped.items()):
         dataset, task, metric, model = key
-        by_subject = parts[0].roles.kind == "subject"
+        split, resampled = HELD_OUT[parts[0].roles.kind]
         gain, total = _units(parts)
         low, high = bootstrap(gain, total, samples=settings.bootstrap_samples, seed=settings.seed)
         rows.append(
@@ -70,14 +78,14 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
                 metric=metric,
                 unit=UNITS[metric],
                 higher_is_better=True,
-                split=f"{folds}-fold {'by subject' if by_subject else 'time blocks'}",
+                split=f"{folds}-fold {split}",
                 model=model,
                 seed=settings.seed,
                 value=values[key],
                 null=values[dataset, task, metric, NULL],
                 ci_low=rounded(low),
                 ci_high=rounded(high),
-                ci_unit="subject" if by_subject else "time block",
+                ci_unit=resampled,
                 n=len(gain),
             )
         )
@@ -110,14 +118,14 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 def _units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
     """Gain and total of the units that are resampled: tiles, or subjects with their score as gain and a total of 1."""
-    if parts[0].roles.kind != "subject":
+    if parts[0].roles.kind not in UNSEEN:
         gain, total = np.concatenate([part.gain for part in parts]), np.concatenate([part.total for part in parts])
         # Tiles in which nothing could be scored (no valid sample, the target not measured) are no units.
         scored = total.any(axis=1)
         return gain[scored], total[scored]
     subjects: defaultdict[str, list[TileScores]] = defaultdict(list)
     for part in parts:
-        subjects[part.roles.subject].append(part)
+        subjects[part.roles.unit].append(part)
     scores = [
         ratio(np.concatenate([part.gain for part in own]), np.concatenate([part.total for part in own]))
         for _, own in sorted(subjects.items())

@@ -38,6 +38,8 @@ class EvaluateSettings(Settings):
     number: hours for a thousand."""
     rate_floors: tuple[Share, ...] = Field(min_length=1)
     """Least predicted firing rate, as a share of the unit's mean rate in calibration."""
+    allow_overlap: bool = False
+    """Score what was learned from too, and label its rows, instead of refusing."""
     decode: tuple[str, ...]
     """Targets that are decoded wherever a recording split in time has them."""
     classify: tuple[str, ...]

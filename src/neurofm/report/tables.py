@@ -230,7 +230,7 @@ def score_rows(scores: Sequence[Row]) -> list[ScoreRow]:
                 f"{score.ci_low:.4f} to {score.ci_high:.4f}",
                 f"{score.null:.4f}",
                 f"{score.n} ({score.ci_unit})",
-                score.split,
+                f"{score.split}; leak: {score.leak}" if score.leak else score.split,
                 str(score.seed),
             ),
             ours=is_ours(score),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from neurofm.recording import Modality
-from neurofm.splits import FoldRecording, Splits
+from neurofm.splits import UNSEEN, FoldRecording, Kind, Splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class _Candidate:
     recording: str
     subject: str
     samples: int
-    kind: str
+    kind: Kind | Literal["left-out"]
 
 
 def choose(
@@ -94,7 +95,7 @@ def _size(candidates: Sequence[_Candidate]) -> int:
 def _few(candidates: Sequence[_Candidate], *, subjects: int) -> tuple[str, ...]:
     """Take the shortest recording, or where subjects are held out the shortest of each of so many subjects."""
     ordered = sorted(candidates, key=lambda one: (one.samples, one.recording))
-    if ordered[0].kind != "subject":
+    if ordered[0].kind not in UNSEEN:
         return (ordered[0].recording,)
     first: dict[str, _Candidate] = {}
     for candidate in ordered:

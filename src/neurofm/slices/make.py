@@ -38,6 +38,11 @@ class SlicePlan:
     evaluate: EvaluateSettings
 
     @property
+    def few(self) -> SplitSettings:
+        """How the few recordings of a slice are split: they seldom have two values of a column to leave out."""
+        return self.split.model_copy(update={"leave_out": ""})
+
+    @property
     def window_samples(self) -> dict[Modality, int]:
         """Length of a window per modality."""
         return {modality: self.windows.of(modality).window_samples for modality in Modality}
@@ -83,7 +88,7 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path, wor
         ]
         entries = [plan.entries[one.dataset] for one in chosen]
         whole = make_splits(
-            find_candidates(entries, shards=work / "shards"), settings=plan.split, window_samples=plan.window_samples
+            find_candidates(entries, shards=work / "shards"), settings=plan.few, window_samples=plan.window_samples
         )
         first = whole.model_copy(update={"folds": whole.folds[:1]})
         first.write(work / "splits.json")
@@ -155,7 +160,7 @@ def _seconds(candidates: Sequence[Candidate], *, plan: SlicePlan) -> float:
 def _is_enough(candidates: Sequence[Candidate], *, seconds: float, plan: SlicePlan) -> bool:
     splits = make_splits(
         [_shortened(candidate, seconds=seconds) for candidate in candidates],
-        settings=plan.split,
+        settings=plan.few,
         window_samples=plan.window_samples,
     )
     entries = splits.folds[0].recordings

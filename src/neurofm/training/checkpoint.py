@@ -69,6 +69,9 @@ class Checkpoint:
     """`digest` of every subject seen in training."""
     shards: frozenset[str] = frozenset()
     """SHA-256 of every shard that was learned from, where it was told."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """By the `digest` of the name of each recording that was learned from, the digest of its roles in the split; empty
+    where it had different ones at different times."""
 
 
 def digest(name: str) -> str:
@@ -114,6 +117,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "prior_recordings_sha256": sorted(checkpoint.prior_recordings),
         "subjects_sha256": sorted(checkpoint.subjects),
         "shards_sha256": sorted(checkpoint.shards),
+        "roles_sha256": dict(checkpoint.roles),
         "versions": {"neurofm": neurofm.__version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
     write_json(folder / CONFIG, config)
@@ -172,6 +176,7 @@ def _build(
         prior_recordings=frozenset(config["prior_recordings_sha256"]),
         subjects=frozenset(config["subjects_sha256"]),
         shards=frozenset(config["shards_sha256"]),
+        roles=dict(config.get("roles_sha256", {})),  # Models of before it was kept have none.
     )
 
 

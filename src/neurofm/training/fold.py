@@ -357,6 +357,7 @@ def checkpoint_of(
         acquisitions=acquisitions(trained),
         prior_recordings=frozenset(digest(view.name) for view in trained if view.channel_set in priors),
         subjects=frozenset(digest(view.subject) for view in trained),
+        roles={digest(view.name): view.roles.digest() for view in trained},
     )
 
 

@@ -67,6 +67,13 @@ class Predictor:
         """Whether the subject was seen in training."""
         return digest(subject) in self.checkpoint.subjects
 
+    def learned_as(self, recording: str) -> str | None:
+        """Return the digest of the roles by which a recording, ``<dataset>/<recording>``, was learned from.
+
+        None where it was not; empty where it had several.
+        """
+        return self.checkpoint.roles.get(digest(recording))
+
     def prepare(self, view: RecordingView) -> Context:
         """Describe a recording from its calibration segments and the prior; kept by the recording's name.
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from neurofm.errors import UserError
 from neurofm.recording import Modality
-from neurofm.splits import FoldRecording, Segment
+from neurofm.splits import UNSEEN, FoldRecording, Segment
 from neurofm.windows.settings import WindowSettings
 
 _FEWEST_EPISODES = 2
@@ -164,7 +164,7 @@ def source_of(
     made = []
     for index, targets in enumerate(chunks):
         others = chunks[index + 1 :] + chunks[:index]
-        if roles.kind == "subject":
+        if roles.kind in UNSEEN:
             others = others[:1]
         made.append(Episode(targets=targets, calibration=tuple(piece for chunk in others for piece in chunk)))
     return Source(

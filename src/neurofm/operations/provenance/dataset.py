@@ -50,7 +50,7 @@ class Roles:
 
     fold: int
     kind: str
-    """``subject``, ``time`` or ``train-only``."""
+    """``subject``, ``session``, ``time`` or ``train-only``."""
     train: tuple[str, ...]
     """Subjects that are learned from."""
     validation: tuple[str, ...]

@@ -9,7 +9,12 @@ from neurofm.operations.provenance.dataset import DatasetFacts, FileFacts, Roles
 from neurofm.operations.provenance.recording import RecordingFacts
 from neurofm.operations.tables import count_text, counted, size_text
 
-_KIND_TEXT = {"subject": "by subject", "time": "by time", "train-only": "learned from only"}
+_KIND_TEXT = {
+    "subject": "by subject",
+    "session": "by session",
+    "time": "by time",
+    "train-only": "learned from only",
+}
 
 
 def add_recording(top: Branches, one: RecordingFacts) -> None:

@@ -1,0 +1,106 @@
+"""Leave out: one site, animal or other value of a column a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neurofm.errors import UserError
+from neurofm.recording import Modality
+from neurofm.splits.beings import Group
+from neurofm.splits.folds import Role
+from neurofm.splits.settings import SUBJECT, SplitSettings
+from neurofm.splits.strata import strata_of
+from neurofm.splits.subjects import chosen_among
+
+Held = Sequence[frozenset[str]]
+"""[fold] who is held out; nobody in folds beyond a group's last value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How many folds there are, and whom they hold out of which datasets."""
+
+    count: int
+    of: Mapping[tuple[str, ...], Held]
+    """By the group's datasets; groups that are not in it are split as ever."""
+
+
+def rounds_of(groups: Sequence[Group], settings: SplitSettings) -> Rounds:
+    """Give every value of the column a fold.
+
+    Values of different datasets share folds, so that there are no more than the dataset with the most of them has;
+    a value that several datasets know, such as a site, is held out of all of them at once.
+
+    Raises
+    ------
+    UserError
+        If no dataset has two values, or each has more than `leave_out_most`.
+    """
+    found = {group.datasets: _values(group, settings.leave_out) for group in groups}
+    counts = {datasets: len({value for own in values.values() for value in own}) for datasets, values in found.items()}
+    taken = [values for datasets, values in found.items() if 2 <= counts[datasets] <= settings.leave_out_most]
+    if not taken:
+        most = max(counts.values(), default=0)
+        raise UserError(
+            f"split: no dataset has 2 to {settings.leave_out_most} values of {settings.leave_out!r} "
+            f"(`split.leave_out`); the most that one has is {most}.",
+            mend="name a column of participants.tsv, or `subject`, or raise `split.leave_out_most`",
+        )
+    fold_of: dict[str, int] = {}
+    for value in sorted({value for values in taken for own in values.values() for value in own}):
+        beside = {
+            other
+            for values in taken
+            if any(value in own for own in values.values())
+            for own in values.values()
+            for other in own
+        }
+        used = {fold_of[other] for other in beside if other in fold_of}
+        fold_of[value] = next(fold for fold in range(len(used) + 1) if fold not in used)
+    count = max(fold_of.values()) + 1
+    return Rounds(
+        count=count,
+        of={
+            datasets: [
+                frozenset(who for who, own in values.items() if any(fold_of[value] == fold for value in own))
+                for fold in range(count)
+            ]
+            for datasets, values in found.items()
+            if values in taken
+        },
+    )
+
+
+def learning_by_being(group: Group, *, held: Held, settings: SplitSettings) -> list[Mapping[str, Role]]:
+    """Return the role of every subject in each fold.
+
+    Of those that are not held out a share is chosen on. Few of them, where that would cost a whole animal, have no
+    role: they are learned from and chosen on at different times. fMRI, whose runs are never split, has too few then.
+    """
+    strata = strata_of(group.recordings, settings.stratify)
+    roles: list[Mapping[str, Role]] = []
+    for fold, out in enumerate(held):
+        rest = [subject for subject in group.scored_subjects if subject not in out]
+        enough = len(group.scored_subjects) >= settings.min_subjects or _is_never_split(group)
+        by_being: dict[str, Role] = dict.fromkeys(sorted(out), "test")
+        if enough and len(rest) > 1:
+            by_being |= chosen_among(rest, strata, settings=settings, salt=f"{group.name}:{fold}")
+        elif enough:
+            by_being |= dict.fromkeys(rest, "train")
+        roles.append(by_being)
+    return roles
+
+
+def _is_never_split(group: Group) -> bool:
+    return any(one.modality is Modality.FMRI for one in group.recordings)
+
+
+def _values(group: Group, column: str) -> dict[str, frozenset[str]]:
+    """Return every scored subject's values; several where it was recorded at several sites."""
+    found: dict[str, set[str]] = {subject: set() for subject in group.scored_subjects}
+    for one in group.recordings:
+        value = one.subject if column == SUBJECT else one.attributes.get(column)
+        if one.subject in found and value is not None and value != "":
+            found[one.subject].add(str(value))
+    return {subject: frozenset(values) for subject, values in found.items()}

@@ -1,0 +1,245 @@
+"""Make splits: every recording's roles in every fold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from neurofm.catalog import Overlaps
+from neurofm.recording import Modality
+from neurofm.splits.audit import audit
+from neurofm.splits.beings import Group, group_datasets, one_id_each
+from neurofm.splits.candidates import Candidate
+from neurofm.splits.folds import Fold, FoldRecording, LeftOut, Role, Splits
+from neurofm.splits.leave_out import Rounds, learning_by_being, rounds_of
+from neurofm.splits.plans import in_blocks, learning_roles, roles_in_turn, train_only, whole
+from neurofm.splits.settings import SplitSettings
+from neurofm.splits.subjects import by_subject, shuffled
+
+Plan = FoldRecording | None
+"""What a recording is for in a fold; None where it takes no part in it."""
+
+
+def make_splits(
+    candidates: Sequence[Candidate],
+    *,
+    settings: SplitSettings,
+    window_samples: Mapping[Modality, int],
+    overlaps: Overlaps | None = None,
+) -> Splits:
+    """Give every recording its roles in every fold.
+
+    Parameters
+    ----------
+    candidates
+        All recordings.
+    settings
+        `split` in params.yaml.
+    window_samples
+        Length of a window per modality: shorter recordings are left out, and gaps are at least this long.
+    overlaps
+        Who stands in several datasets under several ids; nobody without.
+
+    Raises
+    ------
+    UserError
+        If `leave_out` names what no dataset has, or if anything is both learned from and scored (`audit`).
+    """
+    named, same = one_id_each(candidates, overlaps or Overlaps())
+    taking_part, left_out = _taking_part(named, window_samples)
+    groups = group_datasets(taking_part)
+    rounds = rounds_of(groups, settings) if settings.leave_out else Rounds(count=settings.folds, of={})
+    settings = settings.model_copy(update={"folds": rounds.count})
+    plans: dict[str, Sequence[Plan]] = {}
+    for group in groups:
+        of_group, out = _plans(group, rounds=rounds, settings=settings, window_samples=window_samples)
+        plans |= of_group
+        left_out += out
+    splits = Splits(
+        seed=settings.seed,
+        folds=tuple(
+            Fold(recordings=tuple(plan for one in taking_part if one.name in plans and (plan := plans[one.name][fold])))
+            for fold in range(settings.folds)
+        ),
+        left_out=tuple(sorted(left_out, key=lambda out: (out.dataset, out.recording))),
+        same=same,
+    )
+    audit(splits)
+    return splits
+
+
+def _taking_part(
+    candidates: Sequence[Candidate], window_samples: Mapping[Modality, int]
+) -> tuple[list[Candidate], list[LeftOut]]:
+    """Leave out what preprocessing keeps out, what is shorter than a window, and what is there already."""
+    taking_part: list[Candidate] = []
+    left_out: list[LeftOut] = []
+    first: dict[str, str] = {}
+    for candidate in sorted(candidates, key=lambda c: (c.dataset, c.recording)):
+        needed = window_samples[candidate.modality]
+        reason = candidate.excluded_reason
+        if candidate.samples < needed:
+            seconds, least = candidate.samples / candidate.sampling_rate_hz, needed / candidate.sampling_rate_hz
+            reason = f"too short: {seconds:.4g} s, one window is {least:.4g} s"
+        if not reason and candidate.content in first:
+            reason = f"holds the same samples as {first[candidate.content]}"
+        if reason:
+            left_out.append(_left_out(candidate, reason, trains=False))
+            continue
+        taking_part.append(candidate)
+        if candidate.content:
+            first[candidate.content] = candidate.name
+    return taking_part, left_out
+
+
+def _plans(
+    group: Group, *, rounds: Rounds, settings: SplitSettings, window_samples: Mapping[Modality, int]
+) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
+    """Plan the recordings of datasets that share subjects."""
+    if held := rounds.of.get(group.datasets):
+        roles = learning_by_being(group, held=held, settings=settings)
+        return _by_being(group, roles, settings=settings, window_samples=window_samples)
+    if len(group.scored_subjects) >= settings.min_subjects:
+        return _by_being(group, by_subject(group, settings=settings), settings=settings, window_samples=window_samples)
+    return _of_few(group, settings=settings, window_samples=window_samples)
+
+
+def _by_being(
+    group: Group,
+    roles: Sequence[Mapping[str, Role]],
+    *,
+    settings: SplitSettings,
+    window_samples: Mapping[Modality, int],
+) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
+    """Plan by the role of each being in each fold; those without one are learned from at other times than chosen on."""
+    plans: dict[str, Sequence[Plan]] = {}
+    left_out: list[LeftOut] = []
+    once = settings.model_copy(update={"folds": 1})
+    for one in group.recordings:
+        of_folds: list[Plan] = []
+        for fold, by_being in enumerate(roles):
+            role = by_being.get(one.subject)
+            if not one.score:
+                # Nothing of it is scored; where its subject is held out elsewhere it takes no part.
+                of_folds.append(train_only(one) if role in (None, "train") else None)
+            elif role is None:
+                window = window_samples[one.modality]
+                of_folds.append(
+                    in_blocks(
+                        one,
+                        fold=fold,
+                        settings=once,
+                        window_samples=window,
+                        roles_of=lambda count, fold: learning_roles(count, fold=fold, settings=settings),
+                    )
+                )
+            else:
+                of_folds.append(whole(one, role=role, kind="subject", settings=settings))
+        plans[one.name] = of_folds
+        if not one.score:
+            left_out.append(_left_out(one, _unscored(one), trains=True))
+    return plans, left_out
+
+
+def _of_few(
+    group: Group, *, settings: SplitSettings, window_samples: Mapping[Modality, int]
+) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
+    """Plan datasets of few subjects: by session where settings and sessions allow, else in time."""
+    if sessions := _sessions(group, settings):
+        return _by_session(group, sessions, settings=settings)
+    return _in_time(group, settings=settings, window_samples=window_samples)
+
+
+def _by_session(
+    group: Group, sessions: Sequence[str], *, settings: SplitSettings
+) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
+    roles = [roles_in_turn(len(sessions), fold=fold, settings=settings) for fold in range(settings.folds)]
+    plans: dict[str, Sequence[Plan]] = {}
+    for one in group.recordings:
+        place = sessions.index(_session(one)) if _session(one) in sessions else None
+        of_folds: list[Role] = ["train" if place is None else of_fold[place] for of_fold in roles]
+        if one.score:
+            plans[one.name] = [whole(one, role=role, kind="session", settings=settings) for role in of_folds]
+        else:
+            plans[one.name] = [train_only(one) if role == "train" else None for role in of_folds]
+    return plans, [_left_out(one, _unscored(one), trains=True) for one in group.recordings if not one.score]
+
+
+def _in_time(
+    group: Group, *, settings: SplitSettings, window_samples: Mapping[Modality, int]
+) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
+    twice = _recorded_twice(group)
+    plans: dict[str, Sequence[Plan]] = {}
+    left_out: list[LeftOut] = []
+    for one in group.recordings:
+        if one.name in twice:
+            reason = f"may be the same session as {twice[one.name]}: blocks of the two would not lie at the same times"
+            left_out.append(_left_out(one, reason, trains=False))
+            continue
+        reason = "" if one.score else _unscored(one)
+        if not reason and one.modality is Modality.FMRI:
+            reason = _run_is_whole(len(group.subjects))
+        if reason:
+            plans[one.name] = [train_only(one)] * settings.folds
+        else:
+            plans[one.name] = planned = [
+                in_blocks(
+                    one,
+                    fold=fold,
+                    settings=settings,
+                    window_samples=window_samples[one.modality],
+                    roles_of=lambda count, fold: roles_in_turn(count, fold=fold, settings=settings),
+                )
+                for fold in range(settings.folds)
+            ]
+            if not any(plan.test for plan in planned):
+                reason = "too short to be split in time with gaps: trains only"
+        if reason:
+            left_out.append(_left_out(one, reason, trains=True))
+    return plans, left_out
+
+
+def _session(recording: Candidate) -> str:
+    return f"{recording.subject}/{recording.session}"
+
+
+def _sessions(group: Group, settings: SplitSettings) -> list[str]:
+    """Return the sessions in the order in which they are dealt out; none where they are too few, or not named."""
+    scored = [one for one in group.recordings if one.score]
+    if settings.min_sessions is None or not all(one.session for one in scored):
+        return []
+    found = sorted({_session(one) for one in scored})
+    return shuffled(found, settings, group.name) if len(found) >= settings.min_sessions else []
+
+
+def _recorded_twice(group: Group) -> dict[str, str]:
+    """Find recordings that may be another dataset's copy of a session, by name; the first scored one stays.
+
+    Blocks of two copies would not lie at the same times, so that one is learned from where the other is scored.
+    """
+    kept: defaultdict[tuple[str, Modality], list[Candidate]] = defaultdict(list)
+    twice: dict[str, str] = {}
+    for one in sorted(group.recordings, key=lambda one: (not one.score, one.dataset, one.recording)):
+        others = kept[one.subject, one.modality]
+        alike = (
+            other
+            for other in others
+            if other.dataset != one.dataset and (other.session == one.session or not (other.session and one.session))
+        )
+        if (copy := next(alike, None)) is not None:
+            twice[one.name] = copy.name
+        else:
+            others.append(one)
+    return twice
+
+
+def _unscored(recording: Candidate) -> str:
+    return recording.score_note or "the catalogue says `score: false`"
+
+
+def _run_is_whole(subjects: int) -> str:
+    return f"fMRI of {subjects} subject{'s' * (subjects > 1)}: the high-pass spans the run, so a run is never split"
+
+
+def _left_out(candidate: Candidate, reason: str, *, trains: bool) -> LeftOut:
+    return LeftOut(dataset=candidate.dataset, recording=candidate.recording, reason=reason, trains=trains)

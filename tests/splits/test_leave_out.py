@@ -1,0 +1,99 @@
+"""A fold per site or animal: nobody of it is learned from in its fold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from neurofm.errors import UserError
+from neurofm.recording import Modality
+from neurofm.splits import Candidate, Fold, FoldRecording, Splits, SplitSettings, make_splits
+
+WINDOWS = dict.fromkeys(Modality, 64)
+BY_SITE = SplitSettings(seed=1, folds=3, leave_out="site")
+BY_ANIMAL = SplitSettings(seed=1, folds=3, leave_out="subject")
+
+
+def _person(dataset: str, number: int, *, site: str = "", modality: Modality = Modality.EEG) -> Candidate:
+    return Candidate(
+        dataset=dataset,
+        recording=f"r{number}",
+        subject=f"{dataset}:{number}",
+        modality=modality,
+        samples=4000,
+        sampling_rate_hz=10.0,
+        support_s=1.0,
+        attributes={"site": site} if site else {},
+    )
+
+
+def _split(candidates: list[Candidate], settings: SplitSettings) -> Splits:
+    return make_splits(candidates, settings=settings, window_samples=WINDOWS)
+
+
+def _scored(fold: Fold, dataset: str = "") -> set[str]:
+    return {one.subject for one in fold.recordings if one.test and one.dataset.startswith(dataset)}
+
+
+def test_a_site_is_left_out_of_all_datasets_at_once() -> None:
+    first = [_person("one", number, site="ABC"[number % 3]) for number in range(12)]
+    second = [_person("two", number, site="CD"[number % 2]) for number in range(8)]
+    splits = _split([*first, *second, *(_person("three", number) for number in range(6))], BY_SITE)
+    assert len(splits.folds) == 3
+    sites = {one.subject: str(one.attributes["site"]) for one in first + second}
+    held = [{sites[who] for who in _scored(fold) if who in sites} for fold in splits.folds]
+    # D shares a fold with A or B, which no dataset has beside it.
+    assert sorted(map(len, held)) == [1, 1, 2]
+    assert set.union(*held) == set("ABCD")
+    assert {"C", "D"} not in held
+    for fold, out in zip(splits.folds, held, strict=True):
+        learned = {
+            sites[one.subject] for one in fold.recordings if one.subject in sites and (one.train or one.validation)
+        }
+        assert not learned & out
+        chosen = [one.subject for one in fold.recordings if one.validation]
+        assert {who.partition(":")[0] for who in chosen} == {"one", "two", "three"}
+    # Without the column a dataset is split as ever, in as many folds.
+    assert set.union(*(_scored(fold, "three") for fold in splits.folds)) == {f"three:{number}" for number in range(6)}
+
+
+def _learners(fold: Fold) -> list[FoldRecording]:
+    return [one for one in fold.recordings if not one.test]
+
+
+def test_of_few_animals_one_is_left_out_and_the_others_are_chosen_on_at_other_times() -> None:
+    sessions = [
+        replace(_person("mice", mouse, modality=Modality.SPIKES), recording=f"m{mouse}s{session}")
+        for mouse, session in product(range(3), range(2))
+    ]
+    splits = _split(sessions, BY_ANIMAL)
+    assert [_scored(fold) for fold in splits.folds] == [{f"mice:{mouse}"} for mouse in range(3)]
+    for fold in splits.folds:
+        assert [one.kind for one in fold.recordings if one.test] == ["subject"] * 2
+        for one in _learners(fold):
+            assert one.kind == "time"
+            assert one.train
+            assert one.validation
+            gap = 64 + 10
+            assert not any(a.meets(b, gap=gap) for a, b in product(one.train, one.validation))
+
+
+def test_runs_of_few_people_are_chosen_on_as_a_whole() -> None:
+    splits = _split([_person("runs", number, modality=Modality.FMRI) for number in range(3)], BY_ANIMAL)
+    for fold in splits.folds:
+        assert sorted(bool(one.validation) for one in _learners(fold)) == [False, True]
+        assert all(one.kind == "subject" for one in fold.recordings)
+
+
+def test_datasets_of_many_subjects_go_k_fold_beside_those_of_few() -> None:
+    many = [_person("many", number) for number in range(30)]
+    splits = _split([*many, *(_person("mice", number) for number in range(4))], BY_ANIMAL)
+    assert [len(_scored(fold, "many")) for fold in splits.folds] == [8, 8, 7, 7]
+    assert [len(_scored(fold, "mice")) for fold in splits.folds] == [1, 1, 1, 1]
+
+
+def test_a_column_that_nobody_has_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no dataset has 2 to 20 values of 'site' .*the most that one has is 1.* Mend"):
+        _split([_person("one", number, site="A") for number in range(9)], BY_SITE)
