@@ -4,7 +4,7 @@ All learn from the same real windows (`benchmarks.train_data`) with the same cha
 number of windows in a step; what a row means, and this machine's figures, is in ``docs/training-speed.md``. Writes
 ``benchmarks/train.json``.
 
-    python -m benchmarks.train [--device cpu|cuda] [--size tiny] [--size 111M] [--seconds 10] [--windows 64]
+    python -m benchmarks.train [--device cpu|cuda] [--size tiny] [--size 111M] [--seconds 10] [--windows 64] [--scaling]
 
 Each network is a process of its own with one thread, POYO in an environment of its own. A network that cannot be
 installed or fails is printed with its reason.
@@ -32,6 +32,7 @@ RESULT = Path(__file__).with_name("train.json")
 FOLDER = PROJECT / ".neurofm" / "bench-train"
 WINDOWS = {("cpu", "tiny"): 4, ("cpu", "111M"): 1, ("cuda", "tiny"): 64, ("cuda", "111M"): 16}
 """In a step, the same for all networks; a single one of 111 M is half a minute's work of a core for BrainLM."""
+SCALING = "train_scaling"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -59,7 +60,7 @@ ENTRIES = (
     Entry(who="neurofm", modality="spikes"),
     Entry(who="neurofm, 64 visible", modality="spikes", sizes=("tiny",)),
     Entry(who="POYO", modality="spikes", module="train_poyo", environment="torch_brain"),
-    Entry(who="neurofm", modality="spikes", module="train_scaling", sizes=("tiny",)),
+    Entry(who="neurofm", modality="spikes", module=SCALING, sizes=("tiny",)),
     Entry(who="neurofm", modality="fmri", sizes=("tiny",), compiled=True),
 )
 
@@ -71,8 +72,11 @@ def main() -> None:
     train_data.make(folder, shards=options.shards)
     rows: list[Row] = []
     found: list[Row] = []
+    entries = [one for one in ENTRIES if one.module == SCALING or not options.scaling]
+    written = json.loads(RESULT.read_text()) if options.scaling and RESULT.is_file() else []
+    kept = [one for one in written if not one["case"].startswith("scaling")]
     for size in options.size or ["111M", "tiny"]:
-        for entry in ENTRIES:
+        for entry in entries:
             if size not in entry.sizes:
                 continue
             settings = {
@@ -92,8 +96,9 @@ def main() -> None:
                 print(f"{entry.who}, {size}, {entry.modality}: left out, {why}", file=sys.stderr)
             print(f"{entry.who}, {size}, {entry.modality}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
             # After each, since the whole takes minutes.
-            found = sorted(rows + _ratios(rows), key=lambda one: one["case"])
-            RESULT.write_text(json.dumps([one | {"device": options.device} for one in found], indent=1) + "\n")
+            found = [one | {"device": options.device} for one in rows + _ratios(rows)]
+            found = sorted(kept + found, key=lambda one: one["case"])
+            RESULT.write_text(json.dumps(found, indent=1) + "\n")
     for one in found:
         print(f"{one['case']:<68}{one['who']:<22}{one['value']:>12.4g} {one['unit']}")
 
@@ -104,6 +109,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", choices=("tiny", "111M"), action="append", help="both unless given")
     parser.add_argument("--seconds", type=float, default=10.0, help="of steps per network; one step at least")
     parser.add_argument("--windows", type=int, help="in a step; more fill a GPU, until BrainLM needs too much memory")
+    parser.add_argument("--scaling", action="store_true", help="measure that of processes alone; other rows stay")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where windows and environments are made")
     parser.add_argument("--shards", type=Path, default=PROJECT / "data" / "shards", help="real shards, read only")
     return parser.parse_args()
@@ -134,6 +140,7 @@ def _run(entry: Entry, settings: Settings, *, environments: Path) -> list[Row]:
         )
     if done.returncode:
         raise Failed((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    sys.stderr.write(done.stderr)
     rows: list[Row] = json.loads(done.stdout.splitlines()[-1])
     return rows
 

@@ -140,6 +140,12 @@ def test_files_that_are_not_whole_are_refused(shared: Hub, made: Path) -> None:
         NeuroFM.from_pretrained(NAME)
 
 
+def test_a_server_that_leads_out_of_the_cache_is_found_out(shared: Hub) -> None:
+    shared.etags[CONFIG] = "../../astray"
+    with pytest.raises(UserError, match=rf"{CONFIG} was put at \S+astray, outside the cache"):
+        checkpoint_folder(NAME)
+
+
 def test_what_only_some_may_see_is_said(shared: Hub) -> None:
     shared.models[NAME].gated = True
     with pytest.raises(UserError, match=f"{NAME} is given to those who were let in only .*HF_TOKEN"):

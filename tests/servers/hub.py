@@ -57,6 +57,8 @@ class Hub:
     """Large files, by SHA-256."""
     cut: dict[str, int] = field(default_factory=dict)
     """Bytes of a file that are sent, whole as it is said to be."""
+    etags: dict[str, str] = field(default_factory=dict)
+    """ETag of a small file, in place of its git id."""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, host and path of every request."""
     tokens: list[tuple[str, str]] = field(default_factory=list)
@@ -173,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {"X-Repo-Commit": sha}
         if not file.endswith(LARGE):
-            self._send(200, content[: self.hub.cut.get(file)], {"ETag": f'"{git_id(content)}"'} | headers)
+            etag = self.hub.etags.get(file, git_id(content))
+            self._send(200, content[: self.hub.cut.get(file)], {"ETag": f'"{etag}"'} | headers)
             return
         digest = hashlib.sha256(content).hexdigest()
         self.hub.stored[digest] = content[: self.hub.cut.get(file)]

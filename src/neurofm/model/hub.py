@@ -145,13 +145,28 @@ def _fetched(name: str, *, revision: str | None) -> Path:
             library_name="neurofm",
             library_version=neurofm.__version__,
         )
-    problem = _problem(Path(folder))
+    problem = _strayed(Path(folder)) or _problem(Path(folder))
     if problem:
         raise UserError(
             f"{what}: what the Hub has is not a whole model of neurofm: {problem}.",
             mend=f"choose another revision; if it was whole before, remove {folder} and fetch it again",
         )
     return Path(folder)
+
+
+def _strayed(folder: Path) -> str:
+    """Say which file the client was made to write elsewhere; empty where none was.
+
+    It names what it keeps by the server's ETag, as it stands (2.4.0): ``../../x`` leads out of its cache. That has
+    happened by now; here it does not pass unseen.
+    """
+    blobs = folder.parents[1] / "blobs"
+    for file in FILES:
+        if (folder / file).is_symlink():
+            target = Path(os.path.normpath(folder / (folder / file).readlink()))
+            if target.parent != blobs:
+                return f"{file} was put at {target}, outside the cache"
+    return ""
 
 
 def _problem(folder: Path) -> str:
