@@ -65,7 +65,7 @@ def trained(views: list[RecordingView], tmp_path_factory: pytest.TempPathFactory
     section = {"window_samples": WINDOW, "patch_samples": PATCH}
     windows = WindowsSettings.parse({str(m): section for m in Modality}, where="", mend="")
     masks = MaskShares.parse({"fmri": {"region": 1, "forward": 1}, "windows": 2}, where="", mend="")
-    changes = {"masks": masks, "steps": 6, "validate_every_steps": 3, "validation_windows": 1, "seed": 1}
+    changes = {"masks": masks, "steps": 6, "validate_every_steps": 3, "validation_windows": 1, "seed": 1, "episodes": 2}
     settings: PretrainSettings = PRETRAIN.model_copy(update=changes)
     result = pretrain(views, settings=settings, windows=windows, fold=0, run_dir=at / "run", out_dir=at / "out")
     return result, Predictor.load(at / "out")
