@@ -15,6 +15,7 @@ from neurofm.model.bank import SPIKES_BANK
 from neurofm.model.whole_channels import network_of
 from neurofm.readers.shared.variables import load_variables
 from neurofm.recording import Modality
+from neurofm.training import mixtures
 from neurofm.training.checkpoint import patch_samples
 from neurofm.training.contexts import CoreKind
 from neurofm.training.fold import checkpoint_of, pretrain, save_model
@@ -67,6 +68,29 @@ def _chosen(view: RecordingView) -> ChosenKinds:
 def chosen(session: RecordingView) -> ChosenKinds:
     """What the session chose."""
     return _chosen(session)
+
+
+def test_draws_of_mixtures_take_no_more_memory_than_they_may(
+    session: RecordingView, chosen: ChosenKinds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = chosen.choices.banks[Modality.SPIKES]
+    monkeypatch.setattr(mixtures, "_DRAWS", 8)
+
+    def drawn() -> list[mixtures.MixtureDraw]:
+        settings, windows = _settings(), short_windows()
+        return list(
+            mixtures._draws([session], shared=shared, choices=chosen.choices, settings=settings, windows=windows)
+        )
+
+    def taken(draws: list[mixtures.MixtureDraw]) -> int:
+        return sum(draw.estimates.nbytes + draw.wanted.nbytes for draw in draws)
+
+    whole = drawn()
+    least = taken(whole) // 2
+    monkeypatch.setattr(mixtures, "_MOST_BYTES", least)
+    bounded = drawn()
+    assert len(bounded) == len(whole)
+    assert 0 < taken(bounded) <= least
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Tasks `hidden_patches` and `hidden_block`: of fMRI and EEG, patches or a stretch of time are hidden and filled in.
+"""Tasks `hidden_<kind of mask>`: of fMRI and EEG, patches, stretches of time, regions or ends are hidden and filled in.
 
 They are scored for models that learned to do so, on the same held-out windows as whole channels are.
 """
@@ -18,7 +18,7 @@ from neurofm.evaluation.row import CORE, OURS
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores
 from neurofm.evaluation.settings import EvaluateSettings
-from neurofm.training.hidden_patches import fixed_masks
+from neurofm.training.hidden_patches import fixed_masks, regions_of
 from neurofm.training.predict import Predictor
 from neurofm.training.stationary import usable_of
 from neurofm.windows import RecordingView
@@ -175,6 +175,7 @@ def _puzzle(windows: Windows, predictor: Predictor, kind: str, settings: Evaluat
         features=predictor.prepare(view).identity[usable],
         name=view.name,
         seed=settings.seed,
+        region=regions_of(view),
     ).numpy()
     valid = np.stack([view.valid[start : start + length] for start in windows.start.tolist()])
     return Puzzle(windows=windows, shown=shown, valid=valid)

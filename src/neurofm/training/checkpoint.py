@@ -2,7 +2,7 @@
 
 ``model.safetensors``       weights of the network
 ``statistics.safetensors``  moments of the training recordings per set of channels; lagged products, where patches were
-                            hidden; weights of the banks' mixtures
+                            hidden; the same of subjects with several recordings; weights of mixtures
 ``config.json``             size and digest of both, sizes of the network, windows, gains, which cores and their
                             settings, members of the banks, rates, atlases and montages of the training data, who
                             and what was seen in training (hashed), versions
@@ -48,6 +48,17 @@ from neurofm.windows import WindowsSettings
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubjectSums:
+    """What a prior holds of some subjects with several recordings of one set of channels."""
+
+    subjects: frozenset[str]
+    """`digest` of each."""
+    moments: Moments
+    lagged: LagSums | None
+    """Where patches were hidden."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A trained model of one fold."""
 
@@ -61,6 +72,8 @@ class Checkpoint:
     """Per channel set, with the smoothing chosen for it, over all its training recordings."""
     lagged: dict[str, LagSums] = field(default_factory=dict, kw_only=True)
     """The same of lagged products, of channel sets whose patches were hidden."""
+    subject_sums: dict[str, tuple[SubjectSums, ...]] = field(default_factory=dict, kw_only=True)
+    """Per channel set, of subjects with several recordings: a prior can be had without any of them."""
     acquisitions: tuple[Acquisition, ...]
     """Rates, atlases and montages of the training data."""
     prior_recordings: frozenset[str]
@@ -95,6 +108,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     for name, sums in checkpoint.lagged.items():
         statistics[f"{name}.pairs"] = sums.pairs.contiguous()
         statistics[f"{name}.products"] = sums.products.contiguous()
+    for name, groups in checkpoint.subject_sums.items():
+        for number, group in enumerate(groups):
+            statistics.update(_group_tensors(f"{name}.group{number}", group))
     for modality, bank in checkpoint.choices.banks.items():
         for name, value in bank.mixture.state_dict().items():
             statistics[f"mixture.{modality}.{name}"] = value.cpu().contiguous()
@@ -112,6 +128,9 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "gates": dict(checkpoint.choices.gates),
         "banks": {
             modality: [asdict(member) for member in bank.members] for modality, bank in checkpoint.choices.banks.items()
+        },
+        "subject_groups_sha256": {
+            name: [sorted(group.subjects) for group in groups] for name, groups in checkpoint.subject_sums.items()
         },
         "acquisitions": [asdict(one) for one in checkpoint.acquisitions],
         "prior_recordings_sha256": sorted(checkpoint.prior_recordings),
@@ -172,11 +191,43 @@ def _build(
             for name, pairs in statistics.items()
             if name.endswith(".pairs")
         },
+        # Models from before there were such sums leave out the recording alone.
+        subject_sums={
+            name: tuple(_group(f"{name}.group{number}", subjects, statistics) for number, subjects in enumerate(groups))
+            for name, groups in config.get("subject_groups_sha256", {}).items()
+        },
         acquisitions=tuple(Acquisition.parse(one) for one in config["acquisitions"]),
         prior_recordings=frozenset(config["prior_recordings_sha256"]),
         subjects=frozenset(config["subjects_sha256"]),
         shards=frozenset(config["shards_sha256"]),
         roles=dict(config.get("roles_sha256", {})),  # Models of before it was kept have none.
+    )
+
+
+def _group_tensors(prefix: str, group: SubjectSums) -> dict[str, torch.Tensor]:
+    tensors = {
+        f"{prefix}.samples": torch.tensor(group.moments.samples, dtype=torch.float64),
+        f"{prefix}.ss": group.moments.ss.contiguous(),
+        f"{prefix}.xs": group.moments.xs.contiguous(),
+    }
+    if group.lagged is not None:
+        tensors[f"{prefix}.lag_pairs"] = group.lagged.pairs.contiguous()
+        tensors[f"{prefix}.lag_products"] = group.lagged.products.contiguous()
+    return tensors
+
+
+def _group(prefix: str, subjects: Sequence[str], statistics: Mapping[str, torch.Tensor]) -> SubjectSums:
+    lagged = None
+    if f"{prefix}.lag_pairs" in statistics:
+        lagged = LagSums(pairs=statistics[f"{prefix}.lag_pairs"], products=statistics[f"{prefix}.lag_products"])
+    return SubjectSums(
+        subjects=frozenset(subjects),
+        moments=Moments(
+            samples=float(statistics[f"{prefix}.samples"]),
+            ss=statistics[f"{prefix}.ss"],
+            xs=statistics[f"{prefix}.xs"],
+        ),
+        lagged=lagged,
     )
 
 

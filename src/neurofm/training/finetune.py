@@ -216,6 +216,10 @@ def _joined(before: Checkpoint, after: Checkpoint, views: Sequence[RecordingView
         # Sums hold all recordings of a channel set that the priors know of, or none.
         if name not in known and (name in lagged or name not in before.priors):
             lagged[name] = lagged[name] + sums if name in lagged else sums
+    subject_sums = dict(before.subject_sums)
+    for name, groups in after.subject_sums.items():
+        if name not in known:
+            subject_sums[name] = subject_sums.get(name, ()) + groups
     validated = {view.modality for view in views if view.roles.validation}
     return replace(
         after,
@@ -225,6 +229,7 @@ def _joined(before: Checkpoint, after: Checkpoint, views: Sequence[RecordingView
         },
         priors=priors,
         lagged=lagged,
+        subject_sums=subject_sums,
         acquisitions=tuple(sorted({*before.acquisitions, *after.acquisitions}, key=repr)),
         prior_recordings=before.prior_recordings
         | frozenset(digest(view.name) for view in views if view.roles.train and view.channel_set not in known),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from neurofm.model.core import Moments
 from neurofm.model.whole_channels import Network, network_of
 from neurofm.training.acquisition import acquisitions
 from neurofm.training.board import Board, board_of
-from neurofm.training.checkpoint import Checkpoint, digest, patch_samples, write_checkpoint
+from neurofm.training.checkpoint import Checkpoint, SubjectSums, digest, patch_samples, write_checkpoint
 from neurofm.training.gates import choose_gates
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
@@ -33,6 +33,7 @@ from neurofm.training.spending import Spending
 from neurofm.training.state import RunState
 from neurofm.training.stationary import StationaryCores
 from neurofm.training.stopping import Stopping
+from neurofm.training.subject_sums import subject_sums_of
 from neurofm.training.tuning import CoreChoices, choose_cores, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.policy import StoreSite
@@ -346,6 +347,7 @@ def checkpoint_of(
                 sds_samples=choices.of(view).core.smoothing_samples,
                 channels=len(view.channel_ids),
             )
+    lagged = StationaryCores(trained, settings=settings, windows=windows).totals()
     return Checkpoint(
         network=network,
         model=settings.model,
@@ -353,12 +355,28 @@ def checkpoint_of(
         gains=gains,
         choices=choices,
         priors=priors,
-        lagged=StationaryCores(trained, settings=settings, windows=windows).totals(),
+        lagged=lagged,
+        subject_sums=_subject_sums(trained, choices=choices, names=priors, lagged=lagged),
         acquisitions=acquisitions(trained),
         prior_recordings=frozenset(digest(view.name) for view in trained if view.channel_set in priors),
         subjects=frozenset(digest(view.subject) for view in trained),
         roles={digest(view.name): view.roles.digest() for view in trained},
     )
+
+
+def _subject_sums(
+    views: Sequence[RecordingView], *, choices: CoreChoices, names: Collection[str], lagged: Collection[str]
+) -> dict[str, tuple[SubjectSums, ...]]:
+    """Sum up subjects with several recordings, per set of channels that has any."""
+    found = {
+        name: subject_sums_of(
+            [view for view in views if view.channel_set == name],
+            sds_samples=choices.by_channel_set[name].core.smoothing_samples,
+            lagged=name in lagged,
+        )
+        for name in names
+    }
+    return {name: groups for name, groups in found.items() if groups}
 
 
 def learned_from(views: Sequence[RecordingView], shards_sha256: Mapping[str, str]) -> frozenset[str]:

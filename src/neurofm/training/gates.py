@@ -22,7 +22,7 @@ from neurofm.model.losses import LOSSES
 from neurofm.model.stationary_core import StationaryCore
 from neurofm.recording import Modality
 from neurofm.training.contexts import identity_of, scale_of
-from neurofm.training.hidden_patches import fixed_masks, key_of
+from neurofm.training.hidden_patches import fixed_masks, key_of, regions_of
 from neurofm.training.recordings import chosen_of
 from neurofm.training.settings import MaskKind, PretrainSettings
 from neurofm.training.stationary import StationaryCores, usable_of
@@ -198,13 +198,20 @@ def _score(
     patch = windows.of(view.modality).patch_samples
     count, length = trial.z.shape[:2]
     features = identity_of(view, trial.calibration)[usable]
+    region = regions_of(view)
     scale = scale_of(view, rate_floor=1.0).of(usable)
     loss = LOSSES[view.modality]
     totals = dict.fromkeys(GAINS, 0.0)
     for draw in range(draws):
         name = f"{view.name} gate {trial.episode} {draw}"
         shown = fixed_masks(
-            kind, windows=count, patches=length // patch, features=features, name=name, seed=settings.seed
+            kind,
+            windows=count,
+            patches=length // patch,
+            features=features,
+            name=name,
+            seed=settings.seed,
+            region=region,
         )
         visible = shown.repeat_interleave(patch, dim=1)
         z = torch.where(visible, trial.z[..., usable], 0.0)

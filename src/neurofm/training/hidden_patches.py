@@ -6,6 +6,7 @@ Whole channels are hidden in `neurofm.training.batches`.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import torch
@@ -43,7 +44,21 @@ def kind_at(step: int, modality: Modality, *, settings: PretrainSettings) -> str
     return list(shares)[int((weights.cumsum() / weights.sum()).searchsorted(drawn, side="right"))]
 
 
-def draw_shown(kind: str, *, patches: int, features: Tensor, fraction: float, seed: int) -> Tensor:
+def regions_of(view: RecordingView) -> Tensor | None:
+    """Return numbers of the usable channels' regions, int64; 0 where none is known or no other channel is in it.
+
+    None where no two channels share one, as in atlases that name every parcel: the neighbourhood is hidden then.
+    """
+    named = [view.region[index] for index in usable_of(view).tolist()]
+    shared = sorted(name for name, count in Counter(named).items() if name and count > 1)
+    if not shared:
+        return None
+    return torch.tensor([shared.index(name) + 1 if name in shared else 0 for name in named])
+
+
+def draw_shown(
+    kind: str, *, patches: int, features: Tensor, fraction: float, seed: int, region: Tensor | None = None
+) -> Tensor:
     """Draw one window's mask.
 
     Parameters
@@ -58,6 +73,8 @@ def draw_shown(kind: str, *, patches: int, features: Tensor, fraction: float, se
         Share that is hidden; at least one patch, or channel of a region, and not all.
     seed
         Of the mask.
+    region
+        [channel] as `regions_of`.
 
     Returns
     -------
@@ -66,7 +83,7 @@ def draw_shown(kind: str, *, patches: int, features: Tensor, fraction: float, se
     kind = kind if patches >= _FEWEST_PATCHES else "patches"
     inside = slice(1, -1) if kind == "block" else slice(None)
     shown = torch.ones(patches, len(features), dtype=torch.bool)
-    surface = Surface(patches=len(shown[inside]), features=features, region=None)
+    surface = Surface(patches=len(shown[inside]), features=features, region=region)
     shown[inside] = ~_drawn(kind, surface, fraction, torch.Generator().manual_seed(seed))
     return shown
 
@@ -78,7 +95,14 @@ def _drawn(kind: str, surface: Surface, fraction: float, generator: torch.Genera
 
 
 def training_masks(
-    kind: str, *, starts: np.ndarray, patches: int, features: Tensor, step: int, settings: PretrainSettings
+    kind: str,
+    *,
+    starts: np.ndarray,
+    patches: int,
+    features: Tensor,
+    step: int,
+    settings: PretrainSettings,
+    region: Tensor | None = None,
 ) -> Tensor:
     """[window, patch, channel] bool: a mask for each window; it depends on seed, step and where the window starts."""
     low, high = settings.hidden_fraction_min, settings.hidden_fraction_max
@@ -86,13 +110,14 @@ def training_masks(
     for start in starts.tolist():
         rng = np.random.default_rng([settings.seed, step, start])
         fraction = low + (high - low) * float(rng.random())
-        masks.append(
-            draw_shown(kind, patches=patches, features=features, fraction=fraction, seed=int(rng.integers(2**62)))
-        )
+        seed = int(rng.integers(2**62))
+        masks.append(draw_shown(kind, patches=patches, features=features, fraction=fraction, seed=seed, region=region))
     return torch.stack(masks)
 
 
-def fixed_masks(kind: str, *, windows: int, patches: int, features: Tensor, name: str, seed: int) -> Tensor:
+def fixed_masks(
+    kind: str, *, windows: int, patches: int, features: Tensor, name: str, seed: int, region: Tensor | None = None
+) -> Tensor:
     """[window, patch, channel] bool: the masks under which a recording is validated or scored, the same for all models.
 
     Half of the patches, one patch of all channels, or the channels of a region for good.
@@ -103,7 +128,10 @@ def fixed_masks(kind: str, *, windows: int, patches: int, features: Tensor, name
         for window in range(windows)
     )
     return torch.stack(
-        [draw_shown(kind, patches=patches, features=features, fraction=fraction, seed=one) for one in seeds]
+        [
+            draw_shown(kind, patches=patches, features=features, fraction=fraction, seed=one, region=region)
+            for one in seeds
+        ]
     )
 
 

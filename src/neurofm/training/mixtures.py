@@ -44,6 +44,8 @@ _DRAWS = 256
 """Of a modality, at least: what they are estimated by does not change while weights are learned."""
 _TARGETS = 64
 """Most channels that one draw asks for."""
+_MOST_BYTES = 2**30
+"""Of all draws of a modality: of longer windows each draw has fewer, at least one."""
 _RATE = 3e-3
 _DECAY = 0.05
 _MOST_RECORDINGS = 24
@@ -127,7 +129,7 @@ def learn_banks(
         halves = [[draw for draw in draws if draw.episode % HALVES != half] for half in range(HALVES)]
         mixture, *crossed = (_learn(part, members=members, settings=settings) for part in (draws, *halves))
         found[modality] = LearnedBank(shared=replace(shared, mixture=mixture), crossed=tuple(crossed))
-        del draws, halves  # They may take a gigabyte, and the next modality's are drawn before they are replaced.
+        del draws, halves  # They take up to a gigabyte, and the next modality's are drawn before they are replaced.
     return found
 
 
@@ -148,6 +150,7 @@ def _draws(
 ) -> Iterator[MixtureDraw]:
     """Draw from every episode of up to 24 recordings, spread evenly."""
     learned = [view for view in views if view.roles.train]
+    each = len(shared.members) + 2  # Estimates of the linear core and of the members, and what is wanted.
     kept = np.unique(np.linspace(0, len(learned) - 1, min(_MOST_RECORDINGS, len(learned))).round().astype(int))
     generator = torch.Generator().manual_seed(settings.seed)
     for view in (learned[index] for index in kept):
@@ -172,8 +175,12 @@ def _draws(
             if not len(starts):
                 continue
             context = make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=shared)
-            for _ in range(-(-_DRAWS // (len(kept) * len(source.episodes)))):
-                chosen = starts[torch.randint(len(starts), (_WINDOWS,), generator=generator).numpy()]
+            draws = -(-_DRAWS // (len(kept) * len(source.episodes)))
+            window_bytes = 8 * each * source.window_samples * _TARGETS
+            room = _MOST_BYTES // (len(kept) * len(source.episodes) * draws * window_bytes)
+            for _ in range(draws):
+                count = max(1, min(_WINDOWS, room))
+                chosen = starts[torch.randint(len(starts), (count,), generator=generator).numpy()]
                 z, counts = cut(view, chosen, window_samples=source.window_samples)
                 visible, hidden = _hide(view, settings=settings, generator=generator)
                 yield _drawn(context, z, counts, modality=view.modality, episode=number, visible=visible, hidden=hidden)

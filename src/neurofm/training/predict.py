@@ -10,16 +10,17 @@ import numpy.typing as npt
 import torch
 
 from neurofm.errors import UserError
-from neurofm.model.core import Moments
 from neurofm.model.links import predict, to_z
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
 from neurofm.recording import Modality
 from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
+from neurofm.training.cache import MOST_BYTES, Cache
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
-from neurofm.training.contexts import Context, make_context, moments_of
+from neurofm.training.contexts import Context, make_context
 from neurofm.training.hidden_patches import key_of, make_patch_batch
-from neurofm.training.stationary import core_of, lag_sums_of, prior_of_usable, usable_of
+from neurofm.training.stationary import core_of, prior_of_usable, usable_of
+from neurofm.training.subject_sums import lag_sums_of_others, moments_of_others
 from neurofm.windows import RecordingView
 
 _COMPONENTS = 32
@@ -37,13 +38,16 @@ class Predictor:
         The trained model.
     strict
         Whether recordings of another rate, atlas or montage than those of the training are refused.
+    most_bytes
+        Of descriptions of recordings, and of cores for hidden patches, each: what is asked for again later is then
+        made again.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, strict: bool = True) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, strict: bool = True, most_bytes: int = MOST_BYTES) -> None:
         self.checkpoint = checkpoint
         self._strict = strict
-        self._contexts: dict[str, Context] = {}
-        self._cores: dict[str, StationaryCore] = {}
+        self._contexts: Cache[str, Context] = Cache(most_bytes=most_bytes)
+        self._cores: Cache[str, StationaryCore] = Cache(most_bytes=most_bytes, size=lambda core: core.bytes)
 
     @classmethod
     def load(cls, folder: Path, *, strict: bool = True) -> Self:
@@ -55,6 +59,11 @@ class Predictor:
             If a file is missing or damaged.
         """
         return cls(read_checkpoint(folder), strict=strict)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of what is kept of recordings."""
+        return self._contexts.bytes + self._cores.bytes
 
     def feature_names(self) -> list[str]:
         """Return the names of the last axis of what `encode` returns."""
@@ -75,7 +84,7 @@ class Predictor:
         return self.checkpoint.roles.get(digest(recording))
 
     def prepare(self, view: RecordingView) -> Context:
-        """Describe a recording from its calibration segments and the prior; kept by the recording's name.
+        """Describe a recording from its calibration segments and other subjects; kept by its name, while there is room.
 
         Raises
         ------
@@ -83,27 +92,7 @@ class Predictor:
             For a modality that the model was not trained on; and, if this one is strict, for another rate, atlas or
             montage.
         """
-        if view.name not in self._contexts:
-            choices = self.checkpoint.choices
-            if view.channel_set not in choices.by_channel_set and view.modality not in choices.by_modality:
-                raise UserError(
-                    f"{view.name}: the model was not trained on {view.modality} recordings.",
-                    mend="add a dataset of that modality to `datasets` in params.yaml and train again",
-                )
-            if self._strict:
-                refuse_other(view, self.checkpoint.acquisitions)
-            choice = choices.of(view)
-            prior = self.checkpoint.priors.get(
-                view.channel_set,
-                Moments.zero(channels=len(view.channel_ids), scales=len(choice.core.smoothing_samples)),
-            )
-            if digest(view.name) in self.checkpoint.prior_recordings:
-                # Its own train segments are its calibration already.
-                prior = prior - moments_of(view, view.roles.train, sds_samples=choice.core.smoothing_samples)
-            self._contexts[view.name] = make_context(
-                view, calibration=view.roles.calibration, prior=prior, choice=choice, shared=choices.bank(view)
-            )
-        return self._contexts[view.name]
+        return self._contexts.get(view.name, lambda: self._described(view))
 
     def kinds(self, modality: Modality) -> tuple[str, ...]:
         """Kinds of masks, other than whole channels, that the model has learned to fill in."""
@@ -257,17 +246,30 @@ class Predictor:
                 f"{view.name}: hidden patches of {view.modality} have no core to fill them in.",
                 mend=f"hide whole channels; patches are for {', '.join(STATIONARY)}",
             )
-        if view.name not in self._cores:
-            window_samples = self.checkpoint.windows.of(view.modality).window_samples
-            total = self.checkpoint.lagged.get(view.channel_set)
-            if total is not None and digest(view.name) in self.checkpoint.prior_recordings:
-                # Its own train segments are its calibration already.
-                total = total - lag_sums_of(view, view.roles.train)
-            others = None if total is None else prior_of_usable(view, total, window_samples=window_samples)
-            self._cores[view.name] = core_of(
-                view, others=others, calibration=view.roles.calibration, window_samples=window_samples
+        return self._cores.get(view.name, lambda: self._core(view))
+
+    def _described(self, view: RecordingView) -> Context:
+        """Describe a recording anew."""
+        choices = self.checkpoint.choices
+        if view.channel_set not in choices.by_channel_set and view.modality not in choices.by_modality:
+            raise UserError(
+                f"{view.name}: the model was not trained on {view.modality} recordings.",
+                mend="add a dataset of that modality to `datasets` in params.yaml and train again",
             )
-        return self._cores[view.name]
+        if self._strict:
+            refuse_other(view, self.checkpoint.acquisitions)
+        choice = choices.of(view)
+        prior = moments_of_others(self.checkpoint, view, sds_samples=choice.core.smoothing_samples)
+        return make_context(
+            view, calibration=view.roles.calibration, prior=prior, choice=choice, shared=choices.bank(view)
+        )
+
+    def _core(self, view: RecordingView) -> StationaryCore:
+        """Adapt what is expected of a recording to it anew."""
+        window_samples = self.checkpoint.windows.of(view.modality).window_samples
+        total = lag_sums_of_others(self.checkpoint, view)
+        others = None if total is None else prior_of_usable(view, total, window_samples=window_samples)
+        return core_of(view, others=others, calibration=view.roles.calibration, window_samples=window_samples)
 
     def _predict(
         self,

@@ -75,7 +75,7 @@ def training_recordings(
         )
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
         null = null_loss(view, torch.from_numpy(z))
-        gates = {kind: choices.gate(view, kind) for kind in settings.masks.patches_of(view.modality)}
+        gates: dict[str, float] = {kind: choices.gate(view, kind) for kind in settings.masks.patches_of(view.modality)}
         made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores, gates=gates))
     return made
 

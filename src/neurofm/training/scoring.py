@@ -15,7 +15,7 @@ from neurofm.model.whole_channels import Network
 from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch, null_loss
 from neurofm.training.contexts import Context, make_context
-from neurofm.training.hidden_patches import fixed_masks, key_of, make_patch_batch
+from neurofm.training.hidden_patches import fixed_masks, key_of, make_patch_batch, regions_of
 from neurofm.training.memory import fitting
 from neurofm.training.recordings import chosen_of
 from neurofm.training.settings import CHANNELS, MaskShares, PretrainSettings
@@ -108,6 +108,7 @@ def _patch_item(
         features=context.identity[usable],
         name=view.name,
         seed=seed,
+        region=regions_of(view),
     )
     everyone = torch.arange(len(usable))
     batch, hidden = make_patch_batch(

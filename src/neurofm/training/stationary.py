@@ -6,7 +6,6 @@ expected of a recording comes from the groups that its subject is not in.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +14,12 @@ import torch
 from neurofm.model.prior import LagSums, StationaryPrior, lag_sums
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
 from neurofm.splits import Segment
+from neurofm.training.cache import MOST_BYTES, Cache, bytes_of
 from neurofm.training.settings import PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings
 
 _GROUPS = 8
 """Of subjects: with as many of them or fewer, a recording is expected from all the others."""
-_KEPT_BYTES = 256 * 2**20
 
 
 def lag_sums_of(view: RecordingView, segments: Sequence[Segment]) -> LagSums:
@@ -63,31 +62,46 @@ class StationaryCores:
         All recordings of the fold.
     settings, windows
         Of training: only of modalities whose patches it hides anything is made.
+    most_bytes
+        Of cores, of priors and of sums, each.
     """
 
-    def __init__(self, views: Sequence[RecordingView], *, settings: PretrainSettings, windows: WindowsSettings) -> None:
+    def __init__(
+        self,
+        views: Sequence[RecordingView],
+        *,
+        settings: PretrainSettings,
+        windows: WindowsSettings,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self._views = [view for view in views if settings.masks.patches_of(view.modality)]
         self._windows = windows
         subjects: dict[str, list[str]] = {}
         for name in {view.channel_set for view in self._views}:
             subjects[name] = sorted({v.subject for v in self._views if v.channel_set == name and v.roles.train})
         self._subjects = subjects
-        self._sums: dict[str, list[LagSums]] = {}
-        self._priors: dict[tuple[str, int | None, bytes], StationaryPrior | None] = {}
-        self._cores: OrderedDict[tuple[str, tuple[Segment, ...]], StationaryCore] = OrderedDict()
+        self._sums: Cache[str, list[LagSums]] = Cache(most_bytes=most_bytes)
+        self._priors: Cache[tuple[str, int | None, bytes], StationaryPrior | None] = Cache(
+            most_bytes=most_bytes,
+            size=lambda prior: 2 * bytes_of(prior),  # With its inverse, which it keeps.
+        )
+        self._cores: Cache[tuple[str, tuple[Segment, ...]], StationaryCore] = Cache(
+            most_bytes=most_bytes, size=lambda core: core.bytes
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all that is kept."""
+        return self._sums.bytes + self._priors.bytes + self._cores.bytes
 
     def of(self, view: RecordingView, calibration: Sequence[Segment]) -> StationaryCore:
         """Return the core of a recording, described by `calibration` and by subjects that are not its own."""
-        key = view.name, tuple(calibration)
-        if key not in self._cores:
+
+        def make() -> StationaryCore:
             window_samples = self._windows.of(view.modality).window_samples
-            self._cores[key] = core_of(
-                view, others=self._others(view), calibration=calibration, window_samples=window_samples
-            )
-            while len(self._cores) > 1 and sum(core.bytes for core in self._cores.values()) > _KEPT_BYTES:
-                self._cores.popitem(last=False)
-        self._cores.move_to_end(key)
-        return self._cores[key]
+            return core_of(view, others=self._others(view), calibration=calibration, window_samples=window_samples)
+
+        return self._cores.get((view.name, tuple(calibration)), make)
 
     def alone(self, view: RecordingView, calibration: Sequence[Segment]) -> StationaryCore:
         """Return the core of a recording as if its channels had never been met; it is not kept."""
@@ -102,15 +116,15 @@ class StationaryCores:
 
     def _others(self, view: RecordingView) -> StationaryPrior | None:
         group = self._group(view)
-        key = view.channel_set, group, view.usable.tobytes()
-        if key not in self._priors:
+
+        def make() -> StationaryPrior | None:
             groups = [sums for number, sums in enumerate(self._groups(view.channel_set)) if number != group]
-            self._priors[key] = (
-                prior_of_usable(view, _total(groups), window_samples=self._windows.of(view.modality).window_samples)
-                if groups
-                else None
-            )
-        return self._priors[key]
+            if not groups:
+                return None
+            window_samples = self._windows.of(view.modality).window_samples
+            return prior_of_usable(view, _total(groups), window_samples=window_samples)
+
+        return self._priors.get((view.channel_set, group, view.usable.tobytes()), make)
 
     def _group(self, view: RecordingView) -> int | None:
         """Group of a recording's subject; None for a subject that no group holds."""
@@ -118,16 +132,17 @@ class StationaryCores:
         return subjects.index(view.subject) % _GROUPS if view.subject in subjects else None
 
     def _groups(self, channel_set: str) -> list[LagSums]:
-        if channel_set not in self._sums:
+        def make() -> list[LagSums]:
             members: dict[int, list[RecordingView]] = {}
             for view in self._views:
                 group = self._group(view) if view.channel_set == channel_set else None
                 if group is not None and view.roles.train:
                     members.setdefault(group, []).append(view)
-            self._sums[channel_set] = [
+            return [
                 _total([lag_sums_of(view, view.roles.train) for view in members[number]]) for number in sorted(members)
             ]
-        return self._sums[channel_set]
+
+        return self._sums.get(channel_set, make)
 
 
 def _total(parts: Sequence[LagSums]) -> LagSums:

@@ -15,7 +15,7 @@ from neurofm.recording import Modality
 from neurofm.training.batches import Batch, loss_of, make_batch
 from neurofm.training.contexts import Context
 from neurofm.training.forward import Forward
-from neurofm.training.hidden_patches import key_of, kind_at, make_patch_batch, training_masks
+from neurofm.training.hidden_patches import key_of, kind_at, make_patch_batch, regions_of, training_masks
 from neurofm.training.memory import fitting, is_out_of_memory
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
@@ -111,6 +111,7 @@ class Drawn:
             features=context.identity[torch.from_numpy(usable)],
             step=step,
             settings=settings,
+            region=regions_of(recording.view),
         )
         asked = self.asked(most=settings.most_targets)
         batch, hidden = make_patch_batch(

@@ -18,6 +18,7 @@ from neurofm.model.posterior import WindowCovariance, posterior_mean
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
 from neurofm.model.stationary_core import ITERATIONS, STATIONARY, TOLERANCE
 from neurofm.recording import Modality
+from neurofm.training.cache import Cache
 from neurofm.training.stationary import lag_sums_of, usable_of
 from neurofm.windows import RecordingView
 
@@ -107,8 +108,8 @@ class Stationary:
         self.name = name
         self._total, self._calibrated, self._flat, self._window_samples = total, calibrated, flat, window_samples
         self._choice = Choice(0.1)
-        self._sums: dict[str, LagSums] = {}
-        self._fitted: dict[str, tuple[StationaryPrior, torch.Tensor]] = {}
+        self._sums: Cache[str, LagSums] = Cache()
+        self._fitted: Cache[str, tuple[StationaryPrior, torch.Tensor]] = Cache()
 
     def choices(self, settings: EvaluateSettings) -> list[Choice]:
         """Return shrinkages, and weights of the training recordings where they stand beside the recording's own."""
@@ -147,7 +148,8 @@ class Stationary:
         Without the noise a recording's own spectra are too close to singular to be inverted in float32.
         """
         whose = view.name if self._calibrated else view.usable.tobytes().hex()
-        if whose not in self._fitted:
+
+        def make() -> tuple[StationaryPrior, torch.Tensor]:
             settings = STATIONARY[view.modality]
             prior = StationaryPrior.fit(
                 self._known(view).of(usable_of(view)),
@@ -164,16 +166,15 @@ class Stationary:
             identity = torch.eye(prior.channels, dtype=prior.spectra.dtype)
             precision = torch.linalg.inv(prior.spectra + settings.noise * identity)
             prior = prior.to(torch.zeros(1))
-            self._fitted[whose] = prior, precision.to(prior.spectra)
-        return self._fitted[whose]
+            return prior, precision.to(prior.spectra)
+
+        return self._fitted.get(whose, make)
 
     def _known(self, view: RecordingView) -> LagSums:
         """Return the lagged products that a recording is filled in from."""
         if not self._calibrated and self._total is not None:
             return self._total
-        if view.name not in self._sums:
-            self._sums[view.name] = lag_sums_of(view, view.roles.calibration)
-        own = self._sums[view.name]
+        own = self._sums.get(view.name, lambda: lag_sums_of(view, view.roles.calibration))
         if self._total is None:
             return own
         share = self._choice.prior_samples / max(float(self._total.pairs[0]), 1.0)
