@@ -250,6 +250,17 @@ def test_scores_make_sense(board: Scoreboard) -> None:
         assert classified["logistic_power"] > 0.8
 
 
+def test_ours_is_compared_with_the_best_baseline_of_every_task(board: Scoreboard) -> None:
+    summary = summarise(board.rows)
+    compared = {(one.dataset, one.task, one.metric): one for one in board.differences.differences}
+    assert set(compared) == {(row.dataset, row.task, row.metric) for row in board.rows}
+    assert board.differences.comparisons == len(compared)
+    for (dataset, task, metric), one in compared.items():
+        expected = summary[dataset][task][metric]["neurofm_minus_best_baseline"]
+        assert one.value == pytest.approx(expected, abs=2e-6)
+        assert one.p <= one.p_holm <= 1
+
+
 def test_every_subject_is_scored_once(board: Scoreboard) -> None:
     rows = [row for row in board.rows if row.dataset == "rest"]
     assert {(row.n, row.ci_unit, row.split) for row in rows} == {(SUBJECTS, "subject", "2-fold by subject")}
@@ -260,7 +271,7 @@ def test_scores_are_reproducible_to_the_byte(trained: _Trained, board: Scoreboar
     written = []
     for run, made in (("one", board), ("two", trained.evaluate())):
         made.write(metrics=tmp_path / run, reports=tmp_path / run)
-        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "reconstructions.npz")
+        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "differences.json", "reconstructions.npz")
         written.append([(tmp_path / run / name).read_bytes() for name in names])
     assert written[0] == written[1]
     examples = read_examples(tmp_path / "one" / "reconstructions.npz")
@@ -284,6 +295,7 @@ def test_traits_are_rows_beside_the_others(
     assert {(row.dataset, row.task, row.n) for row in added} == {("rest", "trait:age", SUBJECTS)}
     assert set(made.timings["rest"]["trait:age"]) == {model for model in models if model != "null"}
     assert "neurofm_minus_best_baseline" in summarise(made.rows)["rest"]["trait:age"]["r"]
+    assert made.differences.comparisons == board.differences.comparisons + 2
 
 
 def test_an_example_shows_what_was_recorded(trained: _Trained, board: Scoreboard) -> None:

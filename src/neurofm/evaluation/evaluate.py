@@ -15,6 +15,7 @@ from neurofm.evaluation.attributes import read_attributes
 from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.classification import classify
+from neurofm.evaluation.comparisons import compare
 from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
@@ -26,6 +27,7 @@ from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.trait_scores import joined
 from neurofm.evaluation.traits import TraitTask
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
@@ -86,7 +88,13 @@ def evaluate(
                 progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = (*rows, *traits.rows(folds=len(splits.folds)))
-    return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
+    predictions = {key: joined([parts]) for key, parts in traits.parts.items()}
+    return Scoreboard(
+        rows=rows,
+        timings=_nested(found.seconds),
+        examples=_chosen(found.examples, rows=rows),
+        differences=compare(rows, scores=found.scores, traits=predictions, settings=settings),
+    )
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:
