@@ -16,9 +16,13 @@ from neurofm.evaluation.audit import audit_fold
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.classification import classify
 from neurofm.evaluation.comparisons import compare
+from neurofm.evaluation.confusions import confusions_of
+from neurofm.evaluation.connectomes import Connectomes
 from neurofm.evaluation.decoding import decode
+from neurofm.evaluation.embeddings import chosen_views, embed
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
+from neurofm.evaluation.findings import Embedding, Findings
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
@@ -29,6 +33,7 @@ from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.trait_scores import joined
 from neurofm.evaluation.traits import TraitTask
+from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
 from neurofm.training.predict import Predictor
@@ -39,6 +44,9 @@ from neurofm.windows import RecordingView, WindowsSettings, load_views
 class _Found:
     """What is gathered on the way."""
 
+    connectomes: Connectomes
+    tunings: Tunings = field(default_factory=Tunings)
+    embeddings: list[Embedding] = field(default_factory=list)
     scores: list[TileScores] = field(default_factory=list)
     examples: dict[str, Example] = field(default_factory=dict)
     """The first per dataset, with the reconstructions of all models."""
@@ -70,7 +78,7 @@ def evaluate(
     predictors = [Predictor.load(models / f"fold-{number}", strict=False) for number in range(len(splits.folds))]
     for number, (fold, predictor) in enumerate(zip(splits.folds, predictors, strict=True)):
         audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
-    found, traits = _Found(), TraitTask(settings=settings)
+    found, traits = _Found(connectomes=Connectomes(settings=settings)), TraitTask(settings=settings)
     scored = sum(bool(entry.test) for fold in splits.folds for entry in fold.recordings)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
@@ -86,14 +94,28 @@ def evaluate(
                     window = windows.of(views[0].modality).window_samples
                     found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
                 progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
+            if number == 0:
+                # Of one fold: models of two folds do not share their axes.
+                chosen = chosen_views(loaded)
+                known = read_attributes(chosen, shards=shards)
+                found.embeddings.extend(
+                    embed(chosen, predictor, known, fold=number, settings=settings, windows=windows)
+                )
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = (*rows, *traits.rows(folds=len(splits.folds)))
     predictions = {key: joined([parts]) for key, parts in traits.parts.items()}
+    differences = compare(rows, scores=found.scores, traits=predictions, settings=settings)
     return Scoreboard(
         rows=rows,
         timings=_nested(found.seconds),
         examples=_chosen(found.examples, rows=rows),
-        differences=compare(rows, scores=found.scores, traits=predictions, settings=settings),
+        differences=differences,
+        findings=Findings(
+            confusions=confusions_of(differences, scores=found.scores, traits=predictions),
+            embeddings=tuple(found.embeddings),
+            tunings=found.tunings.finish(),
+            connectomes=found.connectomes.finish(),
+        ),
     )
 
 
@@ -145,6 +167,7 @@ def _evaluate_set(
                     settings=settings,
                     window_samples=window.window_samples,
                     patch_samples=window.patch_samples,
+                    keep=found.tunings.add,
                 )
                 found.scores.extend(scores)
                 for model, spent in seconds.items():
@@ -172,7 +195,8 @@ def _reconstruct_set(
     tests = [cut(view, view.roles.test, window_samples=window_samples) for view in views]
     tests = [test for test in tests if test.counted.any()]
     datasets = sorted({test.view.dataset for test in tests})
-    _, tuning = learning_windows(views, window_samples=window_samples)
+    fit, tuning = learning_windows(views, window_samples=window_samples)
+    found.connectomes.add_training(tests, fit)
     predicted: dict[str, dict[str, Floats]] = defaultdict(dict)
     for estimator in estimators:
         started = time.process_time()
@@ -184,6 +208,7 @@ def _reconstruct_set(
             own = [part for part in tuning if part.view.name == test.view.name]
             found.scores.extend(score(estimator, test, z, tuning=own, settings=settings))
             predicted[test.view.name][estimator.name] = z[:1]
+            found.connectomes.add(test, z, model=estimator.name)
             found.seconds[test.view.dataset, TASK, estimator.name] += time.process_time() - started
         for dataset in datasets:
             # A channel set may span datasets: its fit is shared between them.

@@ -14,6 +14,7 @@ import numpy as np
 
 from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
+from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
 from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
 from neurofm.evaluation.settings import EvaluateSettings
@@ -32,9 +33,10 @@ class Scoreboard:
     """CPU seconds by dataset, task and model."""
     examples: tuple[Example, ...]
     differences: Differences = NO_DIFFERENCES
+    findings: Findings = NO_FINDINGS
 
     def write(self, *, metrics: Path, reports: Path) -> None:
-        """Write scoreboard, summary, differences and timings under `metrics`, the examples under `reports`."""
+        """Write scoreboard, summary, differences and timings under `metrics`, examples and findings under `reports`."""
         rows = [row.model_dump(mode="json") for row in self.rows]
         write_json(metrics / "scoreboard.json", rows)
         table = io.StringIO(newline="")
@@ -46,6 +48,7 @@ class Scoreboard:
         write_json(metrics / "differences.json", self.differences.model_dump(mode="json"))
         write_json(metrics / "timings.json", self.timings)
         write_examples(self.examples, reports / "reconstructions.npz")
+        write_findings(self.findings, reports / "findings.npz")
 
 
 def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
