@@ -30,7 +30,7 @@ def _tiles(model: str, shares: list[float], *, recording: str = "r", kind: Kind 
         kind=kind,
         calibration=spans([(0, 9)]),
     )
-    total = 1.0 + np.arange(len(shares))[:, None]
+    total = (1.0 + np.arange(len(shares), dtype=np.float64))[:, None]
     gain = total * np.array(shares)[:, None]
     return TileScores(roles=roles, task="masked_reconstruction", metric="R2", model=model, gain=gain, total=total)
 

@@ -94,7 +94,7 @@ def _traits(predicted: np.ndarray) -> Predictions:
         model="neurofm-tangent",
         groups=("a", "b", "c"),
         subject=tuple(f"s{number}" for number in range(people)),
-        truth=np.arange(people) % 3.0,
+        truth=(np.arange(people) % 3).astype(np.float64),
         fold=np.zeros((1, people), dtype=np.int64),
         predicted=np.eye(3)[predicted][None],
         null=np.full((1, people, 3), 1 / 3),
@@ -144,7 +144,7 @@ def test_a_connectome_comes_back_from_what_predicts_it(settings: EvaluateSetting
     gathered.add(test, rng.normal(size=shown.shape), model="noise")
     (found,) = gathered.finish()
     r = dict(zip(found.models, found.r[:, 0], strict=True))
-    expected = np.corrcoef(test.z[test.counted], rowvar=False), np.corrcoef(latent[200:], rowvar=False)
+    expected = [np.atleast_2d(np.corrcoef(one, rowvar=False)) for one in (test.z[test.counted], latent[200:])]
     np.testing.assert_allclose(found.measured, expected[0], atol=1e-6)
     np.testing.assert_allclose(found.reconstructed, expected[1], atol=1e-9)
     edges = np.triu_indices(8, k=1)

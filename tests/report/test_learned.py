@@ -85,7 +85,7 @@ def tuning(*, is_angle: bool = True) -> Tuning:
 
 def connectome() -> Connectome:
     rng = np.random.default_rng(2)
-    measured = np.corrcoef(rng.normal(size=(6, 50)) + rng.normal(size=50))
+    measured = np.atleast_2d(np.corrcoef(rng.normal(size=(6, 50)) + rng.normal(size=50)))
     return Connectome(
         dataset="rest",
         modality="fmri",
@@ -103,12 +103,25 @@ def connectome() -> Connectome:
 
 def few_shot_row(model: str, share: float | None, value: float, **changes: Any) -> FewShotRow:
     plain: dict[str, Any] = {
-        "dataset": "eegmat", "modality": "eeg", "task": "classification:arithmetic", "metric": "auc",
-        "model": model, "protocol": "none" if model == "null" else "linear_probe",
-        "labels": "3 per group" if share is None else f"{100 * share:g} %", "share": share,
-        "examples": 3 if share is None else None, "shown": 6.0 if share is None else 200 * share, "seeds": 5,
-        "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05, "ci_unit": "subject", "n": 6,
-        "difference_to_scratch": None, "difference_ci_low": None, "difference_ci_high": None,
+        "dataset": "eegmat",
+        "modality": "eeg",
+        "task": "classification:arithmetic",
+        "metric": "auc",
+        "model": model,
+        "protocol": "none" if model == "null" else "linear_probe",
+        "labels": "3 per group" if share is None else f"{100 * share:g} %",
+        "share": share,
+        "examples": 3 if share is None else None,
+        "shown": 6.0 if share is None else 200 * share,
+        "seeds": 5,
+        "value": value,
+        "ci_low": value - 0.05,
+        "ci_high": value + 0.05,
+        "ci_unit": "subject",
+        "n": 6,
+        "difference_to_scratch": None,
+        "difference_ci_low": None,
+        "difference_ci_high": None,
     }
     return FewShotRow.model_validate({key: v for key, v in (plain | changes).items() if key in FewShotRow.model_fields})
 
@@ -158,7 +171,7 @@ def test_every_finding_becomes_a_panel_with_its_numbers(tmp_path: Path) -> None:
 def test_a_confusion_matrix_has_shares_of_the_truth() -> None:
     axes = Figure().subplots()
     draw_confusion(axes, counts=np.array([[3.0, 1.0], [0.0, 8.0]]), classes=("a", "b"), title="m", named=True)
-    np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), np.array([[0.75, 0.25], [0.0, 1.0]]))
     assert [text.get_text() for text in axes.texts] == ["75%\n3", "25%\n1", "0%\n0", "100%\n8"]
 
 
@@ -177,7 +190,7 @@ def test_points_are_drawn_where_they_are_filled_where_held_out() -> None:
     assert len(unknown.get_xdata()) == 10  # type: ignore[arg-type]
     for line, (index, held) in zip(lines, [(0, 0), (0, 1), (1, 0), (1, 1)], strict=True):
         inside = (one.values[1] == index) & (one.held_out == held)
-        np.testing.assert_array_equal(line.get_xydata(), one.xy[inside])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(line.get_xydata(), one.xy[inside])
         assert (line.get_markerfacecolor() == "none") == (held == 0)
 
 
@@ -235,6 +248,8 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
     axes = figure.subplots()
     rise = Rise(
         name="neurofm",
+        model="neurofm",
+        dotted=False,
         shown=np.array([2.0, 20.0, 200.0]),
         value=np.array([0.6, 0.61, 0.7]),
         low=np.array([0.5, 0.6, 0.65]),
@@ -256,7 +271,7 @@ def test_a_forest_has_every_difference_and_its_p() -> None:
     assert low > -1, "one wide interval does not squeeze the others"
     assert high > 0.03
     written = [text.get_text() for text in axes.texts]
-    assert written == ["+0.020   <.001", "\N{MINUS SIGN}0.010   .210", "+0.020   <.001"]
+    assert written == ["+0.020\xa0\xa0<.001", "\N{MINUS SIGN}0.010\xa0\xa0.210", "+0.020\xa0\xa0<.001"]
     marks = [line for line in axes.lines if line.get_marker() == "D"]
     assert [line.get_xdata()[0] for line in marks] == [0.02, -0.01, 0.02]  # type: ignore[index]
 

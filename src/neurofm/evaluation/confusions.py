@@ -62,7 +62,7 @@ def confusions_of(differences: Differences, *, scores: Sequence[TileScores], tra
     return tuple(found)
 
 
-def _states(task: str) -> tuple[str, str]:
+def _states(task: str) -> tuple[str, ...]:
     state = task.removeprefix("classification:").replace("_", " ")
     return f"not {state}", state
 

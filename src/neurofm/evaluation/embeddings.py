@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from neurofm.evaluation.attributes import Attributes
@@ -35,8 +36,9 @@ class _Sampled:
     length: int
 
     @property
-    def z(self) -> Floats:
-        return np.stack([self.view.z(start, start + self.length) for start in self.start])  # type: ignore[return-value]
+    def z(self) -> npt.NDArray[np.float32]:
+        """[window, time, channel] in SDs."""
+        return np.stack([self.view.z(start, start + self.length) for start in self.start])
 
     def held_out(self) -> list[float]:
         """Whether each lies in what is scored."""
@@ -214,7 +216,7 @@ def _of_patches(
     view, patch = sampled.view, windows.of(sampled.view.modality).patch_samples
     if view.targets[target].shape[1] != 2:
         return None
-    measured = np.isfinite(view.targets[target]).all(axis=1)
+    measured = np.isfinite(view.targets[target].sum(axis=1))
     starts = [
         start for start in _sample(view, length=sampled.length).start if measured[start : start + sampled.length].all()
     ]

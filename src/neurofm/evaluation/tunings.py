@@ -55,7 +55,8 @@ def _tuning(parts: Sequence[Decoded]) -> Tuning | None:
     usable = np.flatnonzero(np.all([part.test.view.usable for part in parts], axis=0))
     activity = activity[:, usable]
     at, found = (_degrees(values) if is_angle else values[:, 0] for values in (truth, decoded))
-    edges = np.linspace(0, 360, _ANGLE_BINS + 1) if is_angle else np.linspace(*np.quantile(at, _EDGES), _BINS + 1)
+    low, high = (0.0, 360.0) if is_angle else (float(np.quantile(at, share)) for share in _EDGES)
+    edges = np.linspace(low, high, (_ANGLE_BINS if is_angle else _BINS) + 1)
     measured, recovered = _curves(at, activity, edges), _curves(found, activity, edges)
     shifts = np.linspace(0, len(found), _SHIFTS + 2).astype(np.int64)[1:-1]
     shifted = [_correlations(measured, _curves(np.roll(found, shift), activity, edges)) for shift in shifts]

@@ -14,7 +14,7 @@ from neurofm.report.incoming import Panel
 from neurofm.report.verdict import METRICS
 from neurofm.report.words import modality_order, plain
 
-_WORDS = {"linear_probe": "linear probe", "knn": "nearest neighbours"}
+_WORDS = {"linear_probe": "linear probe", "knn": "kNN"}
 
 
 def few_shot_panels(rows: Sequence[FewShotRow]) -> list[Panel]:
@@ -51,6 +51,8 @@ def _rise(rows: Sequence[FewShotRow]) -> Rise:
     points = sorted(rows, key=lambda row: row.shown)
     return Rise(
         name=_name(points[0]),
+        model=points[0].model,
+        dotted=points[0].protocol == "knn",
         shown=np.array([row.shown for row in points]),
         value=np.array([row.value for row in points]),
         low=np.array([row.ci_low for row in points]),

@@ -59,8 +59,9 @@ def draw_angles(axes: Axes, *, xy: Floats, degrees: Floats, explained: Sequence[
     """
     known = np.isfinite(degrees)
     axes.plot(*xy[~known].T, ".", color=MUTED, markersize=2)
+    x, y = xy[known].T
     dots = axes.scatter(
-        *xy[known].T, c=degrees[known], cmap="twilight", vmin=0, vmax=360, s=13, edgecolors=MUTED, linewidths=0.3
+        x, y, c=degrees[known], cmap="twilight", vmin=0, vmax=360, s=13, edgecolors=MUTED, linewidths=0.3
     )
     bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8, pad=0.03, ticks=[0, 90, 180, 270, 360])
     bar.outline.set_visible(False)

@@ -14,6 +14,8 @@ from neurofm.report.figures.classes import style_of
 from neurofm.report.figures.style import INK, MUTED, OURS, short
 
 Floats = npt.NDArray[np.float64]
+_OTHERS = (0, 2, 3, 4, 5, 6, 7)
+"""Classes' colours that are not ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,10 @@ class Rise:
     """One model's curve."""
 
     name: str
+    model: str
+    """Whose features: curves of one model share a colour and a mark."""
+    dotted: bool
+    """Another read-out of the same features than the first: dotted, with hollow marks."""
     shown: Floats
     """[point] how many labels, ascending."""
     value: Floats
@@ -43,21 +49,23 @@ def draw_rises(axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float
     label
         Metric in words.
     """
-    others = 0
+    others = list(dict.fromkeys(rise.model for rise in rises if not (rise.ours or rise.null)))
     for place, rise in enumerate(sorted(rises, key=lambda rise: (rise.ours, not rise.null))):
-        if rise.null:
-            colour, mark, dashes = MUTED, ".", (0, (4, 3))
-        elif rise.ours:
-            colour, mark, dashes = OURS, "D", "solid"
+        if rise.ours or rise.null:
+            colour, mark = (OURS, "D") if rise.ours else (MUTED, ".")
         else:
-            # The first class has our second colour, the second ours.
-            colour, mark = style_of((0, 2, 3, 4, 5, 6, 7)[others % 7])
-            dashes, others = "solid", others + 1
+            colour, mark = style_of(_OTHERS[others.index(rise.model) % len(_OTHERS)])
         # Side by side, so that bars at one number of labels can be told apart.
         x = rise.shown * 1.03 ** (place - (len(rises) - 1) / 2)
         axes.vlines(x, rise.low, rise.high, color=colour, linewidth=0.9, alpha=0.7)
         axes.plot(
-            x, rise.value, color=colour, marker=mark, markersize=4, linestyle=dashes, label=short(rise.name, limit=34)
+            *(x, rise.value),
+            color=colour,
+            marker=mark,
+            markersize=4,
+            markerfacecolor="none" if rise.dotted else colour,
+            linestyle="dashed" if rise.null else "dotted" if rise.dotted else "solid",
+            label=short(rise.name, limit=34),
         )
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -65,4 +73,4 @@ def draw_rises(axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float
     axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
     axes.set_xlabel("labels")
     axes.set_ylabel(label)
-    axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7.5, labelcolor=INK, borderpad=0)  # type: ignore[union-attr]
+    axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7.5, labelcolor=INK, borderpad=0)

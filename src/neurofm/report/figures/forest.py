@@ -54,7 +54,9 @@ def draw_forest(axes: Axes, *, branches: Sequence[Branch], label: str) -> None:
         if low <= branch.value <= high:
             face = OURS if branch.clear else PAPER
             axes.plot(branch.value, row, "D", color=OURS, markerfacecolor=face, markersize=5)
-        written = f"{branch.value:+.3f}   {_p(branch.p)}".replace("-", "\N{MINUS SIGN}")
+        written = f"{branch.value:+.3f}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}{_p(branch.p)}".replace(
+            "-", "\N{MINUS SIGN}"
+        )
         axes.text(1.02, row, written, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
     axes.set_yticks(
         range(len(branches)), [f"{short(b.name, limit=38)}\n{short(b.against, limit=42)}" for b in branches]
@@ -65,7 +67,9 @@ def draw_forest(axes: Axes, *, branches: Sequence[Branch], label: str) -> None:
     axes.set_xlim(low - margin, high + margin)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(label)
-    axes.set_title("difference   p", loc="right", fontsize=7.5, color=MUTED, x=1.32, pad=3)
+    axes.set_title(
+        "difference\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}p", loc="right", fontsize=7.5, color=MUTED, x=1.32, pad=3
+    )
     axes.spines["left"].set_visible(False)
 
 
