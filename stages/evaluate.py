@@ -9,7 +9,7 @@ from neurofm.splits import Splits
 
 
 def main() -> None:
-    """Write ``metrics/scoreboard.*``, ``summary.json``, ``timings.json`` and ``reports/reconstructions.npz``."""
+    """Write scoreboard, summary, differences and timings under ``metrics``, and examples under ``reports``."""
     params = load_params()
     scoreboard = evaluate(
         Splits.read(Path("data/splits.json")),

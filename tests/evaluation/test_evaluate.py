@@ -15,6 +15,7 @@ import pytest
 from neurofm.errors import UserError
 from neurofm.evaluation.evaluate import evaluate
 from neurofm.evaluation.examples import read_examples
+from neurofm.evaluation.findings import TRAINING_MEAN
 from neurofm.evaluation.scoreboard import Scoreboard, summarise
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal, Target
@@ -258,6 +259,61 @@ def test_scores_make_sense(board: Scoreboard) -> None:
         assert classified["logistic_power"] > 0.8
 
 
+def test_ours_is_compared_with_the_best_baseline_of_every_task(board: Scoreboard) -> None:
+    summary = summarise(board.rows)
+    compared = {(one.dataset, one.task, one.metric): one for one in board.differences.differences}
+    assert set(compared) == {(row.dataset, row.task, row.metric) for row in board.rows}
+    assert board.differences.comparisons == len(compared)
+    for (dataset, task, metric), one in compared.items():
+        expected = summary[dataset][task][metric]["neurofm_minus_best_baseline"]
+        assert one.value == pytest.approx(expected, abs=2e-6)
+        assert one.p <= one.p_holm <= 1
+
+
+def test_findings_are_those_of_what_was_scored(trained: _Trained, board: Scoreboard) -> None:
+    found = board.findings
+    (connectome,) = found.connectomes
+    assert (connectome.dataset, len(connectome.subjects)) == ("rest", SUBJECTS)
+    r = dict(zip(connectome.models, connectome.r, strict=True))
+    assert {"neurofm", "ridge", "null", TRAINING_MEAN} < set(r)
+    assert np.isnan(r["null"]).all(), "it predicts the same of every channel"
+    assert r["neurofm"].mean() > 0.8
+    ours, baseline = found.confusions
+    assert (ours.ours, baseline.ours, ours.classes) == (True, False, ("not eyes closed", "eyes closed"))
+    assert ours.counts.sum() == baseline.counts.sum() == 60, "ten windows of each of six subjects"
+    # Of each subject as many windows are in one state as in the other: then the mean of shares is the share.
+    share = np.diag(baseline.counts).sum() / baseline.counts.sum()
+    accuracy = summarise(board.rows)["rest"]["classification:eyes_closed"]["balanced_accuracy"][baseline.model]
+    assert share == pytest.approx(accuracy, abs=1e-5)
+    points = {(one.dataset, one.point): one for one in found.embeddings}
+    assert set(points) == {("", "window"), ("rest", "window"), ("cells", "patch")}
+    together = points["", "window"]
+    assert together.classes == (("cells", "rest"),)
+    test = {entry.recording for entry in trained.splits.folds[0].recordings if entry.test and entry.dataset == "rest"}
+    rest = points["rest", "window"]
+    assert rest.labels == ("subject", "eyes_closed")
+    held = {rest.classes[0][int(which)] for which in rest.values[0][rest.held_out == 1]}
+    assert held == test
+    np.testing.assert_array_equal(np.unique(rest.values[1]), [0, 1])
+
+
+def test_tuning_is_recovered_from_embeddings(board: Scoreboard) -> None:
+    (tuning,) = board.findings.tunings
+    assert (tuning.dataset, tuning.target, tuning.is_angle, tuning.unit) == (
+        "cells",
+        "head_direction",
+        True,
+        "spikes/s",
+    )
+    assert tuning.median_error < 30
+    assert np.median(tuning.r) > 0.9
+    assert abs(np.median(tuning.r_shifted)) < 0.4
+    # Unit 0 is tuned to 0 degrees, and fires on average exp(0.5) spikes a bin there, of 20 ms.
+    peak = tuning.centre[np.nanargmax(tuning.measured[:, 0])]
+    assert min(peak, 360 - peak) < 45
+    assert np.nanmax(tuning.measured[:, 0]) == pytest.approx(50 * np.exp(0.5), rel=0.25)
+
+
 def test_every_subject_is_scored_once(board: Scoreboard) -> None:
     rows = [row for row in board.rows if row.dataset == "rest"]
     assert {(row.n, row.ci_unit, row.split) for row in rows} == {(SUBJECTS, "subject", "2-fold by subject")}
@@ -270,7 +326,8 @@ def test_scores_are_the_same_to_the_byte_however_many_processes_score(
     written = []
     for run, made in (("one", board), ("two", trained.evaluate(workers=2))):
         made.write(metrics=tmp_path / run, reports=tmp_path / run)
-        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "reconstructions.npz")
+        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "differences.json")
+        names = (*names, "reconstructions.npz", "findings.npz")
         written.append([(tmp_path / run / name).read_bytes() for name in names])
     assert written[0] == written[1]
     examples = read_examples(tmp_path / "one" / "reconstructions.npz")
@@ -294,6 +351,7 @@ def test_traits_are_rows_beside_the_others(
     assert {(row.dataset, row.task, row.n) for row in added} == {("rest", "trait:age", SUBJECTS)}
     assert set(made.timings["rest"]["trait:age"]) == {model for model in models if model != "null"}
     assert "neurofm_minus_best_baseline" in summarise(made.rows)["rest"]["trait:age"]["r"]
+    assert made.differences.comparisons == board.differences.comparisons + 2
 
 
 def test_an_example_shows_what_was_recorded(trained: _Trained, board: Scoreboard) -> None:

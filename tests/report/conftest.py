@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from neurofm.catalog import CatalogEntry, load_entry
+from neurofm.evaluation.difference import Difference, Differences
 from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.row import Row
 from neurofm.files import write_json
@@ -62,6 +63,11 @@ def finished(
     write_json(root / "metrics" / "scoreboard.json", rows)
     write_json(root / "metrics" / "pretrain.json", {"folds": [_fold(0), _fold(1)]})
     write_examples([_example(root)], root / "reports" / "reconstructions.npz")
+    differences = [difference(dataset=entry.id, modality=entry.modality.value) for entry in entries[:3]]
+    write_json(
+        root / "metrics" / "differences.json",
+        Differences(comparisons=3, differences=tuple(differences)).model_dump(mode="json"),
+    )
     return root
 
 
@@ -148,6 +154,28 @@ def scores_of(dataset: str, modality: str) -> list[Row]:
         score(dataset=dataset, modality=modality, model=model, value=value, ci_low=value - 0.05, ci_high=value + 0.05)
         for model, value in values.items()
     ]
+
+
+def difference(**changes: Any) -> Difference:
+    """One row of metrics/differences.json."""
+    row: dict[str, Any] = {
+        "dataset": "ds",
+        "modality": "eeg",
+        "task": "masked_reconstruction",
+        "metric": "R2",
+        "unit": "share of variance",
+        "split": "3-fold time blocks",
+        "ours": "neurofm",
+        "baseline": "ridge",
+        "value": -0.02,
+        "ci_low": -0.03,
+        "ci_high": -0.01,
+        "ci_unit": "time block",
+        "n": 9,
+        "p": 0.004,
+        "p_holm": 0.012,
+    }
+    return Difference.model_validate(row | changes)
 
 
 def _fold(number: int) -> dict[str, Any]:

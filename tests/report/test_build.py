@@ -91,8 +91,8 @@ def test_the_page_needs_nothing_but_itself(text: str) -> None:
 def test_every_figure_has_words_and_is_sound(text: str) -> None:
     page = Page(text)
     drawings = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    # Two per dataset in "what came in", one modality's curves, one reconstruction, three scoreboards.
-    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 2 * 4 + 1 + 1 + 3
+    # Two per dataset in "what came in", one reconstruction, three scoreboards, one metric's differences.
+    assert len(drawings) == len(page.all("figure")) == len(page.all("figcaption")) == 2 * 4 + 1 + 3 + 1
     for drawing in drawings:
         root = ET.fromstring(drawing)
         assert len(root.get("aria-label") or "") > 30
@@ -181,5 +181,5 @@ def test_hostile_names_stay_text(project: Path, entries: list[CatalogEntry], bui
     assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)
     links = [attrs.get("href") or "" for attrs in page.all("a")]
     assert links
-    assert all(link.startswith("https://") or link in {"eeg.html", "animals.html"} for link in links)
+    assert all(link.startswith("https://") or link in {"eeg.html", "animals.html", "model.html"} for link in links)
     assert any(attack in text for text in page.texts), "it is shown, as text"

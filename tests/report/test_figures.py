@@ -95,6 +95,23 @@ def test_the_legend_says_the_validation_loss_that_was_kept(best_step: int, told:
     assert np.asarray(figure.axes[0].lines[-1].get_ydata()).tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize(("losses", "told"), [([0.4, 0.6], "null \u2191 1"), ([1.2, 1.6], "null \u2193 1")])
+def test_a_null_that_is_out_of_sight_is_said(losses: list[float], told: str) -> None:
+    nan = float("nan")
+    curve = Curve(
+        step=np.array([25.0, 50.0, 75.0]),
+        train=np.array([losses[0], nan, losses[1]]),
+        validation=np.array([nan, 0.8, nan]),
+        best_step=50,
+        fold=0,
+    )
+    figure = new_figure(height_in=3.0)
+    draw_curves(figure, curves=[curve])
+    assert figure.axes[0].get_title(loc="right") == told
+    # A kind of mask that no step had in between is still one line.
+    assert np.asarray(figure.axes[0].lines[0].get_xdata()).tolist() == [25.0, 75.0]
+
+
 def dot(model: str, value: float) -> Dot:
     return Dot(model=model, value=value, ci_low=value - 0.02, ci_high=value + 0.02, ours=model.startswith("neurofm"))
 

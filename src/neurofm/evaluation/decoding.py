@@ -38,6 +38,22 @@ class _Patches:
     """[window, patch] every sample counts and was measured."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What one model decoded of a recording's test segments."""
+
+    model: str
+    target: str
+    test: Windows
+    patch_samples: int
+    truth: Floats
+    """[window, patch, column]"""
+    counted: npt.NDArray[np.bool_]
+    """[window, patch] what was scored."""
+    predicted: Floats
+    """[window, patch, column]"""
+
+
 def decode(
     view: RecordingView,
     target: str,
@@ -46,6 +62,7 @@ def decode(
     settings: EvaluateSettings,
     window_samples: int,
     patch_samples: int,
+    keep: Callable[[Decoded], None] | None = None,
 ) -> tuple[list[TileScores], dict[str, float]]:
     """Decode `target` in a recording that is split in time, from counts and from our latents.
 
@@ -65,6 +82,8 @@ def decode(
         Penalties and smoothing.
     window_samples, patch_samples
         A patch gives one decoded value.
+    keep
+        Is given what each model decoded.
 
     Returns
     -------
@@ -95,6 +114,18 @@ def decode(
             TileScores(roles=view.roles, task=f"decoding:{target}", metric="R2", model=model, gain=gain, total=total)
         )
         seconds[model] = time.process_time() - started
+        if keep is not None:
+            keep(
+                Decoded(
+                    model=model,
+                    target=target,
+                    test=test,
+                    patch_samples=patch_samples,
+                    truth=truth.values,
+                    counted=truth.counted,
+                    predicted=predicted,
+                )
+            )
     return scores, seconds
 
 

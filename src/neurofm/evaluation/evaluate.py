@@ -16,9 +16,14 @@ from neurofm.evaluation.attributes import read_attributes
 from neurofm.evaluation.audit import Leak
 from neurofm.evaluation.baselines import baselines_for
 from neurofm.evaluation.classification import classify
+from neurofm.evaluation.comparisons import compare
+from neurofm.evaluation.confusions import confusions_of
+from neurofm.evaluation.connectomes import Connectomes
 from neurofm.evaluation.decoding import decode
+from neurofm.evaluation.embeddings import chosen_views, embed
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
+from neurofm.evaluation.findings import Embedding, Findings
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
@@ -28,7 +33,9 @@ from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.trait_scores import joined
 from neurofm.evaluation.traits import TraitTask
+from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
 from neurofm.training.predict import Predictor
@@ -40,17 +47,20 @@ from neurofm.windows import RecordingView, WindowsSettings, load_views
 class _Found:
     """What is gathered on the way."""
 
+    connectomes: Connectomes
+    tunings: Tunings = field(default_factory=Tunings)
     scores: list[TileScores] = field(default_factory=list)
     examples: dict[str, Example] = field(default_factory=dict)
     """The first per dataset, with the reconstructions of all models."""
     seconds: defaultdict[tuple[str, str, str], float] = field(default_factory=partial(defaultdict, float))
     """CPU seconds by dataset, task and model."""
-
     leaks: list[Leak] = field(default_factory=list)
     """What is normalised from other samples than it may be, where that is allowed."""
 
-    def add(self, other: _Found) -> None:
-        """Join what another part found; of examples the first of a dataset stays."""
+    def join(self, other: _Found) -> None:
+        """Add what another part found; of examples the first of a dataset stays."""
+        self.connectomes.join(other.connectomes)
+        self.tunings.join(other.tunings)
         self.scores.extend(other.scores)
         self.leaks.extend(other.leaks)
         for dataset, example in other.examples.items():
@@ -105,16 +115,40 @@ def evaluate(
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
     parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards, settings=settings)]
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
-    found, traits = _Found(), TraitTask(settings=settings)
+    found, traits = _Found(connectomes=Connectomes(settings=settings)), TraitTask(settings=settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
         for part, (own, own_traits) in zip(parts, side_by_side(one, parts, workers=workers), strict=True):
-            found.add(own)
+            found.join(own)
             traits.join(own_traits)
             progress.advance(part.scored, note=part.names[0])
     gate.leaks.extend(found.leaks)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = gate.labelled((*rows, *traits.rows(folds=len(splits.folds))))
-    return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
+    predictions = {key: joined([parts]) for key, parts in traits.parts.items()}
+    differences = compare(rows, scores=found.scores, traits=predictions, settings=settings)
+    return Scoreboard(
+        rows=rows,
+        timings=_nested(found.seconds),
+        examples=_chosen(found.examples, rows=rows),
+        differences=differences,
+        findings=Findings(
+            confusions=confusions_of(differences, scores=found.scores, traits=predictions),
+            embeddings=_embeddings(splits, shards=shards, models=models, settings=settings, windows=windows),
+            tunings=found.tunings.finish(),
+            connectomes=found.connectomes.finish(),
+        ),
+    )
+
+
+def _embeddings(
+    splits: Splits, *, shards: Path, models: Path, settings: EvaluateSettings, windows: WindowsSettings
+) -> tuple[Embedding, ...]:
+    """Embed windows of the first fold: models of two folds do not share their axes."""
+    chosen = chosen_views(load_views(splits, fold=0, shards=shards, decoded=False))
+    predictor = Predictor.load(models / "fold-0", strict=False)
+    known = read_attributes(chosen, shards=shards)
+    with threadpool_limits(1):
+        return embed(chosen, predictor, known, fold=0, settings=settings, windows=windows)
 
 
 def _parts(splits: Splits, fold: int, shards: Path, *, settings: EvaluateSettings) -> list[_Part]:
@@ -141,7 +175,7 @@ def _score_part(
     gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     gate.check_views(part.fold, views)
     predictor = Predictor.load(models / f"fold-{part.fold}", strict=False)
-    found, traits = _Found(leaks=gate.leaks), TraitTask(settings=settings)
+    found, traits = _Found(connectomes=Connectomes(settings=settings), leaks=gate.leaks), TraitTask(settings=settings)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with threadpool_limits(1):
         _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found, glm=part.glm)
@@ -200,6 +234,7 @@ def _evaluate_set(
                     settings=settings,
                     window_samples=window.window_samples,
                     patch_samples=window.patch_samples,
+                    keep=found.tunings.add,
                 )
                 found.scores.extend(scores)
                 for model, spent in seconds.items():
@@ -227,7 +262,8 @@ def _reconstruct_set(
     tests = [cut(view, view.roles.test, window_samples=window_samples) for view in views]
     tests = [test for test in tests if test.counted.any()]
     datasets = sorted({test.view.dataset for test in tests})
-    _, tuning = learning_windows(views, window_samples=window_samples)
+    fit, tuning = learning_windows(views, window_samples=window_samples)
+    found.connectomes.add_training(tests, fit)
     predicted: dict[str, dict[str, Floats]] = defaultdict(dict)
     for estimator in estimators:
         started = time.process_time()
@@ -239,6 +275,7 @@ def _reconstruct_set(
             own = [part for part in tuning if part.view.name == test.view.name]
             found.scores.extend(score(estimator, test, z, tuning=own, settings=settings))
             predicted[test.view.name][estimator.name] = z[:1]
+            found.connectomes.add(test, z, model=estimator.name)
             found.seconds[test.view.dataset, TASK, estimator.name] += time.process_time() - started
         for dataset in datasets:
             # A channel set may span datasets: its fit is shared between them.

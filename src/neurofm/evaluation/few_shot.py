@@ -1,4 +1,8 @@
-"""Few-shot curves: how well a read-out does with few labels, of features that were made without any."""
+"""Few-shot curves: how well a read-out does with few labels, of features that were made without any.
+
+With `evaluate.few_shot` the stage `evaluate` writes them to ``metrics/few_shot.json`` (and ``.csv``), a list of
+`neurofm.evaluation.few_shot_row.FewShotRow`; the list is empty without.
+"""
 
 from __future__ import annotations
 

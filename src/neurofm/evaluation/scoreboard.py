@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
+from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
 from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
 from neurofm.evaluation.settings import EvaluateSettings
@@ -38,9 +40,11 @@ class Scoreboard:
     timings: dict[str, dict[str, dict[str, float]]]
     """CPU seconds by dataset, task and model."""
     examples: tuple[Example, ...]
+    differences: Differences = NO_DIFFERENCES
+    findings: Findings = NO_FINDINGS
 
     def write(self, *, metrics: Path, reports: Path) -> None:
-        """Write the scoreboard, its summary and the timings under `metrics`, the examples under `reports`."""
+        """Write scoreboard, summary, differences and timings under `metrics`, examples and findings under `reports`."""
         rows = [row.model_dump(mode="json") for row in self.rows]
         write_json(metrics / "scoreboard.json", rows)
         table = io.StringIO(newline="")
@@ -49,8 +53,10 @@ class Scoreboard:
         writer.writerows(rows)
         write_atomic(metrics / "scoreboard.csv", table.getvalue().encode())
         write_json(metrics / "summary.json", summarise(self.rows))
+        write_json(metrics / "differences.json", self.differences.model_dump(mode="json"))
         write_json(metrics / "timings.json", self.timings)
         write_examples(self.examples, reports / "reconstructions.npz")
+        write_findings(self.findings, reports / "findings.npz")
 
 
 def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
@@ -63,12 +69,12 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
     grouped: defaultdict[tuple[str, str, str, str], list[TileScores]] = defaultdict(list)
     for score in scores:
         grouped[score.roles.dataset, score.task, score.metric, score.model].append(score)
-    values = {key: _value(*_units(parts)) for key, parts in grouped.items()}
+    values = {key: _value(*units_of(parts)) for key, parts in grouped.items()}
     rows = []
     for key, parts in sorted(grouped.items()):
         dataset, task, metric, model = key
         split, resampled = HELD_OUT[parts[0].roles.kind]
-        gain, total = _units(parts)
+        gain, total = units_of(parts)
         low, high = bootstrap(gain, total, samples=settings.bootstrap_samples, seed=settings.seed)
         rows.append(
             Row(
@@ -116,8 +122,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def _units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
-    """Gain and total of the units that are resampled: tiles, or subjects with their score as gain and a total of 1."""
+def units_of(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
+    """Return gain and total, each [unit, column], of what is resampled.
+
+    Units are tiles, or subjects with their score as gain and a total of 1.
+    """
     if parts[0].roles.kind not in UNSEEN:
         gain, total = np.concatenate([part.gain for part in parts]), np.concatenate([part.total for part in parts])
         # Tiles in which nothing could be scored (no valid sample, the target not measured) are no units.

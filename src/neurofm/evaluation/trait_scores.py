@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,36 @@ def paired_difference(
     drawn = ((score(ours, weights) - score(theirs, weights)) * runs).sum(axis=1)
     value = float((score(ours, everyone) - score(theirs, everyone)).mean())
     return _interval(value, drawn, comparisons=comparisons)
+
+
+def paired_p(ours: Predictions, theirs: Predictions, metric: str, *, resampling: Resampling) -> float:
+    """How often the difference is at least as large, either way, when models are swapped at random within subjects.
+
+    Parameters
+    ----------
+    ours, theirs, metric
+        As `paired_difference`.
+    resampling
+        How many draws, from which seed.
+
+    Returns
+    -------
+    two-sided p, not below one over the number of draws; see `neurofm.evaluation.scores.swapped_p`.
+    """
+    score, everyone = _SCORES[metric], np.ones((1, len(ours.truth)))
+
+    def difference(swapped: npt.NDArray[np.bool_]) -> float:
+        first, second = (
+            replace(ours, predicted=np.where(swapped[None, :, None], *pair))
+            for pair in ((theirs.predicted, ours.predicted), (ours.predicted, theirs.predicted))
+        )
+        return abs(float((score(first, everyone) - score(second, everyone)).mean()))
+
+    names, member = np.unique(np.array(ours.subject), return_inverse=True)
+    drawn = np.random.default_rng(resampling.seed).integers(2, size=(resampling.samples, len(names))).astype(np.bool_)
+    observed = difference(np.zeros(len(member), dtype=np.bool_)) * (1 - 1e-9)
+    reached = sum(difference(swap[member]) >= observed for swap in drawn)
+    return (1 + reached) / (1 + resampling.samples)
 
 
 def _interval(value: float, drawn: Floats, *, comparisons: int) -> Estimate:

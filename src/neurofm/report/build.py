@@ -1,4 +1,4 @@
-"""The report: one page that holds everything, one about fMRI, and two pictures for the README."""
+"""The report: one page that says how it went, others that go into detail, and two pictures for the README."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from neurofm.evaluation.row import Row
 from neurofm.files import write_atomic
 from neurofm.recording import Modality
 from neurofm.report.animals import animal_datasets
+from neurofm.report.differences import difference_panels, difference_words
 from neurofm.report.eeg import eeg_datasets
 from neurofm.report.excerpts import Excerpt
 from neurofm.report.figures.scoreboard import draw_dots
@@ -21,8 +22,8 @@ from neurofm.report.flow import draw_flow, trace
 from neurofm.report.fmri import fmri_datasets
 from neurofm.report.incoming import draw_time, incoming
 from neurofm.report.inputs import ReportInputs, read_inputs
+from neurofm.report.learned import sections
 from neurofm.report.learning import (
-    curve_panels,
     dots_of,
     fold_columns,
     fold_rows,
@@ -52,7 +53,7 @@ def build_report(
     out: Path,
     eeg_limits: Exclude | None = None,
 ) -> None:
-    """Write the report, and beside it the pages of fMRI, EEG (with ``eeg/``) and animals and two pictures.
+    """Write the report, and beside it the pages of fMRI, EEG (with ``eeg/``), animals and model, and two pictures.
 
     It reads quality, splits, training, scores and connectivity under `root`, and one shard per dataset (of fMRI
     three, of EEG as many as the settings say). A piece that is not there leaves its section out. The pages open
@@ -97,8 +98,9 @@ def build_report(
         left_out=left_out(inputs),
         fold_columns=fold_columns(inputs.training),
         fold_rows=fold_rows(inputs.training),
-        curves=curve_panels(inputs.training, splits=inputs.splits),
         reconstructions=reconstruction_panels(inputs.examples, settings=settings),
+        differences=difference_panels(inputs.differences),
+        difference_words=difference_words(inputs.differences),
         score_panels=score_panels(inputs.scores),
         score_columns=SCORE_COLUMNS,
         score_rows=score_rows(inputs.scores),
@@ -114,6 +116,8 @@ def build_report(
     write_atomic(out.with_name("eeg.html"), eeg_page.encode())
     animals_page = _template("animals.html.j2").render(datasets=animals, versions=versions())
     write_atomic(out.with_name("animals.html"), animals_page.encode())
+    model_page = _template("model.html.j2").render(sections=sections(inputs), versions=versions())
+    write_atomic(out.with_name("model.html"), model_page.encode())
     write_atomic(out.with_name("overview.png"), overview(inputs, excerpts=excerpts, settings=settings))
     write_atomic(out.with_name("scoreboard.png"), scoreboard(inputs.scores, dpi=settings.png_dpi))
 

@@ -11,7 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
+from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, read_examples
+from neurofm.evaluation.few_shot_row import FewShotRow
+from neurofm.evaluation.findings import NO_FINDINGS, Findings, read_findings
 from neurofm.evaluation.row import Row
 from neurofm.recording import Manifest
 from neurofm.report.words import modality_order
@@ -34,8 +37,13 @@ class ReportInputs:
     connectivity: Mapping[str, DatasetConnectivity]
     scores: tuple[Row, ...]
     """Rows of the scoreboard."""
+    differences: Differences
+    """Of ours to the best baseline."""
     examples: tuple[Example, ...]
     """Held-out windows as recorded and as reconstructed."""
+    findings: Findings
+    """What the model has learned, in numbers to be drawn."""
+    few_shot: tuple[FewShotRow, ...]
 
     def recordings(self, dataset: str) -> Mapping[str, RecordingQuality]:
         """Return the dataset's recordings by id."""
@@ -60,7 +68,7 @@ def read_inputs(*, root: Path, datasets: Sequence[CatalogEntry]) -> ReportInputs
         For a file that is there but is not what its stage writes.
     """
     metrics = root / "metrics"
-    examples = root / "reports" / "reconstructions.npz"
+    examples, findings = (root / "reports" / name for name in ("reconstructions.npz", "findings.npz"))
     quality = {d.id: _read(metrics / "quality" / f"{d.id}.json", DatasetQuality) for d in datasets}
     manifests = {d.id: _read(root / "data" / "manifests" / f"{d.id}.json", Manifest) for d in datasets}
     return ReportInputs(
@@ -71,7 +79,10 @@ def read_inputs(*, root: Path, datasets: Sequence[CatalogEntry]) -> ReportInputs
         training=_read(metrics / "pretrain.json", Pretraining) or Pretraining(),
         connectivity=_read(metrics / "connectivity.json", dict[str, DatasetConnectivity]) or {},
         scores=_read(metrics / "scoreboard.json", tuple[Row, ...]) or (),
+        differences=_read(metrics / "differences.json", Differences) or NO_DIFFERENCES,
         examples=tuple(read_examples(examples)) if examples.is_file() else (),
+        findings=read_findings(findings) if findings.is_file() else NO_FINDINGS,
+        few_shot=_read(metrics / "few_shot.json", tuple[FewShotRow, ...]) or (),
     )
 
 

@@ -52,23 +52,46 @@ def _gain(fold: FoldTraining, modality: str) -> str:
     return MISSING if gain is None else f"{gain:g}"
 
 
+_KINDS = {"": "whole channels hidden", "patches": "patches hidden", "block": "a stretch of time hidden"}
+"""Kinds of masks as metrics/pretrain.json names them, after the modality: ``eeg``, ``eeg patches``, ``eeg block``."""
+
+
 def curve_panels(training: Pretraining, *, splits: Splits | None = None) -> list[Panel]:
-    """Draw the training curves, one panel per modality; `splits` say from how many recordings was learned."""
+    """Draw the training curves, one panel per modality and kind of mask that was learned.
+
+    Parameters
+    ----------
+    training
+        Losses of every fold.
+    splits
+        Say from how many recordings was learned.
+    """
     panels = []
     for modality in Modality:
-        curves = [curve for fold in training.folds if (curve := _curve(fold, modality)) is not None]
-        if not curves:
-            continue
-        caption = (
-            f"{MODALITY_WORDS[modality]}{_learned_from(splits, modality)}: training loss, and change of the validation "
-            f"loss since it was first measured (below zero is better); one line for each of {len(curves)} folds, a dot "
-            "at the step kept, whose validation loss the legend gives. Losses are relative to predicting the mean (1)."
-        )
-        with drawing(f"curves-{modality}"):
-            figure = new_figure(height_in=3.2)
-            draw_curves(figure, curves=curves)
-            panels.append(Panel(drawing=svg(figure, alt=caption), caption=caption))
+        for kind, word in _KINDS.items():
+            key = f"{modality} {kind}".strip()
+            curves = [curve for fold in training.folds if (curve := _curve(fold, key)) is not None]
+            if not curves:
+                continue
+            caption = (
+                f"{MODALITY_WORDS[modality]}, {word}{_learned_from(splits, modality)}: training loss of single steps, "
+                "and change of the validation loss since it was first measured (below zero is better); one line for "
+                f"each of {len(curves)} folds, a dot at the step kept, whose validation loss the legend gives. Losses "
+                f"are relative to predicting the mean (1).{_kept_gains(training, key)}"
+            )
+            with drawing(f"curves-{key}"):
+                figure = new_figure(height_in=3.2)
+                draw_curves(figure, curves=curves)
+                panels.append(Panel(drawing=svg(figure, alt=caption), caption=caption))
     return panels
+
+
+def _kept_gains(training: Pretraining, key: str) -> str:
+    """Say how much of the network's correction each fold kept; nothing where no fold says it."""
+    if not any(key in fold.residual_gain for fold in training.folds):
+        return ""
+    gains = ", ".join(_gain(fold, key) for fold in training.folds)
+    return f" Share of the network's correction that was kept, fold by fold: {gains}."
 
 
 def _learned_from(splits: Splits | None, modality: Modality) -> str:
@@ -88,11 +111,9 @@ def _learned_from(splits: Splits | None, modality: Modality) -> str:
     )
 
 
-def _curve(fold: FoldTraining, modality: Modality) -> Curve | None:
-    """Return the curve of one modality; None where neither loss was ever measured."""
-    losses = np.array(
-        [[_loss(point.train.get(modality)), _loss(point.validation.get(modality))] for point in fold.curve]
-    )
+def _curve(fold: FoldTraining, key: str) -> Curve | None:
+    """Return the curve of a modality, or of a modality and kind of mask; None where no loss was ever measured."""
+    losses = np.array([[_loss(point.train.get(key)), _loss(point.validation.get(key))] for point in fold.curve])
     if not losses.size or np.isnan(losses).all():
         return None
     step = np.array([point.step for point in fold.curve], dtype=np.float64)

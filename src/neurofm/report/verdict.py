@@ -44,7 +44,7 @@ def is_ours(score: Row) -> bool:
     return score.model.startswith(OURS)
 
 
-_METRICS = {
+METRICS = {
     "R2": "R²",
     "bits_per_spike": "bits per spike",
     "balanced_accuracy": "balanced accuracy",
@@ -54,7 +54,7 @@ _METRICS = {
 
 def metric_name(score: Row) -> str:
     """Metric in words."""
-    return _METRICS.get(score.metric, f"{plain(score.metric)} ({score.unit})")
+    return METRICS.get(score.metric, f"{plain(score.metric)} ({score.unit})")
 
 
 def group_scores(scores: Sequence[Row]) -> list[tuple[Row, ...]]:

@@ -94,7 +94,7 @@ def test_what_ci_made_is_committed_and_on_the_remote_whole(built: Built) -> None
     assert set(lab.git("show", "--name-only", "--format=").splitlines()) == {
         *("dvc.lock", "metrics/pretrain.json", "metrics/quality/rest.json", "metrics/quality/tiny-bids-eeg.json"),
         "metrics/connectivity.json",
-        *("metrics/scoreboard.csv", "metrics/scoreboard.json", "metrics/slice.json"),
+        *("metrics/differences.json", "metrics/scoreboard.csv", "metrics/scoreboard.json", "metrics/slice.json"),
         "metrics/summary.json",
     }
     assert set(lab.lock()) == STAGES | {"split", "pretrain", "evaluate", "connectivity", "slice", "report"}

@@ -18,8 +18,9 @@ _ON_REQUEST = ("models/", "data/shards/", "data/manifests/")
 """Results that a crate carries if asked to: large, or only of use together with the data."""
 _OF_DATASETS = ("data/shards/", "data/manifests/")
 """Of these, what belongs to one dataset, whose terms decide."""
-_NEVER = ("metrics/dvclive", "reports/reconstructions.npz")
-"""Curves as drawn during training (metrics/pretrain.json has the same numbers), and stretches of recordings."""
+_NEVER = ("metrics/dvclive", "reports/reconstructions.npz", "reports/findings.npz")
+"""Curves as drawn during training (metrics/pretrain.json has the same numbers), stretches of recordings, and numbers
+of single subjects."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ def select_scores(path: Path, row: str) -> list[Score]:
     Parameters
     ----------
     path
-        ``scoreboard.json`` or ``.csv``, ``summary.json`` or ``timings.json``.
+        ``scoreboard.json`` or ``.csv``, ``summary.json``, ``differences.json`` or ``timings.json``.
     row
         A number (the first row is 1), or the beginning of a name: ``dataset``, ``dataset/task/metric/model``, or the
         same with dots, as ``dvc metrics show`` writes it. Empty takes all.
@@ -84,6 +84,8 @@ def _scores(path: Path) -> Iterator[Score]:
     content = json.loads(path.read_bytes())
     if isinstance(content, list):
         yield from map(_from_row, content)
+    elif "differences" in content:
+        yield from (_from_row({**row, "model": row["ours"]}) for row in content["differences"])
     else:
         yield from _leaves(content, ())
 

@@ -42,7 +42,7 @@ _KINDS = (
     (Kind.QUALITY, r"metrics/quality/(?P<dataset>[^/]+)\.json"),
     (Kind.SPLIT, r"data/splits\.json"),
     (Kind.MODEL, r"models/[^/]+(/fold-(?P<fold>\d+)(/.+)?)?"),
-    (Kind.SCORES, r"metrics/(scoreboard\.json|scoreboard\.csv|summary\.json|timings\.json)"),
+    (Kind.SCORES, r"metrics/(scoreboard\.(json|csv)|(summary|differences|timings)\.json)"),
     (Kind.CONNECTIVITY, r"data/connectivity(/.+)?|metrics/connectivity\.json"),
     (Kind.TRAINING, r"metrics/(pretrain\.json|dvclive(/.+)?)"),
     (Kind.REPORT, r"reports/.+"),

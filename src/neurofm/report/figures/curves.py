@@ -43,20 +43,26 @@ def draw_curves(figure: Figure, *, curves: Sequence[Curve]) -> None:
 
     Folds are validated on different data, so their losses lie far apart; the change since the first
     measurement, in percent, is what can be compared. A dot stands at the step that was kept; the legend says the
-    validation loss there. Losses are relative to predicting the mean: the null is 1, drawn where it is in sight.
+    validation loss there. Losses are relative to predicting the mean: the null is 1, a dashed line where it is in
+    sight, else an arrow that says on which side it lies.
     """
     upper, lower = figure.subplots(2, 1, sharex=True)
     lower.axhline(0.0, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
     for curve in curves:
         change = validation_change(curve)
         dashes = _DASHES[curve.fold % len(_DASHES)]
-        upper.plot(curve.step, curve.train, color=BASELINE, linewidth=0.8, linestyle=dashes)
+        # A step hides one kind of mask: a kind that is rare was not drawn at every step that is written.
+        trained = np.isfinite(curve.train)
+        upper.plot(curve.step[trained], curve.train[trained], color=BASELINE, linewidth=0.8, linestyle=dashes)
         lower.plot(curve.step, change, color=OURS, linestyle=dashes, label=legend_of(curve))
         kept = curve.step == curve.best_step
         lower.plot(curve.step[kept], change[kept], "o", color=OURS, markersize=4, clip_on=False)
     low, high = upper.get_ylim()
     if low < 1.0 < high:
         upper.axhline(1.0, color=MUTED, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+    else:
+        place = "\N{UPWARDS ARROW}" if high <= 1.0 else "\N{DOWNWARDS ARROW}"
+        upper.set_title(f"null {place} 1", loc="right", fontsize=7.5, color=MUTED)
     figure.legend(loc="outside upper left", ncols=len(curves), frameon=False, fontsize=8, handlelength=2.4)
     upper.set_ylabel("training loss\n(null = 1)")
     lower.set_ylabel("validation (%)")

@@ -20,6 +20,8 @@ WIDTH_IN = 5.0
 INK = "#1b1f24"
 MUTED = "#667079"
 RULE = "#cfd5db"
+PAPER = "#fffffe"
+"""Fills what must hide a line behind it."""
 # Blue, vermilion and green of Okabe & Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color/).
 OURS = "#d55e00"
 BASELINE = "#0072b2"
@@ -29,6 +31,7 @@ _THEME = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     RULE: "var(--rule)",
+    PAPER: "var(--paper)",
     OURS: "var(--ours)",
     BASELINE: "var(--baseline)",
     THIRD: "var(--third)",

@@ -1,0 +1,76 @@
+"""Few-shot curves: scores over the number of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from neurofm.report.figures.classes import style_of
+from neurofm.report.figures.style import INK, MUTED, OURS, short
+
+Floats = npt.NDArray[np.float64]
+_OTHERS = (0, 2, 3, 4, 5, 6, 7)
+"""Classes' colours that are not ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rise:
+    """One model's curve."""
+
+    name: str
+    model: str
+    """Whose features: curves of one model share a colour and a mark."""
+    dotted: bool
+    """Another read-out of the same features than the first: dotted, with hollow marks."""
+    shown: Floats
+    """[point] how many labels, ascending."""
+    value: Floats
+    low: Floats
+    high: Floats
+    ours: bool
+    """The model that pretraining made; drawn on top."""
+    null: bool
+
+
+def draw_rises(axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float, str]], label: str) -> None:
+    """Draw each curve with a bar for its interval at every point, on a logarithmic axis of labels.
+
+    Parameters
+    ----------
+    rises
+        At least one.
+    ticks
+        How many labels, and what stands there.
+    label
+        Metric in words.
+    """
+    others = list(dict.fromkeys(rise.model for rise in rises if not (rise.ours or rise.null)))
+    for place, rise in enumerate(sorted(rises, key=lambda rise: (rise.ours, not rise.null))):
+        if rise.ours or rise.null:
+            colour, mark = (OURS, "D") if rise.ours else (MUTED, ".")
+        else:
+            colour, mark = style_of(_OTHERS[others.index(rise.model) % len(_OTHERS)])
+        # Side by side, so that bars at one number of labels can be told apart.
+        x = rise.shown * 1.03 ** (place - (len(rises) - 1) / 2)
+        axes.vlines(x, rise.low, rise.high, color=colour, linewidth=0.9, alpha=0.7)
+        axes.plot(
+            *(x, rise.value),
+            color=colour,
+            marker=mark,
+            markersize=4,
+            markerfacecolor="none" if rise.dotted else colour,
+            linestyle="dashed" if rise.null else "dotted" if rise.dotted else "solid",
+            label=short(rise.name, limit=34),
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
+    axes.set_xlabel("labels")
+    axes.set_ylabel(label)
+    axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7.5, labelcolor=INK, borderpad=0)
