@@ -18,6 +18,7 @@ from neurofm.evaluation.classification import classify
 from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
+from neurofm.evaluation.few_shot_task import FewShotTask
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
@@ -68,7 +69,7 @@ def evaluate(
     predictors = [Predictor.load(models / f"fold-{number}", strict=False) for number in range(len(splits.folds))]
     for number, (fold, predictor) in enumerate(zip(splits.folds, predictors, strict=True)):
         audit_fold(fold, number=number, windows=windows, trained_on=predictor.trained_on)
-    found, traits = _Found(), TraitTask(settings=settings)
+    found, traits, curves = _Found(), TraitTask(settings=settings), FewShotTask(settings=settings)
     scored = sum(bool(entry.test) for fold in splits.folds for entry in fold.recordings)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with Progressing("evaluate", total=scored, unit="recordings") as progress, threadpool_limits(1):
@@ -79,14 +80,23 @@ def evaluate(
                 # Some recordings of a dataset without it would make its score one of the others only.
                 glm = views[0].dataset not in large
                 _evaluate_set(views, predictor, fold=number, settings=settings, windows=windows, found=found, glm=glm)
+                attributes = read_attributes(views, shards=shards) if settings.traits else {}
+                window = windows.of(views[0].modality)
                 if settings.traits:
-                    attributes = read_attributes(views, shards=shards)
-                    window = windows.of(views[0].modality).window_samples
-                    found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
+                    found.seconds.update(
+                        traits.add(views, attributes, encode=predictor.encode, window_samples=window.window_samples)
+                    )
+                if settings.few_shot:
+                    curves.add(views, predictor, attributes=attributes, window=window, fold=number)
                 progress.advance(sum(bool(view.roles.test) for view in views), note=views[0].name)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = (*rows, *traits.rows(folds=len(splits.folds)))
-    return Scoreboard(rows=rows, timings=_nested(found.seconds), examples=_chosen(found.examples, rows=rows))
+    return Scoreboard(
+        rows=rows,
+        timings=_nested(found.seconds),
+        examples=_chosen(found.examples, rows=rows),
+        few_shot=curves.rows(folds=len(splits.folds)),
+    )
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurofm.evaluation.examples import Example, write_examples
+from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
 from neurofm.evaluation.settings import EvaluateSettings
@@ -30,19 +31,27 @@ class Scoreboard:
     timings: dict[str, dict[str, dict[str, float]]]
     """CPU seconds by dataset, task and model."""
     examples: tuple[Example, ...]
+    few_shot: tuple[FewShotRow, ...] = ()
+    """Empty where nobody asked for it."""
 
     def write(self, *, metrics: Path, reports: Path) -> None:
         """Write the scoreboard, its summary and the timings under `metrics`, the examples under `reports`."""
-        rows = [row.model_dump(mode="json") for row in self.rows]
-        write_json(metrics / "scoreboard.json", rows)
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, fieldnames=list(Row.model_fields), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(metrics / "scoreboard.csv", table.getvalue().encode())
+        _write_rows(self.rows, list(Row.model_fields), metrics / "scoreboard")
+        _write_rows(self.few_shot, list(FewShotRow.model_fields), metrics / "few_shot")
         write_json(metrics / "summary.json", summarise(self.rows))
         write_json(metrics / "timings.json", self.timings)
         write_examples(self.examples, reports / "reconstructions.npz")
+
+
+def _write_rows(rows: Sequence[Row | FewShotRow], columns: list[str], path: Path) -> None:
+    """Write rows as JSON and as CSV."""
+    plain = [row.model_dump(mode="json") for row in rows]
+    write_json(path.with_suffix(".json"), plain)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    write_atomic(path.with_suffix(".csv"), table.getvalue().encode())
 
 
 def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
@@ -55,12 +64,12 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
     grouped: defaultdict[tuple[str, str, str, str], list[TileScores]] = defaultdict(list)
     for score in scores:
         grouped[score.roles.dataset, score.task, score.metric, score.model].append(score)
-    values = {key: _value(*_units(parts)) for key, parts in grouped.items()}
+    values = {key: _value(*pooled_units(parts)) for key, parts in grouped.items()}
     rows = []
     for key, parts in sorted(grouped.items()):
         dataset, task, metric, model = key
         by_subject = parts[0].roles.kind == "subject"
-        gain, total = _units(parts)
+        gain, total = pooled_units(parts)
         low, high = bootstrap(gain, total, samples=settings.bootstrap_samples, seed=settings.seed)
         rows.append(
             Row(
@@ -108,8 +117,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def _units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
-    """Gain and total of the units that are resampled: tiles, or subjects with their score as gain and a total of 1."""
+def pooled_units(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
+    """Return gain and total of what is resampled: tiles, or subjects with their score as gain and a total of 1."""
     if parts[0].roles.kind != "subject":
         gain, total = np.concatenate([part.gain for part in parts]), np.concatenate([part.total for part in parts])
         # Tiles in which nothing could be scored (no valid sample, the target not measured) are no units.

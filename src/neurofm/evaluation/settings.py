@@ -43,3 +43,5 @@ class EvaluateSettings(Settings):
     """Targets of two states, 0 and 1, that windows are classified by wherever recordings have them."""
     traits: tuple[str, ...] = ()
     """Attributes of subjects (columns of ``participants.tsv``), or of recordings, that are predicted where they are."""
+    few_shot: bool = False
+    """Whether all three are done with few to all labels, too (`neurofm.evaluation.few_shot`)."""

@@ -95,7 +95,12 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path) -> 
             workers=1,
         )
         scoreboard = evaluate(
-            first, shards=work / "shards", models=work / "models", settings=plan.evaluate, windows=plan.windows
+            first,
+            shards=work / "shards",
+            models=work / "models",
+            # Curves are no part of what is compared.
+            settings=plan.evaluate.model_copy(update={"few_shot": False}),
+            windows=plan.windows,
         )
         models = sorted(path for path in (work / "models").rglob("*") if path.is_file())
         return SliceResult(

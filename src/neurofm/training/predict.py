@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from neurofm.errors import UserError
 from neurofm.model.core import Moments
 from neurofm.model.links import predict, to_z
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
+from neurofm.model.whole_channels import Network
 from neurofm.recording import Modality
 from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
@@ -55,6 +57,12 @@ class Predictor:
             If a file is missing or damaged.
         """
         return cls(read_checkpoint(folder), strict=strict)
+
+    def with_network(self, network: Network) -> Predictor:
+        """Return the same model with another network, which shares what is known of recordings."""
+        other = Predictor(replace(self.checkpoint, network=network.eval()), strict=self._strict)
+        other._contexts, other._cores = self._contexts, self._cores  # its own class
+        return other
 
     def feature_names(self) -> list[str]:
         """Return the names of the last axis of what `encode` returns."""
