@@ -149,7 +149,7 @@ def classification_points(
     )
     truths = [one(log_power) for one in make[1:]]
     values = first.state.astype(np.float64)
-    points = []
+    points: list[Point] = []
     for model, protocol, amount, seed in _asked(models, groups=2):
         learned, *asked = models[model][seed]
         shown = drawn(values, amount, groups=2, rng=np.random.default_rng([seed, fold]))
@@ -174,7 +174,9 @@ def _asked(models: Mapping[str, Sequence[object]], *, groups: int) -> Iterator[t
     for model, seeds in models.items():
         for protocol in PROTOCOLS:
             for amount in amounts_of(groups):
-                for seed in range(len(seeds)):
+                # With all labels and the same features every seed says the same.
+                different = 1 if amount.is_all and seeds[0] is seeds[-1] else len(seeds)
+                for seed in range(different):
                     yield model, protocol, amount, seed
 
 
@@ -185,4 +187,8 @@ def by_curve(points: Sequence[Point]) -> dict[Key, list[list[Point]]]:
         score = point.score
         key = (score.roles.dataset, score.task, score.metric, point.protocol, point.amount, point.model)
         found[key][point.seed].append(point)
-    return {key: [seeds[seed] for seed in sorted(seeds)] for key, seeds in found.items()}
+    most = max((len(seeds) for seeds in found.values()), default=0)
+    # What was computed once, since no seed makes a difference, stands for each of them.
+    return {
+        key: [seeds[seed] for seed in sorted(seeds)] * (most if len(seeds) == 1 else 1) for key, seeds in found.items()
+    }
