@@ -70,6 +70,14 @@ def test_a_difference_is_seen_through_what_both_find_hard(tmp_path: Path) -> Non
     assert (tmp_path / "d.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_few_units_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "HARD", HARD[::8])
+    _write(tmp_path)
+    better, _ = differences(read_results(tmp_path, SETTINGS), SETTINGS, seed=1)
+    assert (better.n, better.is_clear) == (3, False)
+    assert better.ci_low > 0
+
+
 def test_a_missing_cell_is_named(tmp_path: Path) -> None:
     _write(tmp_path)
     result_path(tmp_path, "same", 2).unlink()

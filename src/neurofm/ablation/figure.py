@@ -62,6 +62,7 @@ def draw(rows: Sequence[Difference], path: Path, *, dpi: int) -> None:
             panel.axhline(line - 0.5, color="#e0e0e0", linewidth=0.6, zorder=0)
         panel.set_title(modality)
         panel.set_xscale("symlog", linthresh=0.01)
+        panel.margins(x=0.08)
         panel.tick_params(axis="x", labelsize=7)
         panel.set_xlabel("difference in R2")
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=7, frameon=False)

@@ -36,7 +36,8 @@ class Difference(Settings):
     ci_high: float
     """95 %, over units and seeds drawn anew together."""
     is_clear: bool
-    """Whether the interval that covers all differences of the table together with 95 % (Bonferroni) leaves out 0."""
+    """Whether the interval that covers all differences of the table together with 95 % (Bonferroni) leaves out 0, and
+    there are units enough for that to mean something: that all of them agree by chance must be rarer."""
     ci_unit: str
     n: int
     seeds: int
@@ -97,7 +98,8 @@ def differences(
                 difference=rounded(found.value),
                 ci_low=rounded(found.low),
                 ci_high=rounded(found.high),
-                is_clear=all_together.low > 0 or all_together.high < 0,
+                is_clear=_can_say(len(unit.gain), comparisons=len(pairs))
+                and (all_together.low > 0 or all_together.high < 0),
                 ci_unit=unit.ci_unit,
                 n=len(unit.gain),
                 seeds=len(settings.seeds),
@@ -142,6 +144,11 @@ def _entry(row: Difference | None) -> str:
         return ""
     text = f"{row.difference:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
     return f"**{text}**" if row.is_clear else text
+
+
+def _can_say(units: int, *, comparisons: int) -> bool:
+    """Whether so many units that all agree could reject chance at all (sign test); intervals of three never can."""
+    return 2.0 ** (1 - units) * comparisons < 0.05
 
 
 def _shared(ours: Sequence[CellResult], theirs: Sequence[CellResult]) -> list[tuple[str, str, str]]:
