@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test test-long repro s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader bench-train soak
+.PHONY: env lock check test test-long repro ablations s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader bench-train soak
 
 env: .venv/.ready
 
@@ -41,6 +41,11 @@ repro: env
 	@$(BIN)/neurofm preflight
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 	@echo "Report: file://$(CURDIR)/reports/report.html"
+
+# The training with one part changed at a time, a pipeline of its own (docs/ablations.md); says first what it costs.
+ablations: env
+	@$(BIN)/python stages/ablation_plan.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro ablations/dvc.yaml
 
 # Side by side with s5cmd, from a real S3 server (SeaweedFS) on loopback; writes benchmarks/fetch.json.
 bench-fetch: env

@@ -326,8 +326,8 @@ def test_scores_are_the_same_to_the_byte_however_many_processes_score(
     written = []
     for run, made in (("one", board), ("two", trained.evaluate(workers=2))):
         made.write(metrics=tmp_path / run, reports=tmp_path / run)
-        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "differences.json")
-        names = (*names, "reconstructions.npz", "findings.npz")
+        names = ["scoreboard.json", "scoreboard.csv", "summary.json", "differences.json", "few_shot.json"]
+        names += ["reconstructions.npz", "findings.npz"]
         written.append([(tmp_path / run / name).read_bytes() for name in names])
     assert written[0] == written[1]
     examples = read_examples(tmp_path / "one" / "reconstructions.npz")
@@ -343,7 +343,7 @@ def test_traits_are_rows_beside_the_others(
     trained: _Trained, board: Scoreboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neurofm.evaluation.attributes.LEAST_SUBJECTS", SUBJECTS // 2)
-    made = trained.evaluate(traits=["age"])
+    made = trained.evaluate(traits=["age"], few_shot=True)
     assert made.rows[: len(board.rows)] == board.rows
     added = made.rows[len(board.rows) :]
     models = ["connectivity", "neurofm-embedding", "neurofm-tangent", "null", "tangent_connectivity"]
@@ -352,6 +352,15 @@ def test_traits_are_rows_beside_the_others(
     assert set(made.timings["rest"]["trait:age"]) == {model for model in models if model != "null"}
     assert "neurofm_minus_best_baseline" in summarise(made.rows)["rest"]["trait:age"]["r"]
     assert made.differences.comparisons == board.differences.comparisons + 2
+    # And so they are with few labels, beside the same network from scratch.
+    assert not board.few_shot
+    curves = {(row.task, row.model) for row in made.few_shot}
+    ours = {"neurofm", "neurofm-network", "neurofm-scratch"}
+    assert {model for task, model in curves if task == "trait:age"} == (
+        ours | {"connectivity", "tangent_connectivity", "neurofm-tangent"}
+    )
+    assert {model for task, model in curves if task == "decoding:head_direction"} == ours | {"counts"}
+    assert all(row.seeds == 5 for row in made.few_shot)
 
 
 def test_an_example_shows_what_was_recorded(trained: _Trained, board: Scoreboard) -> None:

@@ -66,3 +66,18 @@ def test_training_does_without_the_learned_term_in_some_windows_and_never_elsewh
     unknown = (drawn - without).abs().amax(dim=(1, 2)) < 1e-5
     assert 0.4 < unknown.float().mean() < 0.6
     torch.testing.assert_close(drawn[~unknown], with_it[~unknown])
+
+
+def test_what_the_network_is_not_told_changes_nothing() -> None:
+    features = _features()
+    moved, other = features.clone(), features.clone()
+    moved[..., :4] += 1.0
+    other[..., 4:] += 1.0
+    for told, changed in (({"position": False}, moved), ({"statistics": False}, other)):
+        identity = ChannelIdentity(8, bands=4, **told)
+        assert torch.equal(identity(features), identity(changed))
+        # Weights have the same names and shapes, so that a seed draws the same ones.
+        assert identity.state_dict().keys() == ChannelIdentity(8, bands=4).state_dict().keys()
+    everything = ChannelIdentity(8, bands=4)
+    assert not torch.equal(everything(features), everything(moved))
+    assert not torch.equal(everything(features), everything(other))

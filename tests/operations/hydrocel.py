@@ -127,7 +127,9 @@ def _write_model(made: HydroCel, splits: Splits) -> None:
 
 
 def _entry(recording: str, subject: str, kind: Any, roles: dict[str, list[tuple[int, int]]]) -> FoldRecording:
-    segments = {name: tuple(Segment(start=a, stop=b) for a, b in spans) for name, spans in roles.items()}
+    segments: dict[str, Any] = {
+        name: tuple(Segment(start=a, stop=b) for a, b in spans) for name, spans in roles.items()
+    }
     calibration = segments.get("train") or (Segment(start=0, stop=1000),)
     return FoldRecording(
         dataset="net",

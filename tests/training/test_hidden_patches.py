@@ -261,6 +261,23 @@ def test_modalities_without_such_a_core_are_refused(trained: tuple[FoldResult, P
         Predictor(predictor.checkpoint, strict=False).predict_patches(view, z, shown, kind="patches")
 
 
+def test_without_the_skip_the_network_starts_from_the_mean(
+    views: list[RecordingView], settings: PretrainSettings, windows: WindowsSettings, tmp_path: Path
+) -> None:
+    off = settings.model_copy(update={"steps": 1, "core": settings.core.model_copy(update={"skip": False})})
+    pretrain(views, settings=off, windows=windows, fold=0, run_dir=tmp_path / "run", out_dir=tmp_path / "out")
+    predictor, view = Predictor.load(tmp_path / "out"), views[-1]
+    z, shown = _puzzle(view)
+    hidden = ~shown.repeat(PATCH, axis=1)
+    filled = predictor.predict_patches_core(view, z, shown, kind="patches")
+    assert not filled[hidden].any()
+    np.testing.assert_array_equal(filled[~hidden], z[~hidden])
+    visible, asked = np.arange(4, z.shape[-1]), np.arange(4)
+    assert not predictor.predict_linear(view, z[..., visible], visible, asked).any()
+    # What it is told of channels stays: the part that is left out is the estimate alone.
+    assert predictor.prepare(view).core.correlations(torch.from_numpy(visible), torch.from_numpy(asked)).any()
+
+
 def _puzzle(view: RecordingView) -> tuple[np.ndarray, np.ndarray]:
     cuts = tiles(view.roles.test, window_samples=WINDOW)
     z = np.stack([view.z(tile.start, tile.stop) for tile in cuts])

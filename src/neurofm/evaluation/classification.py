@@ -42,8 +42,8 @@ _FLOOR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Samples:
-    """Labelled windows."""
+class LabelledWindows:
+    """Windows whose state is known."""
 
     features: Floats
     """[window, feature]"""
@@ -52,11 +52,13 @@ class _Samples:
     chunk: npt.NDArray[np.int64]
     """[window] what is held out together in cross-validation: recordings, or stretches of the only one."""
 
-    def of(self, kept: npt.NDArray[np.bool_]) -> _Samples:
-        return _Samples(features=self.features[kept], state=self.state[kept], chunk=self.chunk[kept])
+    def of(self, kept: npt.NDArray[np.bool_]) -> LabelledWindows:
+        """Return some of them."""
+        return LabelledWindows(features=self.features[kept], state=self.state[kept], chunk=self.chunk[kept])
 
     @property
     def has_both(self) -> bool:
+        """Whether both states are among them."""
         return 0 < int(self.state.sum()) < len(self.state)
 
 
@@ -88,7 +90,7 @@ def classify(
     """
     taken = [view for view in views if target in view.targets]
     tests = [cut(view, view.roles.test, window_samples=window_samples) for view in taken]
-    tests = [test for test in tests if _has_both(test, target)]
+    tests = [test for test in tests if has_both_states(test, target)]
     learned = [view for view in taken if view.roles.train or view.roles.validation]
     scores: list[TileScores] = []
     seconds: dict[str, float] = {}
@@ -100,15 +102,15 @@ def classify(
     for model, fit_features in _models(encode, modality=taken[0].modality).items():
         started = time.process_time()
         features = fit_features(fit)
-        learn, judge = (_samples(parts, target, features) for parts in (fit, tuning))
+        learn, judge = (labelled_windows(parts, target, features) for parts in (fit, tuning))
         if not learn.has_both:
             return [], {}
         read_out = None if model == NULL else _fitted(learn, judge, penalties=settings.ridge_penalties)
         for test in tests:
-            samples = _samples([test], target, features)
+            samples = labelled_windows([test], target, features)
             # The null knows nothing of a window.
             probability = np.full(len(samples.state), 0.5) if read_out is None else _probability(read_out, samples)
-            scores.extend(_scores(test, samples, probability, task=f"classification:{target}", model=model))
+            scores.extend(state_scores(test, samples, probability, task=f"classification:{target}", model=model))
         seconds[model] = time.process_time() - started
     return scores, seconds
 
@@ -117,13 +119,19 @@ def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
     """Features per model."""
     models: dict[str, FitFeatures] = {
         NULL: lambda _: lambda windows: np.zeros((len(windows), 1)),
-        "logistic_power": lambda _: lambda windows: np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR),
-        PROBE: lambda _: lambda windows: _latents(encode(windows.view, windows.z)),
+        "logistic_power": lambda _: log_power,
+        PROBE: lambda _: lambda windows: latent_statistics(encode(windows.view, windows.z)),
     }
     if modality is Modality.EEG:
         models["logistic_band_power"] = lambda _: band_power
         models["filter_bank_tangent"] = partial(filter_bank_windows, bands_hz=BANDS_HZ)
     return models
+
+
+def log_power(windows: Windows) -> Floats:
+    """Logarithm of each channel's variance: [window, channel]."""
+    logarithm: Floats = np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR)
+    return logarithm
 
 
 def band_power(windows: Windows) -> Floats:
@@ -135,7 +143,7 @@ def band_power(windows: Windows) -> Floats:
     return np.concatenate([np.log(power[:, band].mean(axis=1) + _FLOOR) for band in bands if band.any()], axis=1)
 
 
-def _latents(encoded: npt.NDArray[np.float32]) -> Floats:
+def latent_statistics(encoded: npt.NDArray[np.float32]) -> Floats:
     """Mean and SD over the patches of a window: the power of a rhythm is in how latents vary, not in their mean."""
     return np.concatenate([encoded.mean(axis=1), encoded.std(axis=1)], axis=1).astype(np.float64)
 
@@ -149,12 +157,14 @@ def _known(windows: Windows, target: str) -> tuple[npt.NDArray[np.bool_], npt.ND
     return closed, (closed | opened) & windows.counted.all(axis=1)
 
 
-def _has_both(windows: Windows, target: str) -> bool:
+def has_both_states(windows: Windows, target: str) -> bool:
+    """Whether windows of both states are known."""
     state, known = _known(windows, target)
     return 0 < int(state[known].sum()) < int(known.sum())
 
 
-def _samples(parts: Sequence[Windows], target: str, features: Features) -> _Samples:
+def labelled_windows(parts: Sequence[Windows], target: str, features: Features) -> LabelledWindows:
+    """Make features of the windows whose state is known."""
     found, states, chunk = [], [], []
     for number, part in enumerate(parts):
         state, known = _known(part, target)
@@ -166,11 +176,11 @@ def _samples(parts: Sequence[Windows], target: str, features: Features) -> _Samp
             chunk.append(stretch if len(parts) == 1 else np.full(len(kept), number % CHUNKS))
     if not found:
         nothing = np.zeros(0, dtype=np.int64)
-        return _Samples(features=np.zeros((0, 1)), state=nothing.astype(np.bool_), chunk=nothing)
-    return _Samples(features=np.concatenate(found), state=np.concatenate(states), chunk=np.concatenate(chunk))
+        return LabelledWindows(features=np.zeros((0, 1)), state=nothing.astype(np.bool_), chunk=nothing)
+    return LabelledWindows(features=np.concatenate(found), state=np.concatenate(states), chunk=np.concatenate(chunk))
 
 
-def _fitted(learn: _Samples, judge: _Samples, *, penalties: Sequence[float]) -> Any:
+def _fitted(learn: LabelledWindows, judge: LabelledWindows, *, penalties: Sequence[float]) -> Any:
     """Fit the read-out with the penalty that judges best."""
     tried = [(learn, judge)] if judge.has_both else []
     if not tried:
@@ -180,25 +190,27 @@ def _fitted(learn: _Samples, judge: _Samples, *, penalties: Sequence[float]) -> 
     return _regression(learn, penalties[int(np.argmin(losses))])
 
 
-def _regression(samples: _Samples, penalty: float) -> Any:
+def _regression(samples: LabelledWindows, penalty: float) -> Any:
     # The loss is a sum over windows, and so must its penalty be.
     regression = LogisticRegression(C=1 / (penalty * len(samples.state)), class_weight="balanced", max_iter=2000)
     return make_pipeline(StandardScaler(), regression).fit(samples.features, samples.state)
 
 
-def _probability(read_out: Any, samples: _Samples) -> Floats:
+def _probability(read_out: Any, samples: LabelledWindows) -> Floats:
     probability: Floats = read_out.predict_proba(samples.features)[:, 1]
     return probability
 
 
-def _loss(read_out: Any, samples: _Samples) -> float:
+def _loss(read_out: Any, samples: LabelledWindows) -> float:
     """Log loss, both states weighing the same."""
     share = samples.state.mean()
     weight = np.where(samples.state, 1 / share, 1 / (1 - share))
     return float(log_loss(samples.state, _probability(read_out, samples), sample_weight=weight, labels=[False, True]))
 
 
-def _scores(test: Windows, samples: _Samples, probability: Floats, *, task: str, model: str) -> list[TileScores]:
+def state_scores(
+    test: Windows, samples: LabelledWindows, probability: Floats, *, task: str, model: str
+) -> list[TileScores]:
     """Balanced accuracy: of each state the share that was recognised. And the ROC's area where subjects are units."""
     total = np.stack([~samples.state, samples.state], axis=1).astype(np.float64)
     right = (probability >= 0.5) == samples.state

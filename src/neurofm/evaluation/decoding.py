@@ -29,7 +29,7 @@ Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Patches:
+class TargetPatches:
     """A target averaged over each patch."""
 
     values: Floats
@@ -91,7 +91,7 @@ def decode(
     """
     fit, tuning = (parts[0] for parts in learning_windows([view], window_samples=window_samples))
     test = cut(view, view.roles.test, window_samples=window_samples)
-    cut_out = partial(_patches, target=target, patch_samples=patch_samples)
+    cut_out = partial(target_patches, target=target, patch_samples=patch_samples)
     scores: list[TileScores] = []
     seconds: dict[str, float] = {}
     # A target may be measured in part of the recording only: a round without it judges nothing.
@@ -133,9 +133,9 @@ def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -
     """Features per model; of several, validation chooses."""
     return {
         NULL: [partial(_no_features, patch_samples=patch_samples)],
-        "ridge_counts": [partial(_averaged, sd_samples=0.0, patch_samples=patch_samples)],
+        "ridge_counts": [partial(averaged_signal, sd_samples=0.0, patch_samples=patch_samples)],
         "ridge_counts_smoothed": [
-            partial(_averaged, sd_samples=sd_samples, patch_samples=patch_samples)
+            partial(averaged_signal, sd_samples=sd_samples, patch_samples=patch_samples)
             for sd_samples in settings.smoothing_samples
         ],
         PROBE: [lambda windows: encode(windows.view, windows.z)],
@@ -149,7 +149,7 @@ def _read_out(
     tried: Sequence[tuple[Windows, Windows]],
     test: Windows,
     penalties: Sequence[float],
-    target: Callable[[Windows], _Patches],
+    target: Callable[[Windows], TargetPatches],
 ) -> Floats:
     """Predict [window, patch, column] of the test windows with the best candidate and penalty."""
     least, best = np.inf, (candidates[0], penalties[0])
@@ -165,7 +165,7 @@ def _read_out(
 
 
 def _regress(
-    features: Features, penalty: float, *, fit: Windows, target: Callable[[Windows], _Patches], predict: Windows
+    features: Features, penalty: float, *, fit: Windows, target: Callable[[Windows], TargetPatches], predict: Windows
 ) -> Floats:
     """Ridge regression on standardised features: [window, patch, column] of `predict`."""
     truth = target(fit)
@@ -185,21 +185,22 @@ def _no_features(windows: Windows, *, patch_samples: int) -> Floats:
     return np.zeros((count, length // patch_samples, 1))
 
 
-def _averaged(windows: Windows, *, sd_samples: float, patch_samples: int) -> Floats:
+def averaged_signal(windows: Windows, *, sd_samples: float, patch_samples: int) -> Floats:
     """Signal of all usable channels, smoothed within the window and averaged over each patch."""
     smoothed = smooth(windows.z[..., windows.view.usable], sd_samples=sd_samples)
     averaged: Floats = _by_patch(smoothed, patch_samples).mean(axis=2)
     return averaged
 
 
-def _patches(windows: Windows, target: str, *, patch_samples: int) -> _Patches:
+def target_patches(windows: Windows, target: str, *, patch_samples: int) -> TargetPatches:
+    """Average a target over each patch of some windows."""
     values = windows.view.targets[target].astype(np.float64)
     length = windows.z.shape[1]
     windowed = np.array([values[start : start + length] for start in windows.start.tolist()])
     averaged = _by_patch(windowed.reshape(len(windows), length, -1), patch_samples).mean(axis=2)
     counted = _by_patch(windows.counted[..., None], patch_samples).all(axis=(2, 3))
     measured = np.isfinite(averaged).all(axis=-1)
-    return _Patches(values=np.nan_to_num(averaged), counted=counted & measured)
+    return TargetPatches(values=np.nan_to_num(averaged), counted=counted & measured)
 
 
 def _by_patch(values: npt.NDArray[Any], patch_samples: int) -> npt.NDArray[Any]:

@@ -23,6 +23,7 @@ from neurofm.evaluation.decoding import decode
 from neurofm.evaluation.embeddings import chosen_views, embed
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
+from neurofm.evaluation.few_shot_task import FewShotTask
 from neurofm.evaluation.findings import Embedding, Findings
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
@@ -48,6 +49,8 @@ class _Found:
     """What is gathered on the way."""
 
     connectomes: Connectomes
+    traits: TraitTask
+    few_shot: FewShotTask
     tunings: Tunings = field(default_factory=Tunings)
     scores: list[TileScores] = field(default_factory=list)
     examples: dict[str, Example] = field(default_factory=dict)
@@ -57,10 +60,21 @@ class _Found:
     leaks: list[Leak] = field(default_factory=list)
     """What is normalised from other samples than it may be, where that is allowed."""
 
+    @classmethod
+    def empty(cls, settings: EvaluateSettings) -> _Found:
+        """Return where nothing is found yet."""
+        return cls(
+            connectomes=Connectomes(settings=settings),
+            traits=TraitTask(settings=settings),
+            few_shot=FewShotTask(settings=settings),
+        )
+
     def join(self, other: _Found) -> None:
         """Add what another part found; of examples the first of a dataset stays."""
         self.connectomes.join(other.connectomes)
         self.tunings.join(other.tunings)
+        self.traits.join(other.traits)
+        self.few_shot.join(other.few_shot)
         self.scores.extend(other.scores)
         self.leaks.extend(other.leaks)
         for dataset, example in other.examples.items():
@@ -115,16 +129,15 @@ def evaluate(
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
     parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards, settings=settings)]
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
-    found, traits = _Found(connectomes=Connectomes(settings=settings)), TraitTask(settings=settings)
+    found = _Found.empty(settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
-        for part, (own, own_traits) in zip(parts, side_by_side(one, parts, workers=workers), strict=True):
+        for part, own in zip(parts, side_by_side(one, parts, workers=workers), strict=True):
             found.join(own)
-            traits.join(own_traits)
             progress.advance(part.scored, note=part.names[0])
     gate.leaks.extend(found.leaks)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
-    rows = gate.labelled((*rows, *traits.rows(folds=len(splits.folds))))
-    predictions = {key: joined([parts]) for key, parts in traits.parts.items()}
+    rows = gate.labelled((*rows, *found.traits.rows(folds=len(splits.folds))))
+    predictions = {key: joined([parts]) for key, parts in found.traits.parts.items()}
     differences = compare(rows, scores=found.scores, traits=predictions, settings=settings)
     return Scoreboard(
         rows=rows,
@@ -137,6 +150,7 @@ def evaluate(
             tunings=found.tunings.finish(),
             connectomes=found.connectomes.finish(),
         ),
+        few_shot=found.few_shot.rows(folds=len(splits.folds)),
     )
 
 
@@ -169,21 +183,24 @@ def _parts(splits: Splits, fold: int, shards: Path, *, settings: EvaluateSetting
 
 def _score_part(
     part: _Part, *, splits: Splits, shards: Path, models: Path, settings: EvaluateSettings, windows: WindowsSettings
-) -> tuple[_Found, TraitTask]:
+) -> _Found:
     """Run all tasks on one part."""
     views = load_views(splits, fold=part.fold, shards=shards, names=frozenset(part.names))
     gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     gate.check_views(part.fold, views)
     predictor = Predictor.load(models / f"fold-{part.fold}", strict=False)
-    found, traits = _Found(connectomes=Connectomes(settings=settings), leaks=gate.leaks), TraitTask(settings=settings)
+    found = _Found.empty(settings)
+    found.leaks.extend(gate.leaks)
+    attributes = read_attributes(views, shards=shards) if settings.traits else {}
+    window = windows.of(views[0].modality)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with threadpool_limits(1):
         _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found, glm=part.glm)
-        if settings.traits:
-            attributes = read_attributes(views, shards=shards)
-            window = windows.of(views[0].modality).window_samples
-            found.seconds.update(traits.add(views, attributes, encode=predictor.encode, window_samples=window))
-    return found, traits
+        seconds = found.traits.add(views, attributes, encode=predictor.encode, window_samples=window.window_samples)
+        found.seconds.update(seconds)
+        if settings.few_shot:
+            found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
+    return found
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:

@@ -23,9 +23,10 @@ class FewShotRow(Settings):
     metric: str
     """``R2``, ``balanced_accuracy``, ``auc`` or ``r``; all are better when higher."""
     model: str
-    """Whose features: ``neurofm``, `NETWORK`, `SCRATCH`, ``null``, or a plain one of the task, as in the scoreboard."""
+    """Whose features: ``neurofm``, `NETWORK`, `SCRATCH`, or plain ones of the task: ``counts``, ``signal``, ``power``,
+    ``band_power``, and of traits those of the scoreboard. There is no null: it is 0.5 (accuracy, AUC) and 0 (R2, r)."""
     protocol: str
-    """What reads them out: ``linear_probe`` or ``knn``; ``none`` for the null."""
+    """What reads them out: ``linear_probe`` or ``knn``."""
     labels: str
     """``1 %``, ``5 %``, ``10 %``, ``50 %`` or ``100 %`` of what could be labelled, or ``3 per group``."""
     share: float | None
@@ -45,7 +46,7 @@ class FewShotRow(Settings):
     n: int
     """How many of them there are."""
     difference_to_scratch: float | None
-    """Value minus that of `SCRATCH` with the same protocol, labels and seeds; null for `SCRATCH` and the null."""
+    """Value minus that of `SCRATCH` with the same protocol, labels and seeds; null for `SCRATCH` itself."""
     difference_ci_low: float | None
     difference_ci_high: float | None
     """95 % of the difference, paired over seeds and units."""

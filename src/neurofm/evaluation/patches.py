@@ -59,7 +59,12 @@ class Puzzle:
 
 
 def fill_set(
-    views: Sequence[RecordingView], predictor: Predictor, *, settings: EvaluateSettings, window_samples: int
+    views: Sequence[RecordingView],
+    predictor: Predictor,
+    *,
+    settings: EvaluateSettings,
+    window_samples: int,
+    baselines: bool = True,
 ) -> tuple[list[TileScores], dict[tuple[str, str, str], float]]:
     """Score the recordings of one channel set under every kind of mask that the model has learned.
 
@@ -73,6 +78,8 @@ def fill_set(
         Seed of the masks, and grids of shrinkages and weights.
     window_samples
         Length of a window.
+    baselines
+        False scores our model and its core alone.
 
     Returns
     -------
@@ -86,7 +93,11 @@ def fill_set(
     fit, tuning = learning_windows(views, window_samples=window_samples)
     found: list[TileScores] = []
     seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
-    baselines = stationary_baselines(views[0].modality, fit, recordings=len(views), window_samples=window_samples)
+    others = (
+        stationary_baselines(views[0].modality, fit, recordings=len(views), window_samples=window_samples)
+        if baselines
+        else []
+    )
     for kind in kinds:
         task = f"hidden_{kind}"
         judges = [
@@ -97,7 +108,7 @@ def fill_set(
         # A block may lie where a short last window overlaps the one before.
         puzzles = [puzzle for puzzle in puzzles if puzzle.scored.any()]
         datasets = sorted({test.view.dataset for test in tests})
-        for filler in [*baselines, Ours(predictor, kind, core_only=True), Ours(predictor, kind, core_only=False)]:
+        for filler in [*others, Ours(predictor, kind, core_only=True), Ours(predictor, kind, core_only=False)]:
             started = time.process_time()
             _tune(filler, judges, settings=settings)
             tuned = time.process_time() - started

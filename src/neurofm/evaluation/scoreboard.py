@@ -14,6 +14,7 @@ import numpy as np
 
 from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
+from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
 from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
@@ -42,21 +43,29 @@ class Scoreboard:
     examples: tuple[Example, ...]
     differences: Differences = NO_DIFFERENCES
     findings: Findings = NO_FINDINGS
+    few_shot: tuple[FewShotRow, ...] = ()
+    """Empty where nobody asked for it."""
 
     def write(self, *, metrics: Path, reports: Path) -> None:
         """Write scoreboard, summary, differences and timings under `metrics`, examples and findings under `reports`."""
-        rows = [row.model_dump(mode="json") for row in self.rows]
-        write_json(metrics / "scoreboard.json", rows)
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, fieldnames=list(Row.model_fields), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(metrics / "scoreboard.csv", table.getvalue().encode())
+        _write_rows(self.rows, list(Row.model_fields), metrics / "scoreboard")
+        _write_rows(self.few_shot, list(FewShotRow.model_fields), metrics / "few_shot")
         write_json(metrics / "summary.json", summarise(self.rows))
         write_json(metrics / "differences.json", self.differences.model_dump(mode="json"))
         write_json(metrics / "timings.json", self.timings)
         write_examples(self.examples, reports / "reconstructions.npz")
         write_findings(self.findings, reports / "findings.npz")
+
+
+def _write_rows(rows: Sequence[Row | FewShotRow], columns: list[str], path: Path) -> None:
+    """Write rows as JSON and as CSV."""
+    plain = [row.model_dump(mode="json") for row in rows]
+    write_json(path.with_suffix(".json"), plain)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    write_atomic(path.with_suffix(".csv"), table.getvalue().encode())
 
 
 def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:

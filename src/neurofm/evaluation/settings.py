@@ -48,3 +48,5 @@ class EvaluateSettings(Settings):
     """Attributes of subjects (columns of ``participants.tsv``), or of recordings, that are predicted where they are."""
     networks: Mapping[str, tuple[str, ...]] = {}
     """Groups of channels by patterns of their ids or regions; traits are predicted from each of them alone, too."""
+    few_shot: bool = False
+    """Whether all three are done with few to all labels, too (`neurofm.evaluation.few_shot`)."""

@@ -18,7 +18,8 @@ from neurofm.evaluation.classification import Encode
 from neurofm.evaluation.connectivity_features import correlation, tangent
 from neurofm.evaluation.core_features import core_band_tangent, core_tangent, embedding
 from neurofm.evaluation.networks import of_network
-from neurofm.evaluation.readout import fit_readout, null_readout
+from neurofm.evaluation.protocols import LINEAR, Protocol, fit_protocol
+from neurofm.evaluation.readout import null_readout
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.scoreboard import rounded
 from neurofm.evaluation.series import FitFeatures, Floats
@@ -26,7 +27,6 @@ from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.spectral_features import band_power, filter_bank_tangent
 from neurofm.evaluation.trait_scores import TRAIT_UNITS, Predictions, Resampling, estimate, joined
 from neurofm.recording import Modality
-from neurofm.splits import FoldRecording
 from neurofm.windows import RecordingView
 
 OURS_CORE = f"{OURS}-tangent"
@@ -88,7 +88,7 @@ def make_table(model: str, fit: FitFeatures, found: Labelled, *, train: Sequence
     )
 
 
-def read_out(table: Table, *, shown: Sequence[int] | None = None) -> Predictions:
+def read_out(table: Table, *, shown: Sequence[int] | None = None, protocol: Protocol = LINEAR) -> Predictions:
     """Learn from a table's training subjects and predict those that it holds out.
 
     Parameters
@@ -97,20 +97,22 @@ def read_out(table: Table, *, shown: Sequence[int] | None = None) -> Predictions
         Features of one fold.
     shown
         Of which training units the label is known; of all of them without.
+    protocol
+        What reads out.
     """
     kept = np.arange(len(table.train)) if shown is None else np.array(shown, dtype=np.int64)
     values, groups = values_of(table.train)[kept], len(table.groups)
     features = table.train_features[kept]
     null = null_readout(values, features=features.shape[1], groups=groups)
     subjects = [table.train[index].subject for index in kept.tolist()]
-    readout = fit_readout(features, values, subjects=subjects, groups=groups, unlabelled=table.train_features)
+    predict = fit_protocol(protocol, features, values, units=subjects, groups=groups, unlabelled=table.train_features)
     return Predictions(
         model=table.model,
         groups=table.groups,
         subject=tuple(unit.subject for unit in table.test),
         truth=values_of(table.test),
         fold=np.zeros((1, len(table.test)), dtype=np.int64),
-        predicted=readout.predict(table.test_features)[None],
+        predicted=predict(table.test_features)[None],
         null=null.predict(table.test_features)[None],
     )
 
@@ -178,10 +180,10 @@ class TraitTask:
     ) -> dict[tuple[str, str, str], float]:
         """Predict every trait of one dataset, from all channels or from those of a network."""
         seconds: dict[tuple[str, str, str], float] = {}
-        train = sorted({view.subject for view in own if not _is_scored(view.roles)})
+        train = training_subjects(own)
         for trait in self.settings.traits if models else ():
             found = labelled(own, attributes, trait=trait)
-            if not _can_be_learned(found, train=train):
+            if not can_be_learned(found, train=train):
                 continue
             name = f"{trait}@{network}" if network else trait
             for model, fit in models.items():
@@ -240,7 +242,7 @@ class TraitTask:
         return rows
 
 
-def _can_be_learned(found: Labelled, *, train: Sequence[str]) -> bool:
+def can_be_learned(found: Labelled, *, train: Sequence[str]) -> bool:
     """Whether there is something to learn from and something to score."""
     known = set(train)
     learned = [unit for unit in found.units if unit.subject in known]
@@ -250,8 +252,9 @@ def _can_be_learned(found: Labelled, *, train: Sequence[str]) -> bool:
     return all(set(values_of(part)) == set(range(len(found.groups))) for part in (learned, held))
 
 
-def _is_scored(roles: FoldRecording) -> bool:
-    return bool(roles.test)
+def training_subjects(views: Sequence[RecordingView]) -> list[str]:
+    """Return those of whom nothing is scored."""
+    return sorted({view.subject for view in views if not view.roles.test})
 
 
 def _averaged(features: Floats, units: Sequence[Unit]) -> Floats:

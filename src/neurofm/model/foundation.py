@@ -104,6 +104,8 @@ class Foundation(nn.Module):
             regions=settings.regions,
             units=settings.units,
             unit_dropout=settings.unit_dropout,
+            position=settings.position,
+            statistics=settings.statistics,
         )
         self.tokenizers = nn.ModuleDict({str(m): own[m](patch=p, width=width) for m, p in patch_samples.items()})
         self.modality = nn.ParameterDict({str(m): torch.zeros(width) for m in patch_samples})

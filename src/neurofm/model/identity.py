@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from neurofm.model.statistics import STATISTICS
 
-IDENTITY_FEATURES = 3 + 1 + len(STATISTICS)
+_PLACE = 3 + 1
+"""Position, and whether it is known."""
+IDENTITY_FEATURES = _PLACE + len(STATISTICS)
 """Position, whether it is known, statistics."""
 
 
@@ -96,12 +98,26 @@ class ChannelIdentity(nn.Module):
     unit_dropout
         Share of windows whose single channels are taken for unknown in training. So the model works where they are
         unknown (zero-shot), and a new recording can be learned by fitting its rows alone (few-shot).
+    position, statistics
+        False takes these features for unknown.
     """
 
+    told: Tensor | None
+
     def __init__(
-        self, width: int, *, bands: int = 0, regions: int = 0, units: int = 0, unit_dropout: float = 0.5
+        self,
+        width: int,
+        *,
+        bands: int = 0,
+        regions: int = 0,
+        units: int = 0,
+        unit_dropout: float = 0.5,
+        position: bool = True,
+        statistics: bool = True,
     ) -> None:
         super().__init__()
+        told = torch.tensor([position] * _PLACE + [statistics] * len(STATISTICS))
+        self.register_buffer("told", None if told.all() else told, persistent=False)
         self.position = FourierPosition(bands) if bands else None
         features = IDENTITY_FEATURES + 6 * bands
         self.layers = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
@@ -123,6 +139,8 @@ class ChannelIdentity(nn.Module):
         -------
         [..., channel, width]
         """
+        if self.told is not None:
+            features = features * self.told
         if self.position is not None:
             # An unknown position is not the centre: its waves are 0 like itself.
             waves = self.position(features[..., :3]) * features[..., 3:4]

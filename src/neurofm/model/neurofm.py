@@ -89,7 +89,7 @@ class NeuroFM(nn.Module):
                 mend="set `readout: pairs`",
             )
         width = settings.width
-        self.identity = ChannelIdentity(width)
+        self.identity = ChannelIdentity(width, position=settings.position, statistics=settings.statistics)
         self.tokenizers = nn.ModuleDict(
             {str(m): PatchTokenizer(patch=patch, width=width) for m, patch in patch_samples.items()}
         )

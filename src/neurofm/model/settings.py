@@ -43,6 +43,10 @@ class ModelSettings(Settings):
     """`pairs` is the small network of `neurofm.model.neurofm`, `popt` the whole of `neurofm.model.foundation`."""
     tokens: Literal["plain", "modality"] = "plain"
     """Whether each modality has a tokenizer of its own."""
+    position: bool = Field(default=True, exclude_if=bool)
+    """Whether the network is told where a channel is. It and `statistics` are written down only where they are off."""
+    statistics: bool = Field(default=True, exclude_if=bool)
+    """Whether it is told what a channel's signal is like (`neurofm.model.statistics`)."""
     fourier_bands: int = Field(default=0, ge=0, le=12)
     """Octaves of a channel's position; 0 gives the position alone."""
     regions: int = Field(default=0, ge=0)

@@ -25,7 +25,7 @@ WRITABLE = (".neurofm", "data", "metrics", "models", "reports")
 FETCHING = frozenset({"manifest", "download", "stream"})
 """Stages that ask archives; the others have no network inside."""
 WITH_UNITS = frozenset({"preprocess", "stream"})
-WITH_TORCH = frozenset({"pretrain", "finetune", "evaluate", "slice", "report"})
+WITH_TORCH = frozenset({"pretrain", "finetune", "evaluate", "slice", "report", "ablation"})
 _ALWAYS = ("NEUROFM_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "VECLIB_", "CUDA_VISIBLE_DEVICES")
 """Beginnings of the names of variables that are handed on: how many threads, which kernels of a library."""
 _OF_FETCHING = (

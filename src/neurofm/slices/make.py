@@ -105,7 +105,8 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path, wor
             first,
             shards=work / "shards",
             models=work / "models",
-            settings=plan.evaluate,
+            # Curves are no part of what is compared.
+            settings=plan.evaluate.model_copy(update={"few_shot": False}),
             windows=plan.windows,
             workers=workers,
         )

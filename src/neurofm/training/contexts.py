@@ -19,8 +19,10 @@ from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.windows import RecordingView
 
-CoreKind = Literal["linear", "bank", "mixture"]
-"""What predicts: the linear core; a bank whose members weigh the same; or both, weighed by who a channel is."""
+CoreKind = Literal["linear", "bank", "mixture", "none"]
+"""What predicts: the linear core; a bank whose members weigh the same; both, weighed by who a channel is; or nothing,
+so that the network starts from the mean."""
+_OF_BANKS = ("bank", "mixture")
 SHARPNESS = 4.0
 """Of the bend that keeps a bank's rates positive, as the trials on spikes chose it."""
 
@@ -65,6 +67,8 @@ class Context:
     scale: Scale
     bank: MixedBank | None = None
     """Predicts in place of the linear core, or with it."""
+    predicts: bool = True
+    """Whether any core does."""
 
     def estimate(self, values: Tensor, *, smoothed: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Estimate hidden channels from visible ones.
@@ -82,6 +86,8 @@ class Context:
         -------
         [window, time, hidden] float64 z units.
         """
+        if not self.predicts:
+            return torch.zeros(*values.shape[:2], len(hidden), dtype=values.dtype)
         if self.bank is None:
             return self.core.estimate(smoothed, visible=visible, hidden=hidden)
         weights = self.bank.weights[hidden]
@@ -163,7 +169,7 @@ def scale_of(view: RecordingView, *, rate_floor: float, kind: CoreKind = "linear
         mean=torch.from_numpy(view.normaliser.mean),
         sd=torch.from_numpy(view.normaliser.sd),
         rate_floor=rate_floor,
-        sharpness=None if kind == "linear" else SHARPNESS,
+        sharpness=SHARPNESS if kind in _OF_BANKS else None,
     )
 
 
@@ -210,7 +216,7 @@ def make_context(
     """
     identity = identity_of(view, calibration)
     bank = None
-    if choice.kind != "linear":
+    if choice.kind in _OF_BANKS:
         if shared is None:
             msg = f"{view.name}: {choice.kind} was chosen, and there is no bank of {view.modality}"
             raise ValueError(msg)
@@ -221,4 +227,5 @@ def make_context(
         core=LinearCore.fit(own, prior, settings=choice.core),
         scale=scale_of(view, rate_floor=choice.rate_floor, kind=choice.kind),
         bank=bank,
+        predicts=choice.kind != "none",
     )

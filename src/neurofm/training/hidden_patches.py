@@ -172,7 +172,7 @@ def make_patch_batch(
     visible = shown.repeat_interleave(patch, dim=1)
     # Hidden values are gone from here on: of what follows nothing can depend on them.
     values = torch.where(visible, z[..., usable], 0.0)
-    filled = core.fill(values, visible & valid.unsqueeze(-1))
+    filled = core.fill(values, visible & valid.unsqueeze(-1)) if context.predicts else values
     if gate != 1.0:
         filled = torch.where(visible, filled, gate * filled)
     smoothed = smooth_scales(filled.double(), sds_samples=context.core.settings.smoothing_samples)

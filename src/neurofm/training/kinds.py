@@ -97,6 +97,8 @@ def choose_kinds(
     banks
         What was learned before, by modality; it is not learned again.
     """
+    if not settings.core.skip:
+        return ChosenKinds(choices=_without_core(linear), by_channel_set={}, by_modality={})
     if not settings.core.bank:
         return ChosenKinds(choices=linear, by_channel_set={}, by_modality={})
     learned = learn_banks(views, choices=linear, settings=settings, windows=windows, known=banks)
@@ -124,6 +126,14 @@ def choose_kinds(
         ),
         by_channel_set=of_set,
         by_modality=of_modality,
+    )
+
+
+def _without_core(linear: CoreChoices) -> CoreChoices:
+    """Keep what the network is told of a core (scales, correlations), and let none predict."""
+    return CoreChoices(
+        by_channel_set={name: replace(choice, kind="none") for name, choice in linear.by_channel_set.items()},
+        by_modality={modality: replace(choice, kind="none") for modality, choice in linear.by_modality.items()},
     )
 
 

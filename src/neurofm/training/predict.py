@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ import torch
 from neurofm.errors import UserError
 from neurofm.model.links import predict, to_z
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
+from neurofm.model.whole_channels import Network
 from neurofm.recording import Modality
 from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
@@ -64,6 +66,12 @@ class Predictor:
     def bytes(self) -> int:
         """Memory of what is kept of recordings."""
         return self._contexts.bytes + self._cores.bytes
+
+    def with_network(self, network: Network) -> Predictor:
+        """Return the same model with another network, which shares what is known of recordings."""
+        other = Predictor(replace(self.checkpoint, network=network.eval()), strict=self._strict)
+        other._contexts, other._cores = self._contexts, self._cores  # its own class
+        return other
 
     def feature_names(self) -> list[str]:
         """Return the names of the last axis of what `encode` returns."""

@@ -85,6 +85,9 @@ class CoreGrid(Settings):
     bank: bool = True
     """Whether a bank of low-rank solutions may take the linear core's place for spikes, calcium and Miniscope, where it
     predicts validation data better."""
+    skip: bool = Field(default=True, exclude_if=bool)
+    """Whether the network corrects a core's estimate; false lets it predict by itself, from the mean on, which shows
+    what the core is worth. Written down only where it is false."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

@@ -63,10 +63,14 @@ def plan_stages(root: Path) -> list[Planned]:
     """
     from dvc.repo.reproduce import plan_repro  # type: ignore[import-untyped]  # noqa: PLC0415  # a second to import
 
+    from neurofm.operations.dvc import is_aside  # noqa: PLC0415  # so has this
+
     with open_repo(root) as repo:
         graph = repo.index.graph
         planned: dict[str, Planned] = {}
         for stage in plan_repro(graph):
+            if is_aside(stage, root=root):
+                continue
             upstream = list(graph.successors(stage))
             after = [other for other in (_name(other, repo) for other in upstream) if other in planned]
             why = _why(stage, upstream)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from neurofm.operations.dvc import DvcException, Repo
+from neurofm.operations.dvc import DvcException, Repo, is_aside
 from neurofm.operations.stage import script_name
 
 _INCREMENTAL = ("data/manifests", "data/raw")
@@ -45,6 +45,8 @@ def pending(root: Path) -> dict[str, Run] | None:
         repo.close()
     runs: dict[str, Run] = {}
     for stage in _upstream_first(graph):
+        if is_aside(stage, root=root):
+            continue
         above = any(runs[_name(one)] is not Run.NOTHING for one in graph.successors(stage))
         runs[_name(stage)] = max(
             _run_of(status.get(stage.addressing)), Run.MISSING if above else Run.NOTHING, key=list(Run).index

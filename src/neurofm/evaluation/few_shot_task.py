@@ -1,0 +1,256 @@
+"""Few-shot task over all folds: our features beside those of the same network from scratch, with few to all labels.
+
+Of ours there are two, `neurofm` with the components of what its core sees, and the network's latents alone, so that
+nobody takes the core's part for the network's. From scratch are the latents of a network of the same settings with
+random weights, one per seed; a frozen one, since a network that learns from the labels is another protocol.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurofm.evaluation.attributes import Attributes, labelled
+from neurofm.evaluation.classification import Encode
+from neurofm.evaluation.core_features import embedding
+from neurofm.evaluation.few_shot import SEEDS, Amount, amounts_of, few_shot_predictions
+from neurofm.evaluation.few_shot_row import NETWORK, SCRATCH, FewShotRow
+from neurofm.evaluation.few_shot_windows import (
+    Encoders,
+    Key,
+    Point,
+    by_curve,
+    classification_points,
+    decoding_points,
+)
+from neurofm.evaluation.protocols import PROTOCOLS, Protocol
+from neurofm.evaluation.row import OURS
+from neurofm.evaluation.scoreboard import rounded, units_of
+from neurofm.evaluation.seeded import SeededScores, seeded_difference, seeded_estimate
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.evaluation.trait_scores import Estimate, Resampling, estimate, paired_difference
+from neurofm.evaluation.traits import MODELS, Table, can_be_learned, make_table, training_subjects
+from neurofm.model.whole_channels import network_of
+from neurofm.training.checkpoint import patch_samples
+from neurofm.training.predict import Predictor
+from neurofm.windows import RecordingView
+from neurofm.windows.settings import WindowSettings
+
+
+def encoders_of(predictor: Predictor, *, seeds: int = SEEDS) -> Encoders:
+    """Return our encoders, and as many from scratch as there are seeds."""
+    checkpoint = predictor.checkpoint
+    scratch = []
+    for seed in range(seeds):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = network_of(checkpoint.model, patch_samples=patch_samples(checkpoint.windows))
+        scratch.append(_latents(predictor.with_network(network)))
+    return Encoders(pretrained={OURS: predictor.encode, NETWORK: _latents(predictor)}, scratch=scratch)
+
+
+def _latents(predictor: Predictor) -> Encode:
+    """Encode without the components of what the core sees."""
+    width = predictor.checkpoint.model.width
+
+    def encode(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return predictor.encode(view, z)[..., :width]
+
+    return encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotTask:
+    """Each fold adds its points and tables, then there are rows."""
+
+    settings: EvaluateSettings
+    seeds: int = SEEDS
+    points: list[Point] = field(default_factory=list)
+    """Of windows."""
+    tables: defaultdict[tuple[str, str, str], defaultdict[str, list[list[Table]]]] = field(
+        default_factory=partial(defaultdict, partial(defaultdict, list))
+    )
+    """Of people, by dataset, modality and attribute, and by model: [fold][seed]."""
+
+    def add(
+        self,
+        views: Sequence[RecordingView],
+        predictor: Predictor,
+        *,
+        attributes: Mapping[str, Attributes],
+        window: WindowSettings,
+        fold: int,
+    ) -> None:
+        """Add the recordings of one channel set in one fold.
+
+        Parameters
+        ----------
+        views
+            Recordings, with their roles in the fold.
+        predictor
+            The fold's model.
+        attributes
+            Of each of them, by name, where there are traits to predict.
+        window
+            Of their modality.
+        fold
+            Its number.
+        """
+        encoders, samples = encoders_of(predictor, seeds=self.seeds), window.window_samples
+        for view, target in itertools.product(views, self.settings.decode):
+            if view.roles.kind == "time" and view.roles.test and target in view.targets:
+                self.points.extend(
+                    decoding_points(
+                        view,
+                        target,
+                        encoders=encoders,
+                        window_samples=samples,
+                        patch_samples=window.patch_samples,
+                        fold=fold,
+                    )
+                )
+        for target in self.settings.classify:
+            self.points.extend(
+                classification_points(views, target, encoders=encoders, window_samples=samples, fold=fold)
+            )
+        plain = MODELS.get(views[0].modality, {})
+        by_dataset: defaultdict[str, list[RecordingView]] = defaultdict(list)
+        for view in views if plain else ():
+            if view.roles.kind == "subject":
+                by_dataset[view.dataset].append(view)
+        for (dataset, own), trait in itertools.product(sorted(by_dataset.items()), self.settings.traits):
+            found, train = labelled(own, attributes, trait=trait), training_subjects(own)
+            if not can_be_learned(found, train=train):
+                continue
+            of = self.tables[dataset, str(own[0].modality), trait]
+            for model, fit in plain.items():
+                of[model].append([make_table(model, fit, found, train=train)] * self.seeds)
+            made = encoders.each(
+                lambda encode: make_table("", embedding(encode, window_samples=samples), found, train=train)  # noqa: B023  # called at once
+            )
+            for model, tables in made.items():
+                of[model].append([replace(table, model=model) for table in tables])
+
+    def join(self, other: FewShotTask) -> None:
+        """Add what another one holds."""
+        self.points.extend(other.points)
+        for key, models in other.tables.items():
+            for model, tables in models.items():
+                self.tables[key][model].extend(tables)
+
+    def rows(self, *, folds: int) -> tuple[FewShotRow, ...]:
+        """Score all folds together."""
+        resampling = Resampling(samples=self.settings.bootstrap_samples, seed=self.settings.seed)
+        return (*self._of_windows(resampling), *self._of_people(resampling, folds=folds))
+
+    def _of_windows(self, resampling: Resampling) -> Iterator[FewShotRow]:
+        curves = by_curve(self.points)
+        scores = {key: _joined(seeds) for key, seeds in curves.items()}
+        for key, seeds in sorted(curves.items(), key=lambda item: _order(item[0])):
+            dataset, task, metric, protocol, amount, model = key
+            rival = scores[dataset, task, metric, protocol, amount, SCRATCH]
+            roles = seeds[0][0].score.roles
+            yield _row(
+                amount,
+                dataset=dataset,
+                modality=str(roles.modality),
+                task=task,
+                metric=metric,
+                model=model,
+                protocol=protocol,
+                shown=float(np.mean([point.shown for points in seeds for point in points])),
+                seeds=len(seeds),
+                score=seeded_estimate(scores[key], resampling=resampling),
+                difference=None if model == SCRATCH else seeded_difference(scores[key], rival, resampling=resampling),
+                ci_unit="subject" if roles.kind == "subject" else "time block",
+                n=scores[key].gain.shape[1],
+            )
+
+    def _of_people(self, resampling: Resampling, *, folds: int) -> Iterator[FewShotRow]:
+        for (dataset, modality, trait), models in sorted(self.tables.items()):
+            # Each set of channels of a dataset is learned from by itself and gives a part per fold.
+            if len(models[SCRATCH]) % folds:
+                continue
+            by_seed = {model: list(map(list, zip(*tables, strict=True))) for model, tables in models.items()}
+            groups = len(models[SCRATCH][0][0].groups)
+            for protocol, amount in itertools.product(PROTOCOLS, amounts_of(groups)):
+                found = {
+                    model: few_shot_predictions(tables, amount, protocol=protocol) for model, tables in by_seed.items()
+                }
+                rival, _ = found[SCRATCH]
+                for (model, (own, shown)), metric in itertools.product(sorted(found.items()), rival.metrics):
+                    yield _row(
+                        amount,
+                        dataset=dataset,
+                        modality=modality,
+                        task=f"trait:{trait}",
+                        metric=metric,
+                        model=model,
+                        protocol=protocol,
+                        shown=shown,
+                        seeds=self.seeds,
+                        score=estimate(own, metric, resampling=resampling),
+                        difference=None
+                        if model == SCRATCH
+                        else paired_difference(own, rival, metric, resampling=resampling),
+                        ci_unit="subject",
+                        n=len(set(own.subject)),
+                    )
+
+
+def _joined(seeds: Sequence[Sequence[Point]]) -> SeededScores:
+    """Join folds and recordings as the scoreboard does."""
+    units = [units_of([point.score for point in points]) for points in seeds]
+    return SeededScores(gain=np.stack([gain for gain, _ in units]), total=np.stack([total for _, total in units]))
+
+
+def _order(key: Key) -> tuple[str, ...]:
+    dataset, task, metric, protocol, amount, model = key
+    number = amount.share if amount.share is not None else 10.0 + (amount.examples or 0)
+    return dataset, task, metric, protocol, f"{number:09.4f}", model
+
+
+def _row(
+    amount: Amount,
+    *,
+    dataset: str,
+    modality: str,
+    task: str,
+    metric: str,
+    model: str,
+    protocol: Protocol,
+    shown: float,
+    seeds: int,
+    score: Estimate,
+    difference: Estimate | None,
+    ci_unit: str,
+    n: int,
+) -> FewShotRow:
+    return FewShotRow(
+        dataset=dataset,
+        modality=modality,
+        task=task,
+        metric=metric,
+        model=model,
+        protocol=protocol,
+        labels=amount.labels,
+        share=amount.share,
+        examples=amount.examples,
+        shown=rounded(shown),
+        seeds=seeds,
+        value=rounded(score.value),
+        ci_low=rounded(score.low),
+        ci_high=rounded(score.high),
+        ci_unit=ci_unit,
+        n=n,
+        difference_to_scratch=None if difference is None else rounded(difference.value),
+        difference_ci_low=None if difference is None else rounded(difference.low),
+        difference_ci_high=None if difference is None else rounded(difference.high),
+    )
