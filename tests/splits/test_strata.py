@@ -75,7 +75,7 @@ def test_what_is_chosen_on_is_like_the_rest(people: list[Candidate]) -> None:
     splits = _split(people, once)
     for role, share in (("test", 0.15), ("validation", 0.15), ("train", 0.7)):
         counts = _shares(people, splits, lambda one: one.attributes["AgeGroup"], role)
-        totals = Counter(one.attributes["AgeGroup"] for one in people)
+        totals: Counter[object] = Counter(one.attributes["AgeGroup"] for one in people)
         assert all(abs(count - share * totals[key]) <= 1.5 for key, (count,) in counts.items()), (role, counts)
 
 
