@@ -143,18 +143,18 @@ def test_an_entry_of_a_stage_that_is_no_more_is_not_believed(tell: Explain) -> N
 
 
 def test_code_and_settings_that_changed_since_are_told(tell: Explain, clone: Path) -> None:
-    source, params = clone / "src/neurofm/splits.py", clone / "params.yaml"
+    source, params = clone / "stages/split.py", clone / "params.yaml"
     before, settings = source.read_text(), params.read_text()
     try:
         source.write_text(f"{before}\n# another comment\n")
         params.write_text(settings.replace("folds: 3", "folds: 4"))
         told = tell("data/splits.json")
         (stage,) = told.made_by
-        (part,) = [part for part in stage.code if part.path == "src/neurofm/splits.py"]
+        (part,) = [part for part in stage.code if part.path == "stages/split.py"]
         assert part.state is State.CHANGED
-        assert stage.uncommitted == ("src/neurofm/splits.py",)
+        assert stage.uncommitted == ("stages/split.py",)
         assert stage.changed_params == ("split",)
-        assert "not as committed: src/neurofm/splits.py" in shown(told)
+        assert "not as committed: stages/split.py" in shown(told)
     finally:
         source.write_text(before)
         params.write_text(settings)

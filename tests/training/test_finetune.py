@@ -16,7 +16,7 @@ from neurofm.errors import UserError
 from neurofm.model.neurofm import NeuroFM
 from neurofm.recording import Modality
 from neurofm.training.checkpoint import read_checkpoint, write_checkpoint
-from neurofm.training.finetune import finetune, freeze, merge
+from neurofm.training.finetune import finetune, freeze, joined_roles, merge
 from neurofm.training.predict import Predictor
 from neurofm.training.recordings import schedule_of
 from neurofm.training.scoring import ValidationItem, validation_items
@@ -100,6 +100,7 @@ def test_only_the_weights_of_the_mode_change(mode: Mode, first: Lab, shared_data
     assert after.checkpoint.network.state_dict().keys() == start.keys(), "an ordinary network is written"
     subjects = [*first.views[:2], *others[:2]]
     assert [after.trained_on(view.subject) for view in subjects] == [True] * 4
+    assert [after.learned_as(view.name) for view in subjects] == [view.roles.digest() for view in subjects]
     assert after.checkpoint.priors["fmri-basc"].samples == 4 * 168
 
 
@@ -234,3 +235,13 @@ def test_a_finished_run_is_not_passed_for_one_of_other_inputs(changed: str, firs
     with patch("neurofm.training.finetune.code_digest", lambda _module: known):
         again = steps_drawn("other" if changed == "shards" else "one")
     assert again == (0 if changed == "nothing" else whole)
+
+
+def test_a_recording_learned_from_by_two_splits_is_of_neither(first: Lab) -> None:
+    before = read_checkpoint(first.at / "first" / "out")
+    assert before.roles
+    other = replace(before, roles=dict.fromkeys(before.roles, "another split's") | {"new": "roles"})
+    assert joined_roles(before, other) == dict.fromkeys(before.roles, "") | {"new": "roles"}
+    assert joined_roles(before, before) == before.roles
+    # A model of before this was kept does not say by which split it learned.
+    assert joined_roles(replace(before, roles={}), other) == {}

@@ -108,6 +108,13 @@ def test_who_was_seen_in_training_is_known_without_names(folder: Path) -> None:
     assert "sub0" not in (folder / "config.json").read_text()
 
 
+def test_by_which_roles_a_recording_was_learned_from_is_known(folder: Path, views: list[RecordingView]) -> None:
+    predictor = Predictor.load(folder)
+    assert {view.name: predictor.learned_as(view.name) for view in views} == {
+        view.name: view.roles.digest() if view.roles.train else None for view in views
+    }
+
+
 def test_new_channels_are_predicted_with_what_was_chosen_for_their_modality(
     folder: Path, views: list[RecordingView]
 ) -> None:

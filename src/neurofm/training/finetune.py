@@ -235,11 +235,11 @@ def _joined(before: Checkpoint, after: Checkpoint, views: Sequence[RecordingView
         | frozenset(digest(view.name) for view in views if view.roles.train and view.channel_set not in known),
         subjects=before.subjects | after.subjects,
         shards=before.shards | after.shards,
-        roles=_roles(before, after),
+        roles=joined_roles(before, after),
     )
 
 
-def _roles(before: Checkpoint, after: Checkpoint) -> dict[str, str]:
+def joined_roles(before: Checkpoint, after: Checkpoint) -> dict[str, str]:
     """Keep by which roles a recording was learned from; by several, or by none that is known, is by no split's."""
     if before.subjects and not before.roles:
         return {}
