@@ -197,7 +197,7 @@ def test_a_written_bank_is_the_one_that_was_learned_and_is_kept_by_later_trainin
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace('"mixture"', '"none"'))
+    config.write_text(config.read_text().replace('"mixture"', '"oracle"'))
     with pytest.raises(UserError, match="not a readable model"):
         Predictor.load(tmp_path)
 

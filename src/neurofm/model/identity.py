@@ -116,8 +116,8 @@ class ChannelIdentity(nn.Module):
         statistics: bool = True,
     ) -> None:
         super().__init__()
-        told = torch.tensor([position] * _PLACE + [statistics] * len(STATISTICS))
-        self.register_buffer("told", None if told.all() else told, persistent=False)
+        told = [position] * _PLACE + [statistics] * len(STATISTICS)
+        self.register_buffer("told", None if all(told) else torch.tensor(told), persistent=False)
         self.position = FourierPosition(bands) if bands else None
         features = IDENTITY_FEATURES + 6 * bands
         self.layers = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Linear(width, width))
