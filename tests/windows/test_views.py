@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.test_splits import SETTINGS, WINDOWS
 
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal
 from neurofm.shards import Provenance, write_shard
 from neurofm.splits import Segment, Splits, SplitSettings, find_candidates, make_splits
 from neurofm.windows import RecordingView, channel_groups, fit_normaliser, load_views, tiles
+from tests.splits.test_make import SETTINGS, WINDOWS
 
 PROVENANCE = Provenance(
     archive="local", source_id="x", version="1", files=(), licence="CC0-1.0", citation="x", libraries={}
