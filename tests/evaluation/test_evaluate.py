@@ -316,8 +316,8 @@ def test_scores_are_reproducible_to_the_byte(trained: _Trained, board: Scoreboar
     written = []
     for run, made in (("one", board), ("two", trained.evaluate())):
         made.write(metrics=tmp_path / run, reports=tmp_path / run)
-        names = ("scoreboard.json", "scoreboard.csv", "summary.json", "differences.json")
-        names = (*names, "reconstructions.npz", "findings.npz")
+        tables = ("scoreboard.json", "scoreboard.csv", "summary.json", "differences.json")
+        names = (*tables, "reconstructions.npz", "findings.npz")
         written.append([(tmp_path / run / name).read_bytes() for name in names])
     assert written[0] == written[1]
     examples = read_examples(tmp_path / "one" / "reconstructions.npz")
