@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from neurofm.catalog import load_entry, read_yaml
+from neurofm.evaluation.difference import Difference
 from neurofm.light import ENVIRONMENT
 from neurofm.params import GROUPS, WITH_ENTRIES, Params, load_params
 
@@ -173,3 +174,18 @@ def test_modality_and_reader_lead_to_files() -> None:
 def test_stage_scripts_hold_no_logic() -> None:
     for script in (PROJECT / "stages").glob("*.py"):
         assert len(script.read_text().splitlines()) <= 45, script
+
+
+def test_plots_show_what_stages_write() -> None:
+    outs = {
+        path
+        for stage in PIPELINE
+        for out in _body(stage).get("outs", [])
+        for path in ([out] if isinstance(out, str) else out)
+    }
+    for plot in read_yaml(PROJECT / "dvc.yaml")["plots"]:
+        for name, body in plot.items():
+            for path in body["y"] if isinstance(body.get("y"), dict) else [name]:
+                assert any(path == out or path.startswith(f"{out}/") for out in outs), path
+    columns = {body["x"] for plot in read_yaml(PROJECT / "dvc.yaml")["plots"] for body in plot.values()} - {"step"}
+    assert columns <= set(Difference.model_fields)

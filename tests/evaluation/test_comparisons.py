@@ -55,6 +55,7 @@ def test_the_difference_is_that_of_the_scoreboard(settings: EvaluateSettings) ->
     (found,) = compare(rows, scores=scores, traits={}, settings=settings).differences
     summary = summarise(rows)["d"]["masked_reconstruction"]["R2"]
     assert found.value == pytest.approx(summary["neurofm_minus_best_baseline"], abs=2e-6)
+    assert found.name == "d/masked_reconstruction/R2"
     assert (found.ours, found.baseline, found.n, found.ci_unit) == ("neurofm", "ridge", 30, "time block")
     assert found.ci_low < found.value < found.ci_high
     best = best_baseline(rows, dataset="d", task="masked_reconstruction", metric="R2")

@@ -106,6 +106,7 @@ def test_groups_are_counted_as_they_were_taken() -> None:
     traits = {("d", "fmri", "group", "neurofm-tangent"): ours, ("d", "fmri", "group", "connectivity"): theirs}
     one = Difference.model_validate(
         {
+            "name": "d",
             "dataset": "d",
             "modality": "fmri",
             "task": "trait:group",

@@ -159,6 +159,7 @@ def scores_of(dataset: str, modality: str) -> list[Row]:
 def difference(**changes: Any) -> Difference:
     """One row of metrics/differences.json."""
     row: dict[str, Any] = {
+        "name": "ds/masked_reconstruction/R2",
         "dataset": "ds",
         "modality": "eeg",
         "task": "masked_reconstruction",

@@ -94,6 +94,7 @@ def _of_traits(ours: Row, theirs: Row, traits: Traits, *, settings: EvaluateSett
 
 def _difference(ours: Row, theirs: Row, estimate: Estimate, *, p: float, n: int) -> Difference:
     return Difference(
+        name=f"{ours.dataset}/{ours.task}/{ours.metric}",
         dataset=ours.dataset,
         modality=ours.modality,
         task=ours.task,

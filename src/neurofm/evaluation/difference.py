@@ -13,6 +13,8 @@ from neurofm.settings import Settings
 class Difference(Settings):
     """Our score minus the best baseline's, both on the same units."""
 
+    name: str
+    """``dataset/task/metric``, for `dvc plots`."""
     dataset: str
     modality: str
     task: str

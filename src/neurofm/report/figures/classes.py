@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from neurofm.report.figures.style import BASELINE, INK, MUTED, OURS, THIRD, short
+from neurofm.report.figures.style import BASELINE, INK, OURS, THIRD, short
 
 # Okabe & Ito's palette (https://jfly.uni-koeln.de/color/); its yellow is too light for a mark on white.
 _COLOURS = (BASELINE, OURS, THIRD, "#cc79a7", "#56b4e9", "#a6761d", INK, "#e69f00")
@@ -37,8 +37,3 @@ def add_legend(axes: Axes, names: tuple[str, ...]) -> None:
         labelcolor=INK,
         borderaxespad=0.0,
     )
-
-
-def neutral() -> str:
-    """Return the colour of points of which nothing is known."""
-    return MUTED
