@@ -21,6 +21,7 @@ from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
+from neurofm.evaluation.references import references_for
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
@@ -117,6 +118,7 @@ def _evaluate_set(
             window_samples=window.window_samples,
             glm=glm,
         ),
+        *references_for(views[0].modality, settings=settings, window_samples=window.window_samples),
         Neurofm(predictor),
         Neurofm(predictor, core_only=True),
     ]

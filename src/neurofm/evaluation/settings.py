@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from neurofm.settings import Settings
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Reference = Literal["ndt", "lfads", "brainlm", "cebra", "poyo"]
+"""A published model that is trained here, to compare with."""
 
 
 class EvaluateSettings(Settings):
@@ -43,3 +45,5 @@ class EvaluateSettings(Settings):
     """Targets of two states, 0 and 1, that windows are classified by wherever recordings have them."""
     traits: tuple[str, ...] = ()
     """Attributes of subjects (columns of ``participants.tsv``), or of recordings, that are predicted where they are."""
+    references: dict[Reference, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold."""
