@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,17 @@ Features = Callable[[Windows], npt.NDArray[np.floating]]
 Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
+class Embedding(Protocol):
+    """A further model whose features are read out."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the scoreboard."""
+
+    def learn(self, fit: Windows) -> Features:
+        """Learn from the signal of windows to fit on; return what gives the features of any windows."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Patches:
     """A target averaged over each patch."""
@@ -46,6 +57,7 @@ def decode(
     settings: EvaluateSettings,
     window_samples: int,
     patch_samples: int,
+    embeddings: Sequence[Embedding] = (),
 ) -> tuple[list[TileScores], dict[str, float]]:
     """Decode `target` in a recording that is split in time, from counts and from our latents.
 
@@ -65,6 +77,8 @@ def decode(
         Penalties and smoothing.
     window_samples, patch_samples
         A patch gives one decoded value.
+    embeddings
+        Further models, unfitted.
 
     Returns
     -------
@@ -80,10 +94,12 @@ def decode(
     truth = cut_out(test)
     if not tried or not truth.counted.any():
         return scores, seconds
-    for model, candidates in _models(encode, settings=settings, patch_samples=patch_samples).items():
+    models = _models(encode, settings=settings, patch_samples=patch_samples)
+    further = {one.name: partial(_learned, one) for one in embeddings}
+    for model, learn in (models | further).items():
         started = time.process_time()
         predicted = _read_out(
-            candidates,
+            learn(fit),
             fit=fit,
             tried=tried,
             test=test,
@@ -98,9 +114,11 @@ def decode(
     return scores, seconds
 
 
-def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -> Mapping[str, Sequence[Features]]:
-    """Features per model; of several, validation chooses."""
-    return {
+def _models(
+    encode: Encode, *, settings: EvaluateSettings, patch_samples: int
+) -> dict[str, Callable[[Windows], Sequence[Features]]]:
+    """Features per model, of which none here learns; of several, validation chooses."""
+    features: dict[str, Sequence[Features]] = {
         NULL: [partial(_no_features, patch_samples=patch_samples)],
         "ridge_counts": [partial(_averaged, sd_samples=0.0, patch_samples=patch_samples)],
         "ridge_counts_smoothed": [
@@ -109,6 +127,15 @@ def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -
         ],
         PROBE: [lambda windows: encode(windows.view, windows.z)],
     }
+    return {model: partial(_given, candidates) for model, candidates in features.items()}
+
+
+def _learned(embedding: Embedding, fit: Windows) -> Sequence[Features]:
+    return [embedding.learn(fit)]
+
+
+def _given(candidates: Sequence[Features], _fit: Windows) -> Sequence[Features]:
+    return candidates
 
 
 def _read_out(

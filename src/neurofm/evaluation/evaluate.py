@@ -21,7 +21,7 @@ from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
-from neurofm.evaluation.references import references_for
+from neurofm.evaluation.references import embeddings_for, references_for
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
@@ -139,6 +139,7 @@ def _evaluate_set(
                     settings=settings,
                     window_samples=window.window_samples,
                     patch_samples=window.patch_samples,
+                    embeddings=embeddings_for(settings, patch_samples=window.patch_samples),
                 )
                 found.scores.extend(scores)
                 for model, spent in seconds.items():

@@ -11,7 +11,7 @@ from neurofm.settings import Settings
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Reference = Literal["ndt", "lfads", "brainlm", "cebra", "poyo"]
+Reference = Literal["ndt", "lfads", "cebra"]
 """A published model that is trained here, to compare with."""
 
 

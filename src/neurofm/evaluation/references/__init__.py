@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from neurofm.evaluation.decoding import Embedding
 from neurofm.evaluation.estimator import Estimator
+from neurofm.evaluation.references.cebra import CebraEmbedding
 from neurofm.evaluation.references.lfads import lfads
 from neurofm.evaluation.references.ndt import ndt
 from neurofm.evaluation.settings import EvaluateSettings
@@ -31,4 +33,19 @@ def references_for(modality: Modality, *, settings: EvaluateSettings, window_sam
     ]
 
 
-__all__ = ["references_for"]
+def embeddings_for(settings: EvaluateSettings, *, patch_samples: int) -> list[Embedding]:
+    """Make the references whose features targets are decoded from, untrained.
+
+    Parameters
+    ----------
+    settings
+        `EvaluateSettings.references` says which and for how many steps.
+    patch_samples
+        Length of a patch.
+    """
+    if "cebra" not in settings.references:
+        return []
+    return [CebraEmbedding(steps=settings.references["cebra"], settings=settings, patch_samples=patch_samples)]
+
+
+__all__ = ["CebraEmbedding", "embeddings_for", "references_for"]

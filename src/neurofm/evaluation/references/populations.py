@@ -140,7 +140,8 @@ class PopulationReference:
         z = torch.zeros(*visible.shape[:2], len(view.channel_ids))
         z[..., visible_index] = torch.from_numpy(visible)
         with seeded(self._settings.seed), torch.no_grad():
-            predicted = torch.cat([self._forward(part, visible_index) for part in z.split(BATCH)]) if len(z) else z
+            parts = [self._forward(z[first : first + BATCH], visible_index) for first in range(0, len(z), BATCH)]
+            predicted = torch.cat(parts) if parts else z
         found = predicted.numpy().astype(np.float64)[..., hidden_index]
         if view.modality is not Modality.SPIKES:
             return found
