@@ -76,7 +76,7 @@ class _Trained(NamedTuple):
         shards: Path | None = None,
         traits: Sequence[str] = (),
         workers: int = 1,
-        **changed: int,
+        **changed: int | dict[str, int],
     ) -> Scoreboard:
         return evaluate(
             splits or self.splits,
@@ -402,3 +402,10 @@ def test_mixing_up_the_channels_of_what_is_scored_ruins_the_score(trained: _Trai
     clean, scrambled = (summarise(made.rows)["rest"]["masked_reconstruction"]["R2"] for made in (before, after))
     assert scrambled["ridge"] < clean["ridge"] - 0.2
     assert scrambled["neurofm"] < clean["neurofm"] - 0.2
+
+
+def test_references_are_rows_beside_the_others(trained: _Trained) -> None:
+    board = trained.evaluate(references={"ndt": 2, "lfads": 2})
+    found = {(row.dataset, row.task, row.metric) for row in board.rows if row.model in {"ndt", "lfads"}}
+    assert found == {("cells", "masked_reconstruction", "R2"), ("cells", "masked_reconstruction", "bits_per_spike")}
+    assert board.timings["cells"]["masked_reconstruction"].keys() > {"ndt", "lfads"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,17 @@ Floats = npt.NDArray[np.float64]
 Features = Callable[[Windows], npt.NDArray[np.floating]]
 """Windows to [window, patch, feature]."""
 Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+
+class Embedding(Protocol):
+    """A further model whose features are read out."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the scoreboard."""
+
+    def learn(self, fit: Windows) -> Features:
+        """Learn from the signal of windows to fit on; return what gives the features of any windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +74,7 @@ def decode(
     window_samples: int,
     patch_samples: int,
     keep: Callable[[Decoded], None] | None = None,
+    embeddings: Sequence[Embedding] = (),
 ) -> tuple[list[TileScores], dict[str, float]]:
     """Decode `target` in a recording that is split in time, from counts and from our latents.
 
@@ -84,6 +96,8 @@ def decode(
         A patch gives one decoded value.
     keep
         Is given what each model decoded.
+    embeddings
+        Further models, unfitted.
 
     Returns
     -------
@@ -99,10 +113,12 @@ def decode(
     truth = cut_out(test)
     if not tried or not truth.counted.any():
         return scores, seconds
-    for model, candidates in _models(encode, settings=settings, patch_samples=patch_samples).items():
+    models = _models(encode, settings=settings, patch_samples=patch_samples)
+    further = {one.name: partial(_learned, one) for one in embeddings}
+    for model, learn in (models | further).items():
         started = time.process_time()
         predicted = _read_out(
-            candidates,
+            learn(fit),
             fit=fit,
             tried=tried,
             test=test,
@@ -129,9 +145,11 @@ def decode(
     return scores, seconds
 
 
-def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -> Mapping[str, Sequence[Features]]:
-    """Features per model; of several, validation chooses."""
-    return {
+def _models(
+    encode: Encode, *, settings: EvaluateSettings, patch_samples: int
+) -> dict[str, Callable[[Windows], Sequence[Features]]]:
+    """Features per model, of which none here learns; of several, validation chooses."""
+    features: dict[str, Sequence[Features]] = {
         NULL: [partial(_no_features, patch_samples=patch_samples)],
         "ridge_counts": [partial(averaged_signal, sd_samples=0.0, patch_samples=patch_samples)],
         "ridge_counts_smoothed": [
@@ -140,6 +158,15 @@ def _models(encode: Encode, *, settings: EvaluateSettings, patch_samples: int) -
         ],
         PROBE: [lambda windows: encode(windows.view, windows.z)],
     }
+    return {model: partial(_given, candidates) for model, candidates in features.items()}
+
+
+def _learned(embedding: Embedding, fit: Windows) -> Sequence[Features]:
+    return [embedding.learn(fit)]
+
+
+def _given(candidates: Sequence[Features], _fit: Windows) -> Sequence[Features]:
+    return candidates
 
 
 def _read_out(

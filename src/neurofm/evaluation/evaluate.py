@@ -29,6 +29,7 @@ from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
+from neurofm.evaluation.references import embeddings_for, references_for
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
@@ -231,6 +232,7 @@ def _evaluate_set(
             window_samples=window.window_samples,
             glm=glm,
         ),
+        *references_for(views[0].modality, settings=settings, window_samples=window.window_samples),
         Neurofm(predictor),
         Neurofm(predictor, core_only=True),
     ]
@@ -252,6 +254,7 @@ def _evaluate_set(
                     window_samples=window.window_samples,
                     patch_samples=window.patch_samples,
                     keep=found.tunings.add,
+                    embeddings=embeddings_for(settings, patch_samples=window.patch_samples),
                 )
                 found.scores.extend(scores)
                 for model, spent in seconds.items():

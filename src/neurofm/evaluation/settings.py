@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from neurofm.settings import Settings
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Reference = Literal["ndt", "lfads", "cebra"]
+"""A published model that is trained here, to compare with."""
 
 
 class EvaluateSettings(Settings):
@@ -50,3 +52,5 @@ class EvaluateSettings(Settings):
     """Groups of channels by patterns of their ids or regions; traits are predicted from each of them alone, too."""
     few_shot: bool = False
     """Whether all three are done with few to all labels, too (`neurofm.evaluation.few_shot`)."""
+    references: dict[Reference, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold."""
