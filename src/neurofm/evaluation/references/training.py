@@ -61,7 +61,8 @@ def train(
     )
     every = math.ceil(steps / JUDGEMENTS)
     # Where no look is better than the untrained network, that one stays.
-    least, best, waited = _judged(network, judge), deepcopy(network.state_dict()), 0
+    untrained = _judged(network, judge)
+    least, best, waited = untrained, deepcopy(network.state_dict()), 0
     for step in range(1, steps + 1):
         network.train()
         optimiser.zero_grad()
@@ -74,7 +75,8 @@ def train(
         error, waited = _judged(network, judge), waited + 1
         if error < least:
             least, best, waited = error, deepcopy(network.state_dict()), 0
-        if waited >= PATIENCE and 2 * step >= steps:
+        # One that has not gained yet is slow to begin, as LFADS is, and not at its end.
+        if waited >= PATIENCE and 2 * step >= steps and least < untrained:
             break
     network.load_state_dict(best)
     network.eval()
