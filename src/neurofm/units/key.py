@@ -55,6 +55,9 @@ _DECIDING = tuple(
 """Rooms whose code decides the bytes of a result, wherever it is imported from."""
 
 
+_SOURCES = Path(__file__).parents[2]
+
+
 def code_digest(module: str) -> str:
     """Digest of what a module does, and of the modules that decide bytes among those that it builds on.
 
@@ -75,10 +78,10 @@ def code_digest(module: str) -> str:
 
 
 def _tree(module: str) -> ast.Module:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
+    path = _source(module)
+    if path is None:
         raise ValueError(f"{module} has no source file")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -100,12 +103,16 @@ def _imports(tree: ast.Module) -> list[str]:
 
 
 def _is_module(name: str) -> bool:
-    if not name.startswith("neurofm."):
-        return False
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return name.startswith("neurofm.") and _source(name) is not None
+
+
+def _source(module: str) -> Path | None:
+    """Return a module's file. One of neurofm is not imported for it, since that would load what it rests on."""
+    if not module.startswith("neurofm."):
+        spec = find_spec(module)
+        return Path(spec.origin) if spec is not None and spec.origin is not None else None
+    place = _SOURCES.joinpath(*module.split("."))
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
 def _is_text(node: ast.AST) -> bool:
