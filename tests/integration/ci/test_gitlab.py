@@ -267,6 +267,7 @@ def test_a_rerun_after_a_kill_loses_nothing(killed: tuple[Killed, Killed], chang
     assert set(pushed.values()) <= stored.keys()
 
 
+@pytest.mark.long
 def test_a_setting_of_one_modality_makes_a_job_for_its_dataset_alone(changed: Changed) -> None:
     ran = changed.ran
     assert ran.code == 0, ran.text
@@ -276,6 +277,7 @@ def test_a_setting_of_one_modality_makes_a_job_for_its_dataset_alone(changed: Ch
     assert changed.lab.git("rev-parse", "origin/main") == changed.base, "a merge request commits nothing"
 
 
+@pytest.mark.long
 def test_the_merge_request_shows_what_changed_in_numbers(changed: Changed) -> None:
     folder = changed.lab.artefact("numbers", "reports/changes")
     before = json.loads(changed.lab.git("show", f"{changed.base}:metrics/summary.json"))

@@ -186,6 +186,7 @@ def test_a_read_only_key(project: Clone, tmp_path: Path) -> None:
         assert set(server.keys(BUCKET)) - set(before_probing) == {"here/other/neurofm-probe"}
 
 
+@pytest.mark.long
 def test_the_disk_of_the_bucket_is_full(project: Clone, disk: Disk) -> None:
     """A real one of a few megabytes; there is room again later."""
     subprocess.run(["mount", "-o", "remount,size=24m", str(disk.folder)], check=True)
