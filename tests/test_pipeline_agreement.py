@@ -31,7 +31,7 @@ ROOMS = {
     "split": {"splits"},
     "pretrain": {"model", "training", "windows"},
     "finetune": {"evaluation", "model", "training", "windows"},
-    "evaluate": {"evaluation", "model", "training", "windows"},
+    "evaluate": {"evaluation", "model", "splits", "training", "windows"},
     "connectivity": {"connectivity"},
     "slice": {"evaluation", "model", "shards", "slices", "splits", "training", "windows"},
     "report": {"report"},

@@ -20,7 +20,7 @@ def test_every_cell_is_a_stage_and_apart_from_the_pipeline() -> None:
 
 def test_code_and_sections() -> None:
     rooms = {dep.split("/")[2] for dep in STAGES["cell"]["deps"] if dep.startswith("src/")}
-    assert rooms == {"ablation", "evaluation", "model", "training", "windows"}
+    assert rooms == {"ablation", "evaluation", "model", "splits", "training", "windows"}
     for stage in STAGES.values():
         assert "OMP_NUM_THREADS=1" in stage["cmd"]
         for dep in stage["deps"]:

@@ -66,7 +66,7 @@ def task() -> FewShotTask:
 
 
 def test_what_is_known_is_ahead_of_scratch_with_the_same_labels(task: FewShotTask) -> None:
-    rows = task.rows(folds=1)
+    rows = task.rows()
     found = {(row.task, row.model, row.protocol, row.labels): row for row in rows}
     for name, protocol in (("decoding:head_direction", "linear_probe"), ("classification:eyes_closed", "knn")):
         ours, rival = (found[name, model, protocol, "100 %"] for model in ("neurofm", SCRATCH))

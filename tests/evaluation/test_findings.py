@@ -159,7 +159,13 @@ def test_a_connectome_comes_back_from_what_predicts_it(settings: EvaluateSetting
 def _decoded(angle: np.ndarray, guess: Callable[[np.ndarray], np.ndarray]) -> Decoded:
     counts = np.where(np.abs((angle - 90 + 180) % 360 - 180) < 20, 3.0, 0.0)[:, None]
     both = np.stack([np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))], axis=1)
-    view = view_of(counts.repeat(2, axis=1), modality=Modality.SPIKES, train=[(0, 40)], test=[(0, len(angle))])
+    view = view_of(
+        counts.repeat(2, axis=1),
+        modality=Modality.SPIKES,
+        targets={"head_direction": both.astype(np.float32)},
+        train=[(0, 40)],
+        test=[(0, len(angle))],
+    )
     test = cut(view, [Segment(start=0, stop=len(angle))], window_samples=WINDOW)
     shape = (len(test), WINDOW, 2)
     turned = np.deg2rad(guess(angle))

@@ -41,13 +41,12 @@ def _task(
 ) -> TraitTask:
     task = TraitTask(settings=EvaluateSettings.parse({**SETTINGS, "traits": traits, **more}, where="", mend=""))
     seconds = task.add(views, attributes, encode=_encode, window_samples=64)
-    assert set(seconds) == {(key[0], f"trait:{key[2]}", key[3]) for key in task.parts}
+    assert set(seconds) == {(key[0], f"trait:{key[2]}", key[3]) for key in task.predictions()}
     return task
 
 
 def test_unseen_people_are_told_apart(known: Known) -> None:
     task = _task(*known, traits=["group", "age", "nothing"])
-    assert task.rows(folds=2) == ()  # of which there is one only
     rows = task.rows(folds=1)
     models = sorted([*FMRI, OURS_NETWORK, NULL])
     for trait, metrics in (("group", ("auc", "balanced_accuracy")), ("age", ("r", "R2"))):
@@ -154,7 +153,7 @@ def test_a_network_says_what_its_own_channels_say(known: Known) -> None:
     views, attributes = known
     patterns = {"few": ["c0$", "c1"], "all": ["c"], "none": ["Frontal"], "two": ["c2$", "c3$"]}
     task = _task(views, attributes, traits=["group"], networks=patterns)
-    predicted = {(trait, model): part[0].predicted for (_, _, trait, model), part in task.parts.items()}
+    predicted = {(trait, model): found.predicted for (_, _, trait, model), found in task.predictions().items()}
     assert {trait for trait, _ in predicted} == {"group", "group@few", "group@all"}
     # c0, c1 and c10 to c19 by themselves: what the other channels say does not matter.
     changed = [replace(view, stored=np.array(view.stored)) for view in views]
@@ -165,7 +164,7 @@ def test_a_network_says_what_its_own_channels_say(known: Known) -> None:
     for model in FMRI:
         np.testing.assert_array_equal(predicted["group@all", model], predicted["group", model])
         key = (views[0].dataset, "fmri", "group@few", model)
-        np.testing.assert_array_equal(alone.parts[key][0].predicted, predicted["group@few", model])
+        np.testing.assert_array_equal(alone.predictions()[key].predicted, predicted["group@few", model])
     assert OURS_NETWORK not in {model for trait, model in predicted if trait != "group"}
     rows = [row for row in task.rows(folds=1) if (row.task, row.metric) == ("trait:group@few", "auc")]
     assert {row.model for row in rows} == {*FMRI, NULL}

@@ -149,8 +149,8 @@ def test_every_finding_becomes_a_panel_with_its_numbers(tmp_path: Path) -> None:
     for words in ("75%", "50%", "neurofm-probe", "logistic_power"):
         assert words in matrix.drawing
     by_subject, by_state = made["embeddings"]
-    assert "n = 40 windows, 20 of them held out" in by_subject.caption
-    assert "n = 30 windows, 10 of them held out" in by_state.caption
+    assert "n = 40 windows, 20 of them scored" in by_subject.caption
+    assert "n = 30 windows, 10 of them scored" in by_state.caption
     assert "component 1 (60% of the variance)" in by_subject.drawing
     (curves,) = made["tuning"]
     assert "over 2 channels 0.95; \N{MINUS SIGN}0.03 when" in curves.caption

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from neurofm.evaluation.attributes import Attributes
-from neurofm.evaluation.findings import Embedding, Floats, classes_of, plane, spread
+from neurofm.evaluation.findings import Embedding, Floats, classes_of, is_angle, plane, spread
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView, WindowsSettings
@@ -214,7 +214,7 @@ def _of_patches(
 ) -> Embedding | None:
     """Patches of one recording by a target that is an angle, in what its read-out sees."""
     view, patch = sampled.view, windows.of(sampled.view.modality).patch_samples
-    if view.targets[target].shape[1] != 2:
+    if not is_angle(view.targets[target]):
         return None
     measured = np.isfinite(view.targets[target].sum(axis=1))
     starts = [
@@ -226,8 +226,6 @@ def _of_patches(
     encoded = predictor.encode(view, some.z).astype(np.float64)
     values = np.stack([view.targets[target][start : start + some.length] for start in some.start]).astype(np.float64)
     mean = values.reshape(len(values), -1, patch, 2).mean(axis=2).reshape(-1, 2)
-    if not 0.5 < float(np.median(np.hypot(*mean.T))) < 1.001:
-        return None
     features = encoded.reshape(-1, encoded.shape[-1])
     xy, explained = plane((features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9))
     return Embedding(

@@ -35,7 +35,6 @@ from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
-from neurofm.evaluation.trait_scores import joined
 from neurofm.evaluation.traits import TraitTask
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
@@ -138,7 +137,7 @@ def evaluate(
     gate.leaks.extend(found.leaks)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = gate.labelled((*rows, *found.traits.rows(folds=len(splits.folds))))
-    predictions = {key: joined([parts]) for key, parts in found.traits.parts.items()}
+    predictions = found.traits.predictions()
     differences = compare(rows, scores=found.scores, traits=predictions, settings=settings)
     return Scoreboard(
         rows=rows,
@@ -151,7 +150,7 @@ def evaluate(
             tunings=found.tunings.finish(),
             connectomes=found.connectomes.finish(),
         ),
-        few_shot=found.few_shot.rows(folds=len(splits.folds)),
+        few_shot=found.few_shot.rows(),
     )
 
 
@@ -319,11 +318,12 @@ def _keep_examples(
 
 
 def _chosen(examples: dict[str, Example], *, rows: Sequence[Row]) -> tuple[Example, ...]:
-    """Keep our reconstruction and that of the best baseline."""
-    return tuple(
-        example.only([OURS, best_baseline(rows, dataset=dataset, task=TASK, metric="R2").model])
-        for dataset, example in sorted(examples.items())
-    )
+    """Keep our reconstruction and that of the best baseline of those that the recording has."""
+    chosen = []
+    for dataset, example in sorted(examples.items()):
+        there = [row for row in rows if row.model in example.reconstructions]
+        chosen.append(example.only([OURS, best_baseline(there, dataset=dataset, task=TASK, metric="R2").model]))
+    return tuple(chosen)
 
 
 def _nested(seconds: dict[tuple[str, str, str], float]) -> dict[str, dict[str, dict[str, float]]]:

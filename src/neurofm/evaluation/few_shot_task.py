@@ -32,11 +32,12 @@ from neurofm.evaluation.few_shot_windows import (
 )
 from neurofm.evaluation.protocols import PROTOCOLS, Protocol
 from neurofm.evaluation.row import OURS
-from neurofm.evaluation.scoreboard import rounded, units_of
+from neurofm.evaluation.scoreboard import HELD_OUT, rounded, units_of
 from neurofm.evaluation.seeded import SeededScores, seeded_difference, seeded_estimate
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.trait_scores import Estimate, Resampling, estimate, paired_difference
 from neurofm.evaluation.traits import MODELS, Table, can_be_learned, make_table, training_subjects
+from neurofm.evaluation.whole_sets import Given, join_given, whole_sets
 from neurofm.model.whole_channels import network_of
 from neurofm.training.checkpoint import patch_samples
 from neurofm.training.predict import Predictor
@@ -74,10 +75,8 @@ class FewShotTask:
     seeds: int = SEEDS
     points: list[Point] = field(default_factory=list)
     """Of windows."""
-    tables: defaultdict[tuple[str, str, str], defaultdict[str, list[list[Table]]]] = field(
-        default_factory=partial(defaultdict, partial(defaultdict, list))
-    )
-    """Of people, by dataset, modality and attribute, and by model: [fold][seed]."""
+    tables: Given[list[Table]] = field(default_factory=partial(defaultdict, partial(defaultdict, list)))
+    """Of people, by dataset, modality and attribute, and by set of channels: by model [seed], of each fold."""
 
     def add(
         self,
@@ -126,29 +125,31 @@ class FewShotTask:
             if view.roles.kind == "subject":
                 by_dataset[view.dataset].append(view)
         for (dataset, own), trait in itertools.product(sorted(by_dataset.items()), self.settings.traits):
-            found, train = labelled(own, attributes, trait=trait), training_subjects(own)
-            if not can_be_learned(found, train=train):
+            if not any(view.roles.test for view in own):  # the fold leaves others out
                 continue
-            of = self.tables[dataset, str(own[0].modality), trait]
-            for model, fit in plain.items():
-                of[model].append([make_table(model, fit, found, train=train)] * self.seeds)
+            found, train = labelled(own, attributes, trait=trait), training_subjects(own)
+            folds = self.tables[dataset, str(own[0].modality), trait][own[0].channel_set]
+            if not can_be_learned(found, train=train):
+                folds.append(None)
+                continue
+            of = {
+                model: [_bare(make_table(model, fit, found, train=train))] * self.seeds for model, fit in plain.items()
+            }
             made = encoders.each(
                 lambda encode: make_table("", embedding(encode, window_samples=samples), found, train=train)  # noqa: B023  # called at once
             )
-            for model, tables in made.items():
-                of[model].append([replace(table, model=model) for table in tables])
+            named = {id(table): _bare(table, model=model) for model, tables in made.items() for table in tables}
+            folds.append(of | {model: [named[id(table)] for table in tables] for model, tables in made.items()})
 
     def join(self, other: FewShotTask) -> None:
         """Add what another one holds."""
         self.points.extend(other.points)
-        for key, models in other.tables.items():
-            for model, tables in models.items():
-                self.tables[key][model].extend(tables)
+        join_given(self.tables, other.tables)
 
-    def rows(self, *, folds: int) -> tuple[FewShotRow, ...]:
+    def rows(self) -> tuple[FewShotRow, ...]:
         """Score all folds together."""
         resampling = Resampling(samples=self.settings.bootstrap_samples, seed=self.settings.seed)
-        return (*self._of_windows(resampling), *self._of_people(resampling, folds=folds))
+        return (*self._of_windows(resampling), *self._of_people(resampling))
 
     def _of_windows(self, resampling: Resampling) -> Iterator[FewShotRow]:
         curves = by_curve(self.points)
@@ -169,17 +170,19 @@ class FewShotTask:
                 seeds=len(seeds),
                 score=seeded_estimate(scores[key], resampling=resampling),
                 difference=None if model == SCRATCH else seeded_difference(scores[key], rival, resampling=resampling),
-                ci_unit="subject" if roles.kind == "subject" else "time block",
+                ci_unit=HELD_OUT[roles.kind][1],
                 n=scores[key].gain.shape[1],
             )
 
-    def _of_people(self, resampling: Resampling, *, folds: int) -> Iterator[FewShotRow]:
-        for (dataset, modality, trait), models in sorted(self.tables.items()):
-            # Each set of channels of a dataset is learned from by itself and gives a part per fold.
-            if len(models[SCRATCH]) % folds:
+    def _of_people(self, resampling: Resampling) -> Iterator[FewShotRow]:
+        for (dataset, modality, trait), sets in sorted(self.tables.items()):
+            folds = whole_sets(sets, groups_of=lambda tables: tables[0].groups)
+            if not folds:
                 continue
-            by_seed = {model: list(map(list, zip(*tables, strict=True))) for model, tables in models.items()}
-            groups = len(models[SCRATCH][0][0].groups)
+            by_seed = {
+                model: [[fold[model][seed] for fold in folds] for seed in range(self.seeds)] for model in folds[0]
+            }
+            groups = len(by_seed[SCRATCH][0][0].groups)
             for protocol, amount in itertools.product(PROTOCOLS, amounts_of(groups)):
                 found = {
                     model: few_shot_predictions(tables, amount, protocol=protocol) for model, tables in by_seed.items()
@@ -203,6 +206,12 @@ class FewShotTask:
                         ci_unit="subject",
                         n=len(set(own.subject)),
                     )
+
+
+def _bare(table: Table, *, model: str = "") -> Table:
+    """Leave out the recordings that a table was made of: they would be held, and sent between processes."""
+    train, test = (tuple(replace(unit, views=()) for unit in units) for units in (table.train, table.test))
+    return replace(table, model=model or table.model, train=train, test=test)
 
 
 def _joined(seeds: Sequence[Sequence[Point]]) -> SeededScores:

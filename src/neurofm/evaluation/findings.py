@@ -55,7 +55,7 @@ class Embedding:
     xy: Floats
     """[point, 2]"""
     held_out: Floats
-    """[point] 1 where the model never learned from it."""
+    """[point] 1 where it lies in what the fold scores."""
     labels: tuple[str, ...]
     """What is known of the points: ``dataset``, ``subject``, ``task``, ``region``, or a target's name."""
     classes: tuple[tuple[str, ...], ...]
@@ -172,6 +172,15 @@ def read_findings(path: Path) -> Findings:
                 for kind, made in _KINDS.items()
             }
         )
+
+
+def is_angle(values: npt.NDArray[np.floating]) -> bool:
+    """Say whether a target [time, column] is the cosine and sine of an angle: two columns of length one."""
+    if values.shape[1] != 2:
+        return False
+    length = np.hypot(*values.astype(np.float64).T)
+    length = length[np.isfinite(length)]
+    return bool(len(length)) and float(np.quantile(np.abs(length - 1), 0.9)) < 1e-3
 
 
 def plane(features: Floats) -> tuple[Floats, Floats]:

@@ -26,6 +26,7 @@ from neurofm.evaluation.series import FitFeatures, Floats
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.spectral_features import band_power, filter_bank_tangent
 from neurofm.evaluation.trait_scores import TRAIT_UNITS, Predictions, Resampling, estimate, joined
+from neurofm.evaluation.whole_sets import Given, join_given, whole_sets
 from neurofm.recording import Modality
 from neurofm.windows import RecordingView
 
@@ -122,8 +123,8 @@ class TraitTask:
     """The task over all folds: each fold adds its predictions, then there are rows."""
 
     settings: EvaluateSettings
-    parts: defaultdict[tuple[str, str, str, str], list[Predictions]] = field(default_factory=partial(defaultdict, list))
-    """[fold] by dataset, modality, attribute and model."""
+    given: Given[Predictions] = field(default_factory=partial(defaultdict, partial(defaultdict, list)))
+    """By dataset, modality and attribute, and by set of channels: by model, of each fold that scores it."""
 
     def add(
         self,
@@ -158,6 +159,8 @@ class TraitTask:
             if view.roles.kind == "subject":
                 by_dataset[view.dataset].append(view)
         for _, own in sorted(by_dataset.items()):
+            if not any(view.roles.test for view in own):  # the fold leaves others out
+                continue
             models = dict(MODELS.get(own[0].modality, {}))
             if models and encode is not None:
                 models[OURS_NETWORK] = embedding(encode, window_samples=window_samples)
@@ -183,34 +186,43 @@ class TraitTask:
         train = training_subjects(own)
         for trait in self.settings.traits if models else ():
             found = labelled(own, attributes, trait=trait)
-            if not can_be_learned(found, train=train):
-                continue
             name = f"{trait}@{network}" if network else trait
+            folds = self.given[own[0].dataset, str(own[0].modality), name][own[0].channel_set]
+            if not can_be_learned(found, train=train):
+                folds.append(None)
+                continue
+            predicted: dict[str, Predictions] = {}
             for model, fit in models.items():
                 started = time.process_time()
-                predictions = read_out(make_table(model, fit, found, train=train))
-                self.parts[own[0].dataset, str(own[0].modality), name, model].append(predictions)
+                predicted[model] = read_out(make_table(model, fit, found, train=train))
                 seconds[own[0].dataset, f"trait:{name}", model] = time.process_time() - started
+            folds.append(predicted)
         return seconds
 
     def join(self, other: TraitTask) -> None:
         """Add what another one predicted."""
-        for key, parts in other.parts.items():
-            self.parts[key].extend(parts)
+        join_given(self.given, other.given)
+
+    def predictions(self) -> dict[tuple[str, str, str, str], Predictions]:
+        """Join the folds, by dataset, modality, attribute and model."""
+        found: dict[tuple[str, str, str, str], Predictions] = {}
+        for key, sets in sorted(self.given.items()):
+            folds = whole_sets(sets, groups_of=lambda part: part.groups)
+            for model in sorted(folds[0]) if folds else ():
+                found[*key, model] = joined([[fold[model] for fold in folds]])
+        return found
 
     def rows(self, *, folds: int) -> tuple[Row, ...]:
         """Score all folds together: a row per dataset, attribute, metric and model, with the null."""
+        found = self.predictions()
         return tuple(
             row
-            for key, parts in sorted(self.parts.items())
-            # Each set of channels of a dataset is learned from by itself and gives a part per fold.
-            if len(parts) % folds == 0
-            for row in self._rows(key, joined([parts]), folds=folds, first=key[3] == self._first(key))
+            for key, predictions in found.items()
+            # The null's row goes with the first model of an attribute.
+            for row in self._rows(
+                key, predictions, folds=folds, first=key == next(k for k in found if k[:3] == key[:3])
+            )
         )
-
-    def _first(self, key: tuple[str, str, str, str]) -> str:
-        """Of the models of one attribute, the one that the null's row goes with."""
-        return min(model for *rest, model in self.parts if tuple(rest) == key[:3])
 
     def _rows(self, key: tuple[str, str, str, str], predictions: Predictions, *, folds: int, first: bool) -> list[Row]:
         dataset, modality, trait, _ = key

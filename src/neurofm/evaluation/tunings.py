@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from neurofm.evaluation.decoding import Decoded
-from neurofm.evaluation.findings import Floats, Tuning
+from neurofm.evaluation.findings import Floats, Tuning, is_angle
 from neurofm.evaluation.row import PROBE
 from neurofm.recording import Modality
 
@@ -24,17 +25,55 @@ _EDGES = (0.02, 0.98)
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What is kept of one fold: no signal, which would be held for all recordings and sent between processes."""
+
+    model: str
+    target: str
+    modality: Modality
+    channels: tuple[str, ...]
+    usable: npt.NDArray[np.bool_]
+    """[channel]"""
+    rate_hz: float
+    """Of samples."""
+    patch_samples: int
+    truth: Floats
+    """[patch, column] of patches that count"""
+    predicted: Floats
+    activity: npt.NDArray[np.float32]
+    """[patch, channel] mean in physical units; spikes per second for counts."""
+
+    @classmethod
+    def of(cls, decoded: Decoded) -> _Part:
+        """Take what is needed."""
+        view, counted = decoded.test.view, decoded.counted
+        return cls(
+            model=decoded.model,
+            target=decoded.target,
+            modality=view.modality,
+            channels=view.channel_ids,
+            usable=view.usable,
+            rate_hz=view.sampling_rate_hz,
+            patch_samples=decoded.patch_samples,
+            truth=decoded.truth[counted],
+            predicted=decoded.predicted[counted],
+            activity=_activity(decoded)[counted].astype(np.float32),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tunings:
     """Gathered fold by fold: in each the blocks of time that the fold holds out."""
 
-    parts: defaultdict[tuple[str, str, str], list[Decoded]] = field(default_factory=partial(defaultdict, list))
+    parts: defaultdict[tuple[str, str, str], list[_Part]] = field(default_factory=partial(defaultdict, list))
     """[fold] by dataset, recording and target."""
 
     def add(self, decoded: Decoded) -> None:
         """Take what our embeddings say of a recording in one fold."""
-        if decoded.model == PROBE and decoded.truth.shape[-1] <= 2:
-            view = decoded.test.view
-            self.parts[view.dataset, view.recording, decoded.target].append(decoded)
+        view = decoded.test.view
+        # Two columns that are no cosine and sine, such as a position, have no curve.
+        if decoded.model == PROBE and (decoded.truth.shape[-1] == 1 or is_angle(view.targets[decoded.target])):
+            self.parts[view.dataset, view.recording, decoded.target].append(_Part.of(decoded))
 
     def join(self, other: Tunings) -> None:
         """Add what another one took, of later folds."""
@@ -43,42 +82,42 @@ class Tunings:
 
     def finish(self) -> tuple[Tuning, ...]:
         """Put together the curves of every recording and target: an angle, or a single number."""
-        found = [_tuning(parts) for _, parts in sorted(self.parts.items())]
+        found = [
+            _tuning(parts, dataset=dataset, recording=recording)
+            for (dataset, recording, _), parts in sorted(self.parts.items())
+        ]
         return tuple(one for one in found if one is not None)
 
 
-def _tuning(parts: Sequence[Decoded]) -> Tuning | None:
+def _tuning(parts: Sequence[_Part], *, dataset: str, recording: str) -> Tuning | None:
     first = parts[0]
-    view = first.test.view
-    truth = np.concatenate([part.truth[part.counted] for part in parts])
-    decoded = np.concatenate([part.predicted[part.counted] for part in parts])
-    is_angle = truth.shape[1] == 2
-    # Two columns that are no cosine and sine, such as a position, have no curve; averaged over a patch they shrink.
-    if not len(truth) or (is_angle and not 0.5 < float(np.median(np.hypot(*truth.T))) < 1.001):
+    truth = np.concatenate([part.truth for part in parts])
+    decoded = np.concatenate([part.predicted for part in parts])
+    circular = truth.shape[1] == 2
+    if not len(truth):
         return None
-    activity = np.concatenate([_activity(part)[part.counted] for part in parts])
     # Units that one fold could not use are not part of what it decoded from.
-    usable = np.flatnonzero(np.all([part.test.view.usable for part in parts], axis=0))
-    activity = activity[:, usable]
-    at, found = (_degrees(values) if is_angle else values[:, 0] for values in (truth, decoded))
-    low, high = (0.0, 360.0) if is_angle else (float(np.quantile(at, share)) for share in _EDGES)
-    edges = np.linspace(low, high, (_ANGLE_BINS if is_angle else _BINS) + 1)
+    usable = np.flatnonzero(np.all([part.usable for part in parts], axis=0))
+    activity = np.concatenate([part.activity for part in parts])[:, usable].astype(np.float64)
+    at, found = (_degrees(values) if circular else values[:, 0] for values in (truth, decoded))
+    low, high = (0.0, 360.0) if circular else (float(np.quantile(at, share)) for share in _EDGES)
+    edges = np.linspace(low, high, (_ANGLE_BINS if circular else _BINS) + 1)
     measured, recovered = _curves(at, activity, edges), _curves(found, activity, edges)
     shifts = np.linspace(0, len(found), _SHIFTS + 2).astype(np.int64)[1:-1]
     shifted = [_correlations(measured, _curves(np.roll(found, shift), activity, edges)) for shift in shifts]
-    error = np.abs((found - at + 180) % 360 - 180) if is_angle else np.abs(found - at)
+    error = np.abs((found - at + 180) % 360 - 180) if circular else np.abs(found - at)
     return Tuning(
-        dataset=view.dataset,
-        recording=view.recording,
-        modality=str(view.modality),
+        dataset=dataset,
+        recording=recording,
+        modality=str(first.modality),
         target=first.target,
         model=first.model,
-        is_angle=is_angle,
-        unit="spikes/s" if view.modality is Modality.SPIKES else "signal",
+        is_angle=circular,
+        unit="spikes/s" if first.modality is Modality.SPIKES else "signal",
         patches=len(at),
-        patch_s=first.patch_samples / view.sampling_rate_hz,
+        patch_s=first.patch_samples / first.rate_hz,
         median_error=float(np.median(error)),
-        channels=tuple(view.channel_ids[channel] for channel in usable.tolist()),
+        channels=tuple(first.channels[channel] for channel in usable.tolist()),
         centre=(edges[:-1] + edges[1:]) / 2,
         measured=measured,
         recovered=recovered,

@@ -68,7 +68,7 @@ def sections(inputs: ReportInputs) -> list[Section]:
             id="embeddings",
             title="What embeddings hold",
             intro="The first two principal components of our frozen network's latents, of one fold's model, with all "
-            "channels shown and no label used. Filled marks were held out from training, hollow ones were not. "
+            "channels shown and no label used. Filled marks lie in what fold 0 scores, hollow ones do not. "
             "Principal components are linear and have nothing to be tuned; UMAP is left out for that reason. Points "
             "are not independent, so no interval is drawn.",
             panels=tuple(_embeddings(found.embeddings)),
@@ -135,7 +135,7 @@ def _embedding(one: Embedding, label: int) -> Panel:
     told = f"{len(names)} kinds" if names else "an angle in degrees"
     caption = (
         f"{one.dataset or 'All datasets'}: {of}, by {plain(name)} ({told}); n = {known.sum():,} {_POINTS[one.point]}, "
-        f"{int(one.held_out[known].sum()):,} of them held out; model of fold {one.fold}."
+        f"{int(one.held_out[known].sum()):,} of them scored; model of fold {one.fold}."
     )
     with drawing(f"embedding-{one.dataset}-{one.point}-{name}"):
         figure = new_figure(height_in=2.9)
