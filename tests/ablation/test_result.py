@@ -36,9 +36,7 @@ def _tiles(recording: str, *, kind: Kind, subject: str, session: str, gain: list
         ("time", "time block", (0, 1, 1, 2, 1.5, 1.5), (2, 2, 2, 2, 2, 2)),
     ],
 )
-def test_units_are_what_was_held_out(
-    kind: Kind, unit: str, gain: tuple[float, ...], total: tuple[float, ...]
-) -> None:
+def test_units_are_what_was_held_out(kind: Kind, unit: str, gain: tuple[float, ...], total: tuple[float, ...]) -> None:
     scores = [
         _tiles("a", kind=kind, subject="lab:1", session="1", gain=[0.0, 1.0]),
         _tiles("b", kind=kind, subject="lab:1", session="2", gain=[1.0, 2.0]),

@@ -50,9 +50,7 @@ def side_by_side(
         yield from map(work, things)
         return
     pin_threads()
-    pool = ProcessPoolExecutor(
-        at_once, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
-    )
+    pool = ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
     try:
         yield from pool.map(work, things)
     except BrokenProcessPool:
