@@ -14,7 +14,7 @@ from neurofm.splits import Splits
 def main(cell: str, seed: int) -> None:
     """Write ``metrics/ablations/cells/<cell>-<seed>.json``."""
     params = load_params()
-    ablations = read_ablations(PARAMS, pretrain=params.pretrain, folds=params.split.folds)
+    ablations = read_ablations(PARAMS, pretrain=params.pretrain, folds=params.known_folds)
     result = run_cell(
         cell,
         splits=Splits.read(Path("data/splits.json")),

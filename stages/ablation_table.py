@@ -13,7 +13,7 @@ def main() -> None:
     """Write ``metrics/ablations/table.*`` and ``differences.png``."""
     params = load_params()
     folder = Path("metrics/ablations")
-    ablations = read_ablations(PARAMS, pretrain=params.pretrain, folds=params.split.folds)
+    ablations = read_ablations(PARAMS, pretrain=params.pretrain, folds=params.known_folds)
     rows = differences(read_results(folder / "cells", ablations), ablations, seed=params.evaluate.seed)
     write_table(rows, folder)
     draw(rows, folder / "differences.png", dpi=params.report.png_dpi)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from neurofm.evaluation.finetuned import score_finetuned
+from neurofm.evaluation.folds import check_folds
 from neurofm.files import write_json
 from neurofm.operations.stage import stage_run
 from neurofm.params import load_params, load_site
@@ -15,6 +16,7 @@ def main(key: str) -> None:
     """Write ``models/finetuned/<key>/fold-<n>/`` and ``metrics/finetune/<key>.json``."""
     params = load_params(dataset=key, groups=("finetune",))
     chosen, splits = params.finetune[key], Splits.read(Path("data/splits.json"))
+    check_folds(splits, chosen.folds, where=f"params.yaml: `finetune.{key}.folds`")
     shards, before, after = Path("data/shards"), Path("models/pretrained"), Path("models/finetuned", key)
     result = finetune_folds(
         splits,

@@ -130,6 +130,11 @@ class Params(Settings):
         """Every dataset that becomes shards, by id."""
         return {**self.datasets, **self.streamed, **self.local}
 
+    @property
+    def known_folds(self) -> int | None:
+        """How many folds there are; None with `split.leave_out`, where the shards alone say it."""
+        return None if self.split.leave_out else self.split.folds
+
     def max_subjects_of(self, dataset: str) -> int | None:
         """Return how many subjects of a dataset take part at most, of one that becomes derivatives too."""
         return (self.bids | self.all_datasets)[dataset].max_subjects
@@ -235,11 +240,11 @@ def _refuse_unknown_to_finetune(params: Params, *, where: str) -> None:
                 f"{where}: `finetune.{name}.datasets`: {strangers[0]} does not take part.",
                 mend="correct the id, or add the dataset",
             )
-        # How many folds `leave_out` makes is known from the shards alone.
-        if not params.split.leave_out and (last := max(chosen.folds)) >= params.split.folds:
+        folds, last = params.known_folds, max(chosen.folds)
+        if folds is not None and last >= folds:
             raise UserError(
-                f"{where}: `finetune.{name}.folds`: there is no fold {last}, `split.folds` is {params.split.folds}.",
-                mend=f"choose from 0 to {params.split.folds - 1}",
+                f"{where}: `finetune.{name}.folds`: there is no fold {last}, `split.folds` is {folds}.",
+                mend=f"choose from 0 to {folds - 1}",
             )
 
 

@@ -17,10 +17,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 BASE = load_params(PROJECT).pretrain
 
 
-def _read(tmp_path: Path, text: str) -> AblationSettings:
+def _read(tmp_path: Path, text: str, *, folds: int | None = 3) -> AblationSettings:
     path = tmp_path / "params.yaml"
     path.write_text(f"seeds: [1]\ncells:\n  base: {{part: nothing, changes: {{}}}}\n{text}")
-    return read_ablations(path, pretrain=BASE, folds=3)
+    return read_ablations(path, pretrain=BASE, folds=folds)
 
 
 def test_cells_of_the_project() -> None:
@@ -63,6 +63,14 @@ def test_mistakes_are_one_line(tmp_path: Path, text: str, named: str) -> None:
         _read(tmp_path, text)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_with_leave_out_the_splits_say_which_folds_there_are(tmp_path: Path) -> None:
+    params = load_params(PROJECT)
+    assert params.known_folds == params.split.folds
+    split = params.split.model_copy(update={"leave_out": "site"})
+    known = params.model_copy(update={"split": split}).known_folds
+    assert _read(tmp_path, "fold: 9\n", folds=known).fold == 9
 
 
 def test_what_is_not_told_is_not_written_down() -> None:

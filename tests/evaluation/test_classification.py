@@ -193,3 +193,10 @@ def test_a_filter_bank_learns_from_training_windows_alone(people: list[Recording
     diagonal = louder.reshape(len(test), 5, -1)[..., [0, *components]]
     # The matrices' logarithms grow by log 4 on the diagonal, wherever the reference is.
     np.testing.assert_allclose(diagonal, np.log(4), rtol=1e-6)
+
+
+def test_a_band_that_ends_at_half_the_sampling_rate_is_left_out(people: list[RecordingView]) -> None:
+    view = replace(people[0], sampling_rate_hz=80.0)
+    train = cut(view, view.roles.train, window_samples=WINDOW)
+    found = filter_bank_windows([train], bands_hz=BANDS_HZ)(train)
+    np.testing.assert_array_equal(found, filter_bank_windows([train], bands_hz=BANDS_HZ[:4])(train))

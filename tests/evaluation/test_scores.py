@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neurofm.evaluation.scores import bootstrap, paired_bootstrap, poisson_bits, ratio, squares
+from neurofm.evaluation.scores import bootstrap, paired_bootstrap, poisson_bits, ratio, squares, swapped_p
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.normal(loc=2.0, size=(5, 10, 3))
@@ -79,3 +79,12 @@ def test_paired_differences_leave_out_what_is_hard_for_both() -> None:
     assert lower < low < high < higher
     with pytest.raises(ValueError, match="40 and 39 units"):
         paired_bootstrap((ours, total), (theirs[1:], total[1:]), samples=10, seed=1)
+
+
+@pytest.mark.parametrize("units", [5, 20], ids=["all ways", "drawn"])
+def test_where_nothing_could_be_gained_no_difference_is_found(units: int) -> None:
+    gain = np.ones((units, 2))
+    total = np.ones((units, 2))
+    assert swapped_p((gain, total), (gain * 0, total), seed=1) < 0.1
+    total[:, 1] = 0
+    assert swapped_p((gain, total), (gain * 0, total), seed=1) == 1.0

@@ -11,7 +11,7 @@ import pytest
 from scipy.signal import resample_poly
 
 from neurofm.evaluation.attributes import Attributes, labelled
-from neurofm.evaluation.spectral_features import band_power
+from neurofm.evaluation.spectral_features import band_power, filter_bank_tangent
 from neurofm.evaluation.traits import MODELS, make_table, read_out
 from neurofm.recording import Modality
 from neurofm.windows import RecordingView
@@ -86,3 +86,12 @@ def test_power_lies_in_the_band_of_a_rhythm(recordings: tuple[list[RecordingView
     change = (features([louder]) - features([views[0]])).reshape(5, CHANNELS).mean(axis=1)
     assert change.argmax() == 2  # alpha
     assert change[2] > change[[0, 1, 3, 4]].max() + 1
+
+
+def test_a_band_that_ends_at_half_the_sampling_rate_is_left_out(
+    recordings: tuple[list[RecordingView], dict[str, Attributes]],
+) -> None:
+    views = [replace(view, sampling_rate_hz=80.0) for view in recordings[0][:2]]
+    features = filter_bank_tangent(views)(views)
+    assert features.shape == (2, 4 * CHANNELS * (CHANNELS + 1) // 2)
+    assert np.isfinite(features).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from importlib import import_module
 
 import pytest
 
@@ -40,3 +41,11 @@ def test_a_users_mistake_comes_through_as_it_was_raised() -> None:
 def test_a_process_that_is_killed_is_told_with_the_mend() -> None:
     with pytest.raises(UserError, match=r"killed .* Mend: set `workers`"):
         list(side_by_side(work, [1, 9, 2], workers=2))
+
+
+@pytest.mark.parametrize(("each_mb", "others"), [(0.4, 2), (0.6, 0), (5.0, 0)], ids=["both fit", "one fits", "none"])
+def test_no_more_than_the_memory_holds(monkeypatch: pytest.MonkeyPatch, each_mb: float, others: int) -> None:
+    monkeypatch.setattr(import_module("neurofm.units.side_by_side"), "free_memory_mb", lambda: 1.0)
+    found = list(side_by_side(work, [0, 1, 2, 3], workers=2, each_mb=each_mb))
+    assert [thing for thing, _ in found] == [0, 1, 2, 3]
+    assert len({process for _, process in found} - {os.getpid()}) == others

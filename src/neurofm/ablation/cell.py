@@ -9,7 +9,9 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.ablation.result import CellResult, by_unit
+from neurofm.ablation.settings import PARAMS
 from neurofm.evaluation.evaluate import channel_sets
+from neurofm.evaluation.folds import check_folds
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import reconstruct, score
 from neurofm.evaluation.ours import Neurofm
@@ -57,9 +59,12 @@ def run_cell(
 
     Raises
     ------
+    UserError
+        If there is no such fold, or anything scored was learned from (`Gate`).
     UserError, Stopped
         As `pretrain_all_folds` and `Predictor.load` do.
     """
+    check_folds(splits, [fold], where=f"{PARAMS}: `fold`")
     only = splits.model_copy(update={"folds": splits.folds[fold : fold + 1]})
     models = work / "models" / f"{cell}-{pretrain.seed}"
     trained = pretrain_all_folds(
@@ -72,11 +77,14 @@ def run_cell(
         workers=1,
     )["folds"][0]
     predictor = Predictor.load(models / "fold-0", strict=False)
-    Gate(splits=only, shards=shards, windows=windows, allow_overlap=False).check_fold(0, predictor)
+    gate = Gate(splits=only, shards=shards, windows=windows, allow_overlap=False)
+    gate.check_fold(0, predictor)
     with threadpool_limits(1):
+        loaded = load_views(only, fold=0, shards=shards)
+        gate.check_views(0, loaded)
         scores = [
             found
-            for views in channel_sets(load_views(only, fold=0, shards=shards))
+            for views in channel_sets(loaded)
             for found in _scored(views, predictor, settings=evaluate, windows=windows)
         ]
     shutil.rmtree(models)

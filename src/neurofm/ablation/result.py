@@ -12,6 +12,7 @@ from neurofm.errors import UserError
 from neurofm.evaluation.scores import TileScores, ratio
 from neurofm.files import write_json
 from neurofm.settings import Settings
+from neurofm.splits import UNSEEN
 
 _BLOCKS = 32
 """Most blocks that a recording split in time is resampled in: neighbouring windows resemble each other, and intervals
@@ -27,7 +28,7 @@ class UnitScores(Settings):
     task: str
     metric: str
     ci_unit: str
-    """``subject``, whose own score is `gain` (and `total` 1), or ``time block`` of some windows."""
+    """``subject`` or ``session``, whose own score is `gain` (and `total` 1), or ``time block`` of some windows."""
     gain: tuple[float, ...]
     total: tuple[float, ...]
     """[unit]"""
@@ -86,23 +87,23 @@ def by_unit(scores: Iterable[TileScores]) -> tuple[UnitScores, ...]:
 
 
 def _joined(parts: list[TileScores]) -> UnitScores:
-    roles, by_subject = parts[0].roles, parts[0].roles.kind == "subject"
-    units = _subjects(parts) if by_subject else [pair for part in parts for pair in _blocks(part)]
+    roles, unseen = parts[0].roles, parts[0].roles.kind in UNSEEN
+    units = _unseen(parts) if unseen else [pair for part in parts for pair in _blocks(part)]
     return UnitScores(
         dataset=roles.dataset,
         modality=str(roles.modality),
         task=parts[0].task,
         metric=parts[0].metric,
-        ci_unit="subject" if by_subject else "time block",
+        ci_unit=roles.kind if unseen else "time block",
         gain=tuple(_rounded(gain) for gain, _ in units),
         total=tuple(_rounded(total) for _, total in units),
     )
 
 
-def _subjects(parts: list[TileScores]) -> list[tuple[float, float]]:
+def _unseen(parts: list[TileScores]) -> list[tuple[float, float]]:
     own: defaultdict[str, list[TileScores]] = defaultdict(list)
     for part in parts:
-        own[part.roles.subject].append(part)
+        own[part.roles.unit].append(part)
     return [
         (ratio(np.concatenate([one.gain for one in found]), np.concatenate([one.total for one in found])), 1.0)
         for _, found in sorted(own.items())

@@ -72,7 +72,7 @@ class AblationSettings(Settings):
         return tuple((name, seed) for name in self.cells for seed in self.seeds)
 
 
-def read_ablations(path: Path, *, pretrain: PretrainSettings, folds: int) -> AblationSettings:
+def read_ablations(path: Path, *, pretrain: PretrainSettings, folds: int | None) -> AblationSettings:
     """Read ``ablations/params.yaml`` and check every cell, so that none fails after others ran for hours.
 
     Parameters
@@ -82,7 +82,7 @@ def read_ablations(path: Path, *, pretrain: PretrainSettings, folds: int) -> Abl
     pretrain
         What params.yaml says, which cells change.
     folds
-        How many there are.
+        How many there are; None where the splits alone say it, and `run_cell` compares.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_ablations(path: Path, *, pretrain: PretrainSettings, folds: int) -> Abl
         In one line that names the cell and the key.
     """
     settings = AblationSettings.parse(read_yaml(path), where=str(path), mend=_MEND)
-    if settings.fold >= folds:
+    if folds is not None and settings.fold >= folds:
         raise UserError(
             f"{path}: `fold`: there is no fold {settings.fold}, there are {folds}.",
             mend=f"choose from 0 to {folds - 1}",

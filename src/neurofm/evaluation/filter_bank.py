@@ -34,7 +34,7 @@ def filter_bank_windows(
     learned
         Training windows of the recordings of one channel set.
     bands_hz
-        Lower and upper edges; bands above half the sampling rate are left out.
+        Lower and upper edges; bands that reach half the sampling rate, where no filter is, are left out.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def filter_bank_windows(
 
     rate_hz = learned[0].view.sampling_rate_hz
     filters = [
-        butter(_ORDER, band, btype="bandpass", fs=rate_hz, output="sos") for band in bands_hz if band[1] <= rate_hz / 2
+        butter(_ORDER, band, btype="bandpass", fs=rate_hz, output="sos") for band in bands_hz if band[1] < rate_hz / 2
     ]
     directions = _principal(learned)
 

@@ -30,10 +30,11 @@ def of_network(views: Sequence[RecordingView], name: str, patterns: Sequence[str
     -------
     [recording] in the same order; none where fewer than `LEAST_CHANNELS` are in the network.
     """
-    wanted = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+    # Each by itself: flags such as `(?i)` stand at the beginning of an expression only.
+    wanted = [re.compile(pattern) for pattern in patterns]
     first = views[0]
     named = zip(first.channel_ids, first.region, strict=True)
-    kept = np.flatnonzero([bool(wanted.match(channel) or wanted.match(region)) for channel, region in named])
+    kept = np.flatnonzero([any(one.match(text) for one in wanted for text in texts) for texts in named])
     if len(kept) < LEAST_CHANNELS:
         return []
     return [

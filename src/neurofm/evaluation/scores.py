@@ -171,12 +171,14 @@ def swapped_p(ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats], *, see
 
     Returns
     -------
-    two-sided p.
+    two-sided p; 1 where nothing could be gained and there is no difference to test.
     """
     gain, total = ours[0] - theirs[0], ours[1].sum(axis=0)
     # As `ratio`: what could not be gained takes no part.
     share = np.divide(gain, total, out=np.full(gain.shape, np.nan), where=total > 0).mean(axis=1)
     observed, units = abs(float(share.sum())), len(share)
+    if np.isnan(observed):
+        return 1.0  # No comparison with NaN is true, which would count as p = 0.
     tolerated = observed * (1 - 1e-9)
     if units <= _EXACT:
         signs = 1 - 2 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from neurofm.settings import Settings
 
@@ -54,3 +55,22 @@ class EvaluateSettings(Settings):
     """Whether all three are done with few to all labels, too (`neurofm.evaluation.few_shot`)."""
     references: dict[Reference, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold."""
+
+    @field_validator("networks")
+    @classmethod
+    def _patterns(cls, networks: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+        """Refuse here what a worker would fail on after hours, and what would match every channel."""
+        for name, patterns in networks.items():
+            # It becomes `<channel set>@<name>`.
+            if not name or "@" in name:
+                raise ValueError(f"{name!r}: a network has a name, without `@`")
+            if not patterns:
+                raise ValueError(f"{name}: there is no pattern")
+            for pattern in patterns:
+                if not pattern:
+                    raise ValueError(f"{name}: {pattern!r} matches every channel")
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{name}: {pattern!r} is no regular expression: {error}") from None
+        return networks

@@ -54,7 +54,8 @@ def filter_bank_tangent(train: Sequence[RecordingView]) -> Features:
     from pyriemann.tangentspace import TangentSpace  # noqa: PLC0415
 
     series = Series.fit(train)
-    bands = [band for band in BANDS_HZ if band[1] <= train[0].sampling_rate_hz / 2]
+    # A filter's edge must lie below half the sampling rate, not on it.
+    bands = [band for band in BANDS_HZ if band[1] < train[0].sampling_rate_hz / 2]
 
     def matrices(views: Sequence[RecordingView]) -> list[Floats]:
         """Compute [recording, channel, channel] of each band."""

@@ -23,7 +23,7 @@ def foretell_ablations(root: Path = Path()) -> list[str]:
         In one line that names the cell and the key.
     """
     params = load_params(root)
-    settings = read_ablations(root / PARAMS, pretrain=params.pretrain, folds=params.split.folds)
+    settings = read_ablations(root / PARAMS, pretrain=params.pretrain, folds=params.known_folds)
     folder = root / "metrics" / "ablations" / "cells"
     left = [run for run in settings.runs if not result_path(folder, *run).is_file()]
     costs = read_costs(root)

@@ -10,12 +10,15 @@ from typing import TypeVar
 
 from neurofm.errors import UserError
 from neurofm.units.attempt import KILLED, end_with_parent, pin_threads
+from neurofm.units.memory import free_memory_mb
 
 Thing = TypeVar("Thing")
 Found = TypeVar("Found")
 
 
-def side_by_side(work: Callable[[Thing], Found], things: Sequence[Thing], *, workers: int) -> Iterator[Found]:
+def side_by_side(
+    work: Callable[[Thing], Found], things: Sequence[Thing], *, workers: int, each_mb: float = 0.0
+) -> Iterator[Found]:
     """Call ``work(thing)`` for each thing, at most `workers` at a time.
 
     Parameters
@@ -25,7 +28,9 @@ def side_by_side(work: Callable[[Thing], Found], things: Sequence[Thing], *, wor
     things
         What to call it with.
     workers
-        Processes.
+        Most processes; fewer work where the memory that is free now does not hold as many.
+    each_mb
+        What one thing may take at most, MiB; 0 where nobody knows, and memory is not looked at.
 
     Yields
     ------
@@ -38,13 +43,14 @@ def side_by_side(work: Callable[[Thing], Found], things: Sequence[Thing], *, wor
     Exception
         Whatever `work` raises, of the first thing that it raised for; what has not begun by then does not begin.
     """
-    if min(workers, len(things)) <= 1:
+    at_once = min(workers, len(things))
+    if each_mb > 0:
+        at_once = int(min(at_once, free_memory_mb() / each_mb))
+    if at_once <= 1:
         yield from map(work, things)
         return
     pin_threads()
-    pool = ProcessPoolExecutor(
-        min(workers, len(things)), mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
-    )
+    pool = ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
     try:
         yield from pool.map(work, things)
     except BrokenProcessPool:

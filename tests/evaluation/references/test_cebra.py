@@ -10,7 +10,7 @@ import pytest
 
 from neurofm.errors import UserError
 from neurofm.evaluation.decoding import decode
-from neurofm.evaluation.references import CebraEmbedding, embeddings_for
+from neurofm.evaluation.references import CebraEmbedding, check_references, embeddings_for
 from neurofm.evaluation.samples import learning_windows
 from neurofm.evaluation.scores import ratio
 from neurofm.evaluation.settings import EvaluateSettings
@@ -61,3 +61,12 @@ def test_without_the_library_its_absence_is_said(
     with pytest.raises(UserError, match="`cebra` needs the package cebra, which is not installed"):
         CebraEmbedding(steps=1, settings=settings, patch_samples=PATCH).learn(fit)
     assert embeddings_for(settings, patch_samples=PATCH) == []
+
+
+def test_its_absence_is_said_before_anything_is_scored(
+    settings: EvaluateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cebra", None)
+    check_references(settings.model_copy(update={"references": {"ndt": 1}}))
+    with pytest.raises(UserError, match="`cebra` needs the package cebra, which is not installed"):
+        check_references(settings.model_copy(update={"references": {"ndt": 1, "cebra": 1}}))

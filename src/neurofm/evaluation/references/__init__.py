@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from neurofm.evaluation.decoding import Embedding
 from neurofm.evaluation.estimator import Estimator
-from neurofm.evaluation.references.cebra import CebraEmbedding
+from neurofm.evaluation.references.cebra import NAME as CEBRA
+from neurofm.evaluation.references.cebra import CebraEmbedding, missing
 from neurofm.evaluation.references.lfads import lfads
 from neurofm.evaluation.references.ndt import ndt
 from neurofm.evaluation.settings import EvaluateSettings
@@ -12,6 +15,18 @@ from neurofm.recording import Modality
 
 _POPULATIONS = frozenset({Modality.SPIKES, Modality.CALCIUM, Modality.MINISCOPE})
 _OF_POPULATIONS = {"ndt": ndt, "lfads": lfads}
+
+
+def check_references(settings: EvaluateSettings) -> None:
+    """Refuse references whose library is not here, before anything is scored; nothing is imported.
+
+    Raises
+    ------
+    UserError
+        With what installs it.
+    """
+    if CEBRA in settings.references and find_spec(CEBRA) is None:
+        raise missing()
 
 
 def references_for(modality: Modality, *, settings: EvaluateSettings, window_samples: int) -> list[Estimator]:
@@ -43,9 +58,9 @@ def embeddings_for(settings: EvaluateSettings, *, patch_samples: int) -> list[Em
     patch_samples
         Length of a patch.
     """
-    if "cebra" not in settings.references:
+    if CEBRA not in settings.references:
         return []
-    return [CebraEmbedding(steps=settings.references["cebra"], settings=settings, patch_samples=patch_samples)]
+    return [CebraEmbedding(steps=settings.references[CEBRA], settings=settings, patch_samples=patch_samples)]
 
 
-__all__ = ["CebraEmbedding", "embeddings_for", "references_for"]
+__all__ = ["CebraEmbedding", "check_references", "embeddings_for", "references_for"]

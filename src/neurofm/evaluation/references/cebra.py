@@ -103,11 +103,16 @@ def _signal(windows: Windows) -> npt.NDArray[np.float32]:
     return smoothed.astype(np.float32)
 
 
+def missing() -> UserError:
+    """Say that the library is not here, and what installs it."""
+    return UserError(
+        "evaluate.references: `cebra` needs the package cebra, which is not installed.",
+        mend="`pip install 'neurofm[references]'`, or take `cebra` out of `evaluate.references`",
+    )
+
+
 def _library() -> Any:
     try:
         return import_module("cebra")
     except ModuleNotFoundError:
-        raise UserError(
-            "evaluate.references: `cebra` needs the package cebra, which is not installed.",
-            mend="`pip install 'neurofm[references]'`, or take `cebra` out of `evaluate.references`",
-        ) from None
+        raise missing() from None

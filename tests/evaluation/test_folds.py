@@ -1,0 +1,40 @@
+"""A fold that there is not is refused, by how many the splits have and not by what params.yaml says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neurofm.ablation.cell import run_cell
+from neurofm.errors import UserError
+from neurofm.evaluation.folds import check_folds
+from neurofm.params import load_params
+from neurofm.splits import Fold, Splits
+
+PROJECT = Path(__file__).resolve().parents[2]
+SPLITS = Splits(seed=1, folds=(Fold(recordings=()),) * 4, left_out=())
+
+
+def test_folds_of_the_splits() -> None:
+    check_folds(SPLITS, (0, 3), where="params.yaml: `finetune.a.folds`")
+    with pytest.raises(UserError, match=r"`finetune.a.folds`: there is no fold 5, .* has 4") as caught:
+        check_folds(SPLITS, (0, 5), where="params.yaml: `finetune.a.folds`")
+    assert caught.value.mend == "choose from 0 to 3"
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_cell_is_refused_before_it_trains(tmp_path: Path) -> None:
+    params = load_params(PROJECT)
+    with pytest.raises(UserError, match=r"ablations/params.yaml: `fold`: there is no fold 4"):
+        run_cell(
+            "base",
+            splits=SPLITS,
+            fold=4,
+            shards=tmp_path,
+            pretrain=params.pretrain,
+            windows=params.windows,
+            evaluate=params.evaluate,
+            work=tmp_path,
+        )
+    assert not list(tmp_path.iterdir())
