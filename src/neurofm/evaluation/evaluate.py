@@ -29,7 +29,7 @@ from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
-from neurofm.evaluation.references import embeddings_for, references_for
+from neurofm.evaluation.references import check_references, embeddings_for, references_for
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
@@ -42,6 +42,9 @@ from neurofm.splits import Splits
 from neurofm.training.predict import Predictor
 from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
+
+_LIBRARIES_MB = 700.0
+_BYTES_PER_VALUE = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,13 @@ class _Part:
     scored: int
     """Recordings of them with something to score."""
     glm: bool
+    values: int
+    """Samples times channels."""
+
+    @property
+    def most_mb(self) -> float:
+        """MiB that scoring it may take: the libraries, and signals with their copies in several precisions."""
+        return _LIBRARIES_MB + _BYTES_PER_VALUE * self.values / 2**20
 
 
 def evaluate(
@@ -124,6 +134,7 @@ def evaluate(
     UserError
         If anything scored was learned from (`Gate`), or a model is missing or damaged.
     """
+    check_references(settings)
     gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     for number in range(len(splits.folds)):
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
@@ -131,7 +142,8 @@ def evaluate(
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found = _Found.empty(settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
-        for part, own in zip(parts, side_by_side(one, parts, workers=workers), strict=True):
+        each_mb = max((part.most_mb for part in parts), default=0.0)
+        for part, own in zip(parts, side_by_side(one, parts, workers=workers, each_mb=each_mb), strict=True):
             found.join(own)
             progress.advance(part.scored, note=part.names[0])
     gate.leaks.extend(found.leaks)
@@ -176,6 +188,7 @@ def _parts(splits: Splits, fold: int, shards: Path, *, settings: EvaluateSetting
             scored=sum(bool(view.roles.test) for view in views),
             # Some recordings of a dataset without it would make its score one of the others only.
             glm=views[0].dataset not in large,
+            values=sum(len(view.valid) * len(view.channel_ids) for view in views),
         )
         for views in channel_sets(loaded)
     ]
