@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from neurofm.catalog import load_entry
 from neurofm.cli import app
 from neurofm.errors import UserError
+from neurofm.model import hub
 from neurofm.operations.model_card import model_card
 from neurofm.recording import Modality
 from neurofm.splits import Fold, FoldRecording, Segment, Splits
@@ -88,3 +89,18 @@ def test_data_under_terms_are_not_shown_to_all(root: Path, monkeypatch: pytest.M
     declined = CliRunner().invoke(app, asked, input="n\n")
     assert declined.exit_code == 1
     assert "(private if it is new)" in declined.output
+
+
+def test_who_sends_it_is_told_of_the_terms(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    told: list[tuple[str, ...]] = []
+
+    def push(*_: object, under_terms: tuple[str, ...], **__: object) -> hub.Pushed:
+        told.append(under_terms)
+        return hub.Pushed(url="", revision="")
+
+    monkeypatch.setattr(hub, "push_checkpoint", push)
+    for fold in ("fold-0", "fold-1"):
+        done = CliRunner().invoke(app, ["model", "push", "lab/fm", "--model", fold, "--yes"])
+        assert done.exit_code == 0, done.exception
+    assert told == [(), ("crcns-hc-3",)]
