@@ -77,6 +77,20 @@ def test_splits_of_another_training_are_refused(root: Path) -> None:
         model_card(root / "other", name="lab/fm", root=root)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "No such file or directory"), ("{", "Invalid JSON: EOF"), ('{"seed": 0}', "folds: Field required")],
+)
+def test_splits_that_cannot_be_read_are_said_in_one_line(root: Path, content: str | None, problem: str) -> None:
+    splits = root / "data" / "splits.json"
+    splits.unlink()
+    if content is not None:
+        splits.write_text(content)
+    with pytest.raises(UserError, match=rf"splits.json: cannot be read: {problem}.*Mend: push from the") as refused:
+        model_card(root / "fold-0", name="lab/fm", root=root)
+    assert "\n" not in str(refused.value)
+
+
 def test_data_under_terms_are_not_shown_to_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     asked = ["model", "push", "lab/fm", "--model", "fold-1"]

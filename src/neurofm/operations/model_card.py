@@ -116,7 +116,7 @@ def model_card(folder: Path, *, name: str, root: Path, licence: str = "") -> Mod
         If the checkpoint or ``data/splits.json`` cannot be read, or the model was trained with other splits.
     """
     config = read_config(folder)
-    splits = Splits.read(root / "data" / "splits.json")
+    splits = _splits(root / "data" / "splits.json")
     fold, learned = _learned_from(set(config["subjects_sha256"]), splits=splits, folder=folder)
     entries = [load_entry(dataset, root=root) for dataset in sorted({one.dataset for one in learned})]
     acquisitions = [Acquisition.parse(one) for one in config["acquisitions"]]
@@ -134,6 +134,20 @@ def model_card(folder: Path, *, name: str, root: Path, licence: str = "") -> Mod
         scores=_scores(root / "metrics" / "scoreboard.json"),
     )
     return ModelCard(text=text, name=name, under_terms=tuple(entry.id for entry in entries if entry.terms is not None))
+
+
+def _splits(path: Path) -> Splits:
+    try:
+        return Splits.read(path)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    raise UserError(
+        f"{path}: cannot be read: {problem}.",
+        mend="push from the project that trained the model; there, `dvc checkout data/splits.json`",
+    )
 
 
 def _learned_from(seen: set[str], *, splits: Splits, folder: Path) -> tuple[int, list[FoldRecording]]:
