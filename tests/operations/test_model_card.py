@@ -77,6 +77,20 @@ def test_splits_of_another_training_are_refused(root: Path) -> None:
         model_card(root / "other", name="lab/fm", root=root)
 
 
+def test_folds_of_the_same_subjects_are_told_apart_by_roles(root: Path) -> None:
+    whole = _learned("gw-rest", "gw:2").model_copy(update={"kind": "time"})
+    halves = [Segment(start=0, stop=40), Segment(start=60, stop=100)]
+    parts = [whole.model_copy(update={"train": (half,), "calibration": (half,)}) for half in halves]
+    Splits(seed=0, folds=tuple(Fold(recordings=(one,)) for one in parts), left_out=()).write(root / "data/splits.json")
+    for number, part in enumerate([*parts, whole]):
+        make_checkpoint(root / f"time-{number}", subjects=("gw:2",), roles={part.name: part.digest()})
+    for number in (0, 1):
+        card = model_card(root / f"time-{number}", name="lab/fm", root=root)
+        assert f"the model of fold {number}, the first being 0, of 2" in " ".join(card.text.split())
+    with pytest.raises(UserError, match="time-2: it learned from other recordings or stretches of its subjects than"):
+        model_card(root / "time-2", name="lab/fm", root=root)
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [(None, "No such file or directory"), ("{", "Invalid JSON: EOF"), ('{"seed": 0}', "folds: Field required")],

@@ -2,7 +2,7 @@
 
 What it learned from (``config.json`` of the checkpoint, ``data/splits.json``, the catalogue), how it was acquired, all
 scores of the scoreboard with their null and intervals, and the licences of the data. It is checked that the splits are
-those the model was trained with: subjects are in the checkpoint as SHA-256.
+those the model was trained with: its subjects and roles are in the checkpoint as SHA-256.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def model_card(folder: Path, *, name: str, root: Path, licence: str = "") -> Mod
     """
     config = read_config(folder)
     splits = _splits(root / "data" / "splits.json")
-    fold, learned = _learned_from(set(config["subjects_sha256"]), splits=splits, folder=folder)
+    fold, learned = _learned_from(config, splits=splits, folder=folder)
     entries = [load_entry(dataset, root=root) for dataset in sorted({one.dataset for one in learned})]
     acquisitions = [Acquisition.parse(one) for one in config["acquisitions"]]
     text = _TEXT.format(
@@ -150,14 +150,23 @@ def _splits(path: Path) -> Splits:
     )
 
 
-def _learned_from(seen: set[str], *, splits: Splits, folder: Path) -> tuple[int, list[FoldRecording]]:
-    """Return the fold whose training subjects the model has seen, and its training recordings."""
+def _learned_from(config: Mapping[str, Any], *, splits: Splits, folder: Path) -> tuple[int, list[FoldRecording]]:
+    """Return the fold that the model was trained with, and its training recordings.
+
+    Where time or sessions are held out all folds learn from the same subjects: only roles tell them apart. Models from
+    before roles were kept, and those made of one, have none; of them the first fold of their subjects is taken.
+    """
+    subjects, roles = set(config["subjects_sha256"]), config.get("roles_sha256", {})
+    other = "other subjects"
     for number, fold in enumerate(splits.folds):
         learned = [one for one in fold.recordings if one.train]
-        if {digest(one.subject) for one in learned} == seen:
+        if {digest(one.subject) for one in learned} != subjects:
+            continue
+        if not roles or roles == {digest(one.name): one.digest() for one in learned}:
             return number, learned
+        other = "other recordings or stretches of its subjects"
     raise UserError(
-        f"{folder}: it learned from other subjects than any fold of data/splits.json.",
+        f"{folder}: it learned from {other} than any fold of data/splits.json.",
         mend="push it from the project that trained it, or run `dvc repro`",
     )
 
