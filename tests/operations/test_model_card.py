@@ -71,6 +71,19 @@ def test_it_says_what_was_learned_from_and_every_score_with_its_null(root: Path)
         assert any(said in line and f"| {row['task']} |" in line for line in text.splitlines())
 
 
+def test_scores_on_what_was_learned_from_are_said_to_be(root: Path) -> None:
+    path = root / "metrics" / "scoreboard.json"
+    rows = json.loads(path.read_text())
+    own = [row for row in rows if row["model"] == "neurofm"]
+    assert "leak:" not in model_card(root / "fold-0", name="lab/fm", root=root).text
+    own[0]["leak"] = "2 of 3 subjects"
+    path.write_text(json.dumps(rows))
+    text = model_card(root / "fold-0", name="lab/fm", root=root).text
+    (line,) = [line for line in text.splitlines() if "leak:" in line]
+    assert f"| {own[0]['task']} |" in line
+    assert f"| {own[0]['split']}; leak: 2 of 3 subjects |" in line
+
+
 def test_splits_of_another_training_are_refused(root: Path) -> None:
     make_checkpoint(root / "other", subjects=("hcp:1", "hcp:7"))
     with pytest.raises(UserError, match=r"other: it learned from other subjects than any fold of data/splits.json"):

@@ -222,7 +222,7 @@ def _scores(path: Path) -> str:
             row.modality,
             row.task,
             f"{row.metric} ({row.unit})",
-            row.split,
+            f"{row.split}; leak: {_cell(row.leak)}" if row.leak else row.split,
             f"{row.value:.4g}",
             f"{row.ci_low:.4g} to {row.ci_high:.4g}",
             f"{row.null:.4g}",
