@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from neurofm.model.settings import ModelSettings
@@ -13,7 +14,9 @@ from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
 
 
-def make_checkpoint(folder: Path, *, subjects: tuple[str, ...] = ("hcp:1",)) -> Path:
+def make_checkpoint(
+    folder: Path, *, subjects: tuple[str, ...] = ("hcp:1",), roles: Mapping[str, str] | None = None
+) -> Path:
     """A small network that was never trained, with all that belongs to it."""
     model = ModelSettings.parse(
         {"backbone": "gru", "width": 8, "layers": 1, "heads": 1, "dropout": 0.0, "state": 4}, where="", mend=""
@@ -30,6 +33,7 @@ def make_checkpoint(folder: Path, *, subjects: tuple[str, ...] = ("hcp:1",)) -> 
         acquisitions=(Acquisition(modality=Modality.FMRI, sampling_rate_hz=0.5, channel_set="fmri-x", channels=94),),
         prior_recordings=frozenset(),
         subjects=frozenset(digest(subject) for subject in subjects),
+        roles={digest(recording): told for recording, told in (roles or {}).items()},
     )
     write_checkpoint(checkpoint, folder)
     return folder

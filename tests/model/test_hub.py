@@ -188,6 +188,19 @@ def test_a_model_that_is_sent_comes_back_the_same(hub: Hub, made: Path, monkeypa
     assert not hub.models["lab/open"].private
 
 
+def test_what_is_under_terms_is_not_sent_where_all_see_it(
+    hub: Hub, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    pushed = push_checkpoint(made, NAME, card=CARD, under_terms=["crcns-hc-3"])
+    model = hub.models[NAME]
+    assert model.private
+    model.private = False
+    with pytest.raises(UserError, match=rf"{NAME}: all can see it .*: crcns-hc-3\. Mend: make it private"):
+        push_checkpoint(made, NAME, card=CARD + "more\n", under_terms=["crcns-hc-3"])
+    assert model.refs["main"] == pushed.revision
+
+
 def test_nothing_is_sent_without_a_token_or_of_a_damaged_model(
     hub: Hub, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

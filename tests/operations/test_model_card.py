@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from neurofm.catalog import load_entry
 from neurofm.cli import app
 from neurofm.errors import UserError
+from neurofm.model import hub
 from neurofm.operations.model_card import model_card
 from neurofm.recording import Modality
 from neurofm.splits import Fold, FoldRecording, Segment, Splits
@@ -70,10 +71,51 @@ def test_it_says_what_was_learned_from_and_every_score_with_its_null(root: Path)
         assert any(said in line and f"| {row['task']} |" in line for line in text.splitlines())
 
 
+def test_scores_on_what_was_learned_from_are_said_to_be(root: Path) -> None:
+    path = root / "metrics" / "scoreboard.json"
+    rows = json.loads(path.read_text())
+    own = [row for row in rows if row["model"] == "neurofm"]
+    assert "leak:" not in model_card(root / "fold-0", name="lab/fm", root=root).text
+    own[0]["leak"] = "2 of 3 subjects"
+    path.write_text(json.dumps(rows))
+    text = model_card(root / "fold-0", name="lab/fm", root=root).text
+    (line,) = [line for line in text.splitlines() if "leak:" in line]
+    assert f"| {own[0]['task']} |" in line
+    assert f"| {own[0]['split']}; leak: 2 of 3 subjects |" in line
+
+
 def test_splits_of_another_training_are_refused(root: Path) -> None:
     make_checkpoint(root / "other", subjects=("hcp:1", "hcp:7"))
     with pytest.raises(UserError, match=r"other: it learned from other subjects than any fold of data/splits.json"):
         model_card(root / "other", name="lab/fm", root=root)
+
+
+def test_folds_of_the_same_subjects_are_told_apart_by_roles(root: Path) -> None:
+    whole = _learned("gw-rest", "gw:2").model_copy(update={"kind": "time"})
+    halves = [Segment(start=0, stop=40), Segment(start=60, stop=100)]
+    parts = [whole.model_copy(update={"train": (half,), "calibration": (half,)}) for half in halves]
+    Splits(seed=0, folds=tuple(Fold(recordings=(one,)) for one in parts), left_out=()).write(root / "data/splits.json")
+    for number, part in enumerate([*parts, whole]):
+        make_checkpoint(root / f"time-{number}", subjects=("gw:2",), roles={part.name: part.digest()})
+    for number in (0, 1):
+        card = model_card(root / f"time-{number}", name="lab/fm", root=root)
+        assert f"the model of fold {number}, the first being 0, of 2" in " ".join(card.text.split())
+    with pytest.raises(UserError, match="time-2: it learned from other recordings or stretches of its subjects than"):
+        model_card(root / "time-2", name="lab/fm", root=root)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(None, "No such file or directory"), ("{", "Invalid JSON: EOF"), ('{"seed": 0}', "folds: Field required")],
+)
+def test_splits_that_cannot_be_read_are_said_in_one_line(root: Path, content: str | None, problem: str) -> None:
+    splits = root / "data" / "splits.json"
+    splits.unlink()
+    if content is not None:
+        splits.write_text(content)
+    with pytest.raises(UserError, match=rf"splits.json: cannot be read: {problem}.*Mend: push from the") as refused:
+        model_card(root / "fold-0", name="lab/fm", root=root)
+    assert "\n" not in str(refused.value)
 
 
 def test_data_under_terms_are_not_shown_to_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,3 +130,18 @@ def test_data_under_terms_are_not_shown_to_all(root: Path, monkeypatch: pytest.M
     declined = CliRunner().invoke(app, asked, input="n\n")
     assert declined.exit_code == 1
     assert "(private if it is new)" in declined.output
+
+
+def test_who_sends_it_is_told_of_the_terms(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    told: list[tuple[str, ...]] = []
+
+    def push(*_: object, under_terms: tuple[str, ...], **__: object) -> hub.Pushed:
+        told.append(under_terms)
+        return hub.Pushed(url="", revision="")
+
+    monkeypatch.setattr(hub, "push_checkpoint", push)
+    for fold in ("fold-0", "fold-1"):
+        done = CliRunner().invoke(app, ["model", "push", "lab/fm", "--model", fold, "--yes"])
+        assert done.exit_code == 0, done.exception
+    assert told == [(), ("crcns-hc-3",)]

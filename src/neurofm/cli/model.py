@@ -41,5 +41,5 @@ def model_push(
     if not yes and not confirmed(f"Send {model} with its card to {name} ({seen} if it is new)?"):
         sys.stderr.write("nothing was sent\n")
         raise typer.Exit(1)
-    pushed = push_checkpoint(model, name, card=made.text, public=public)
+    pushed = push_checkpoint(model, name, card=made.text, public=public, under_terms=made.under_terms)
     print(f"{pushed.url}\nNeuroFM.from_pretrained({name!r}, revision={pushed.revision!r})")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,9 @@ def is_hub_name(model: str) -> bool:
     return _NAME.fullmatch(model) is not None and not Path(model).is_dir()
 
 
-def push_checkpoint(folder: Path, name: str, *, card: str, public: bool = False) -> Pushed:
+def push_checkpoint(
+    folder: Path, name: str, *, card: str, public: bool = False, under_terms: Sequence[str] = ()
+) -> Pushed:
     """Send the files of a checkpoint and its card as one commit.
 
     Parameters
@@ -98,11 +100,14 @@ def push_checkpoint(folder: Path, name: str, *, card: str, public: bool = False)
         Text of its ``README.md``.
     public
         Whether all may see it if it is made now; what is there already stays as it is.
+    under_terms
+        Datasets it learned from whose terms a person accepted: it is then sent only where it is private.
 
     Raises
     ------
     UserError
-        If there is no token, the checkpoint is not whole, or the Hub does not take it.
+        If there is no token, the checkpoint is not whole, all would see what is under terms, or the Hub does not take
+        it.
     """
     token = _token()
     if not token:
@@ -120,6 +125,13 @@ def push_checkpoint(folder: Path, name: str, *, card: str, public: bool = False)
     with _explained(name, client):
         hub = client.HfApi(token=token, library_name="neurofm", library_version=neurofm.__version__)
         hub.create_repo(name, private=not public, exist_ok=True)
+        # What was there already may be for all to see, whatever was asked for.
+        if under_terms and not hub.repo_info(name).private:
+            raise UserError(
+                f"{name}: all can see it on the Hub, and the model learned from data whose terms a person accepted: "
+                f"{', '.join(under_terms)}.",
+                mend="make it private there, or send the model to another name",
+            )
         contents = {CARD: card.encode()} | {file: (folder / file).read_bytes() for file in FILES}
         commit = hub.create_commit(
             repo_id=name,

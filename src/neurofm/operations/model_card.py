@@ -2,7 +2,7 @@
 
 What it learned from (``config.json`` of the checkpoint, ``data/splits.json``, the catalogue), how it was acquired, all
 scores of the scoreboard with their null and intervals, and the licences of the data. It is checked that the splits are
-those the model was trained with: subjects are in the checkpoint as SHA-256.
+those the model was trained with: its subjects and roles are in the checkpoint as SHA-256.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def model_card(folder: Path, *, name: str, root: Path, licence: str = "") -> Mod
         If the checkpoint or ``data/splits.json`` cannot be read, or the model was trained with other splits.
     """
     config = read_config(folder)
-    splits = Splits.read(root / "data" / "splits.json")
-    fold, learned = _learned_from(set(config["subjects_sha256"]), splits=splits, folder=folder)
+    splits = _splits(root / "data" / "splits.json")
+    fold, learned = _learned_from(config, splits=splits, folder=folder)
     entries = [load_entry(dataset, root=root) for dataset in sorted({one.dataset for one in learned})]
     acquisitions = [Acquisition.parse(one) for one in config["acquisitions"]]
     text = _TEXT.format(
@@ -136,14 +136,37 @@ def model_card(folder: Path, *, name: str, root: Path, licence: str = "") -> Mod
     return ModelCard(text=text, name=name, under_terms=tuple(entry.id for entry in entries if entry.terms is not None))
 
 
-def _learned_from(seen: set[str], *, splits: Splits, folder: Path) -> tuple[int, list[FoldRecording]]:
-    """Return the fold whose training subjects the model has seen, and its training recordings."""
+def _splits(path: Path) -> Splits:
+    try:
+        return Splits.read(path)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    raise UserError(
+        f"{path}: cannot be read: {problem}.",
+        mend="push from the project that trained the model; there, `dvc checkout data/splits.json`",
+    )
+
+
+def _learned_from(config: Mapping[str, Any], *, splits: Splits, folder: Path) -> tuple[int, list[FoldRecording]]:
+    """Return the fold that the model was trained with, and its training recordings.
+
+    Where time or sessions are held out all folds learn from the same subjects: only roles tell them apart. Models from
+    before roles were kept, and those made of one, have none; of them the first fold of their subjects is taken.
+    """
+    subjects, roles = set(config["subjects_sha256"]), config.get("roles_sha256", {})
+    other = "other subjects"
     for number, fold in enumerate(splits.folds):
         learned = [one for one in fold.recordings if one.train]
-        if {digest(one.subject) for one in learned} == seen:
+        if {digest(one.subject) for one in learned} != subjects:
+            continue
+        if not roles or roles == {digest(one.name): one.digest() for one in learned}:
             return number, learned
+        other = "other recordings or stretches of its subjects"
     raise UserError(
-        f"{folder}: it learned from other subjects than any fold of data/splits.json.",
+        f"{folder}: it learned from {other} than any fold of data/splits.json.",
         mend="push it from the project that trained it, or run `dvc repro`",
     )
 
@@ -199,7 +222,7 @@ def _scores(path: Path) -> str:
             row.modality,
             row.task,
             f"{row.metric} ({row.unit})",
-            row.split,
+            f"{row.split}; leak: {_cell(row.leak)}" if row.leak else row.split,
             f"{row.value:.4g}",
             f"{row.ci_low:.4g} to {row.ci_high:.4g}",
             f"{row.null:.4g}",
