@@ -170,6 +170,14 @@ def test_a_folder_comes_before_a_name(shared: Hub, made: Path, tmp_path: Path) -
     assert shared.asked == []
 
 
+def test_a_folder_that_is_missing_is_not_somebody_elses_model(shared: Hub, tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    with pytest.raises(UserError, match=f"{NAME}: there is a folder lab here, and no folder {NAME}. Mend: .*revision"):
+        NeuroFM.from_pretrained(NAME)
+    assert shared.asked == []
+    assert checkpoint_folder(NAME, revision="main").name == shared.models[NAME].refs["main"]
+
+
 def test_a_model_that_is_sent_comes_back_the_same(hub: Hub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     pushed = push_checkpoint(made, NAME, card=CARD)

@@ -61,16 +61,25 @@ def checkpoint_folder(model: Path | str, *, revision: str | None = None) -> Path
     Parameters
     ----------
     model
-        A folder; or ``organisation/name``, if it is a text and there is no folder of that name.
+        A folder; or ``organisation/name``, if it is a text, and there is no folder of that name or of the
+        organisation's.
     revision
         Branch, tag or commit on the Hub; its main branch without.
 
     Raises
     ------
     UserError
-        If the model cannot be fetched, or what came is not a whole checkpoint; or for the revision of a folder.
+        If the model cannot be fetched, or what came is not a whole checkpoint; for the revision of a folder; or,
+        without a revision, for a folder that is missing from one that is there: somebody else's ``models/pretrained``
+        may be on the Hub.
     """
     if isinstance(model, str) and is_hub_name(model):
+        parent = Path(model).parent
+        if revision is None and parent.is_dir():
+            raise UserError(
+                f"{model}: there is a folder {parent} here, and no folder {model}.",
+                mend=f"name a folder with {CONFIG} in it; for {model} on the Hub give a revision too, such as main",
+            )
         return _fetched(model, revision=revision)
     if revision is not None:
         raise UserError(
