@@ -23,6 +23,7 @@ from neurofm.operations.provenance.tree import explanation_tree
 from neurofm.operations.stage import COSTS, StageCost
 from neurofm.operations.tables import console
 from neurofm.params import load_params
+from neurofm.splits import Fold, Splits
 
 PROJECT = Path(__file__).resolve().parents[2]
 KEPT = ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore", ".gitignore")
@@ -194,6 +195,17 @@ def test_what_is_not_known_is_one_line_with_the_nearest_names(tell: Explain, add
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         tell(address)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_folds_are_those_of_the_splits(tell: Explain) -> None:
+    path = Path("data/splits.json")
+    Splits(seed=1, folds=(Fold(recordings=()),) * 4, left_out=()).write(path)
+    try:
+        assert tell("models/pretrained#fold-3").row == "fold-3"
+        with pytest.raises(UserError, match="there is no row 'fold-4'"):
+            tell("models/pretrained#fold-4")
+    finally:
+        path.unlink()
 
 
 def test_hostile_names_are_printed_and_not_obeyed(tell: Explain, clone: Path) -> None:

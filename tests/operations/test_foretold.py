@@ -28,6 +28,7 @@ from neurofm.operations.preflight import forecast
 from neurofm.operations.stage import COSTS, StageCost, stage_run
 from neurofm.params import Site, load_params
 from neurofm.sources import build_manifest, write_manifest
+from neurofm.splits import Fold, Splits
 from neurofm.units import LocalExecutor
 from tests.operations.conftest import PROJECT
 
@@ -96,6 +97,16 @@ def test_more_work_costs_more(project: Path) -> None:
     assert after.seconds - before.seconds == pytest.approx(2 * 7 * 1200 * usual.seconds_per)
     change(project, "folds: 3", "folds: 5")
     assert foretold(project)["pretrain"].amount == pytest.approx(1.5 * after.amount)
+
+
+def test_with_leave_out_the_folds_are_those_of_the_splits(project: Path) -> None:
+    change(project, "folds: 3", "folds: 3\n  leave_out: subject")
+    before = foretold(project)["pretrain"].amount
+    splits = project / "data" / "splits.json"
+    Splits(seed=1, folds=(Fold(recordings=()),) * 7, left_out=()).write(splits)
+    assert foretold(project)["pretrain"].amount == pytest.approx(2 * before)  # 4 rounds of two, no longer 2
+    splits.write_text("{")
+    assert foretold(project)["pretrain"].amount == before
 
 
 def test_what_was_paid_is_learned_and_scaled(project: Path) -> None:

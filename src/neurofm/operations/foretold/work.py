@@ -14,6 +14,7 @@ from neurofm.operations.foretold.pending import Run
 from neurofm.operations.foretold.usual import MODEL_BYTES, SAMPLE_MODEL, TUNING_STEPS_PER_MB
 from neurofm.operations.measured import RECEIPTS
 from neurofm.operations.preflight import COPIES, Forecast
+from neurofm.operations.provenance.dataset import read_splits
 from neurofm.params import Params, Site
 from neurofm.recording import Modality, UnitStatus
 from neurofm.units import ExecutorName, read_receipts
@@ -149,11 +150,22 @@ def _whole(dataset: str, *, root: Path) -> int:
     )
 
 
+def _folds(params: Params, *, root: Path) -> int:
+    """Count the folds; with `split.leave_out` those of ``data/splits.json``, as far as it is there."""
+    if params.known_folds is not None:
+        return params.known_folds
+    try:
+        splits = read_splits(root)
+    except UserError:
+        splits = None  # The stage writes it anew.
+    return len(splits.folds) if splits else params.split.folds
+
+
 def _of_all_datasets(params: Params, forecasts: Sequence[Forecast], *, site: Site, root: Path) -> Iterator[Work]:
     """Yield the stages that are there once."""
     recordings = sum(item.recordings or item.files or 0 for item in forecasts)
     shards = float(sum(item.shards or 0 for item in forecasts))
-    folds = params.split.folds
+    folds = _folds(params, root=root)
     at_once = min(site.workers, folds)
     model = params.pretrain.model
     larger = model.layers * model.width**2 * params.pretrain.batch_windows / SAMPLE_MODEL

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurofm.errors import UserError
-from neurofm.operations.provenance.dataset import read_files
+from neurofm.operations.provenance.dataset import read_files, read_splits
 from neurofm.operations.provenance.pipeline import Artefact, LockedStage, Pipeline
 from neurofm.operations.provenance.scores import Score, select_scores
 from neurofm.operations.provenance.subject import Kind, Subject, nearest, printable
@@ -55,7 +55,9 @@ def scope_of(subject: Subject, *, root: Path, pipeline: Pipeline, params: Params
     elif subject.row and subject.kind in _OF_RECORDINGS and not recording:
         recording = _chosen(subject, _recordings(subject.dataset, root=root))
     elif subject.row and subject.kind in _OF_ALL:
-        row = _chosen(subject, [*params.all_datasets, *(f"fold-{number}" for number in range(params.split.folds))])
+        splits = read_splits(root)
+        folds = len(splits.folds) if splits else params.split.folds
+        row = _chosen(subject, [*params.all_datasets, *(f"fold-{number}" for number in range(folds))])
         fold = int(row.removeprefix("fold-")) if re.fullmatch(r"fold-\d+", row) else fold
         focus = (row,) if row in params.all_datasets else ()
     elif subject.row:
