@@ -66,6 +66,17 @@ def test_pages_that_the_pipeline_names_are_there() -> None:
     assert [page for page in sorted(named) if not (PROJECT / page).is_file()] == []
 
 
+def test_the_page_says_how_this_was_run(lab: Lab) -> None:
+    page = (PROJECT / "docs" / "ci.md").read_text()
+    listing, run = re.findall(r"^    gitlab-ci-local (--.+)$", page, re.MULTILINE)
+    assert run == shlex.join(OPTIONS)
+    package = json.loads((PROJECT / "tests" / "clients" / "gitlab-ci-local" / "package.json").read_text())
+    assert f"{package['dependencies']['gitlab-ci-local']} (npm)" in page
+    done = lab.run(str(lab.program), *shlex.split(listing))
+    assert done.returncode == 0, done.stderr
+    assert {"lint", "test", "plan"} <= {line.split()[0] for line in done.stdout.splitlines()[1:] if line}
+
+
 def test_a_schedule_asks_the_archives_and_opens_a_merge_request(lab: Lab) -> None:
     # A bare repository takes no options with which GitLab opens merge requests.
     schedule = {"CI_PIPELINE_SOURCE": "schedule", "NEUROFM_TASK": "manifests", "NEUROFM_PUSH_OPTIONS": ""}
@@ -95,7 +106,7 @@ def test_what_ci_made_is_committed_and_on_the_remote_whole(built: Built) -> None
         *("dvc.lock", "metrics/pretrain.json", "metrics/quality/rest.json", "metrics/quality/tiny-bids-eeg.json"),
         "metrics/connectivity.json",
         *("metrics/differences.json", "metrics/scoreboard.csv", "metrics/scoreboard.json", "metrics/slice.json"),
-        "metrics/summary.json",
+        *("metrics/few_shot.csv", "metrics/few_shot.json", "metrics/summary.json"),
     }
     assert set(lab.lock()) == STAGES | {"split", "pretrain", "evaluate", "connectivity", "slice", "report"}
     stored = objects(lab.s3)
@@ -300,17 +311,6 @@ def test_the_merge_request_shows_what_changed_in_numbers(changed: Changed) -> No
     assert "workspace" in plots
     assert (folder / "report.html").is_file()
     assert not any("tiny-bids-eeg" in line for line in (folder / "changes.md").read_text().splitlines())
-
-
-def test_the_page_says_how_this_was_run(lab: Lab) -> None:
-    page = (PROJECT / "docs" / "ci.md").read_text()
-    listing, run = re.findall(r"^    gitlab-ci-local (--.+)$", page, re.MULTILINE)
-    assert run == shlex.join(OPTIONS)
-    package = json.loads((PROJECT / "tests" / "clients" / "gitlab-ci-local" / "package.json").read_text())
-    assert f"{package['dependencies']['gitlab-ci-local']} (npm)" in page
-    done = lab.run(str(lab.program), *shlex.split(listing))
-    assert done.returncode == 0, done.stderr
-    assert {"lint", "test", "plan"} <= {line.split()[0] for line in done.stdout.splitlines()[1:] if line}
 
 
 def test_the_image_is_built_pushed_and_recorded_by_digest(lab: Lab, tmp_path: Path) -> None:
