@@ -23,6 +23,8 @@ from neurofm.windows import RecordingView, WindowsSettings
 from tests.evaluation.conftest import SETTINGS, Roles, view_of
 from tests.evaluation.test_evaluate import PRETRAIN
 
+pytestmark = pytest.mark.long
+
 ROLES = ["train"] * 3 + ["validation", "test"]
 WINDOW, PATCH = 40, 8
 LOBES = {3: "limbic", 4: "limbic", 5: "occipital", 8: "temporal"}

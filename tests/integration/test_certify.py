@@ -105,6 +105,7 @@ def test_the_page_fits_a_real_browser(certified: Checkout, tmp_path: Path) -> No
         assert page.foreign == 0
 
 
+@pytest.mark.long
 def test_a_second_clone_follows_the_page_word_for_word(certified: Checkout, tmp_path: Path) -> None:
     """With nothing but the commit, the remote and the lab's folder it certifies the same."""
     clone = Checkout(tmp_path / "neurofm")

@@ -49,6 +49,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
+@pytest.mark.long
 def test_a_small_disk_and_kills_cost_nothing_twice(small_disk: Path, tmp_path: Path, shared_data: Path) -> None:
     files = real_files(shared_data, subjects=SUBJECTS)
     one = max(len(content) for content in files.values())

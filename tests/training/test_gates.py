@@ -19,6 +19,8 @@ from neurofm.training.tuning import CoreChoices
 from neurofm.windows import RecordingView, WindowsSettings, tiles
 from tests.training.conftest import short_windows, small_settings, view_of
 
+pytestmark = pytest.mark.long
+
 ROLES = ["train"] * 4 + ["validation"] + ["test"] * 4
 WINDOW, PATCH, FIRST = 40, 8, 60
 CHANNELS = "fmri-basc064"

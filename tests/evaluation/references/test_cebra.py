@@ -17,6 +17,8 @@ from neurofm.evaluation.settings import EvaluateSettings
 from tests.evaluation.conftest import poison
 from tests.evaluation.references.mouse import awake_mouse
 
+pytestmark = pytest.mark.long
+
 WINDOW, PATCH = 100, 5
 STEPS = 60
 

@@ -91,6 +91,7 @@ def project(
     return project
 
 
+@pytest.mark.long
 def test_raw_bids_to_a_report_that_names_the_stand_in(project: Project, podman: Podman) -> None:
     assert podman.containers() == []
     stages = project.repro()

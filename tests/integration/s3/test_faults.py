@@ -75,6 +75,7 @@ def kill(server: SeaweedServer) -> None:
     server.stop()
 
 
+@pytest.mark.long
 def test_the_server_is_killed_in_the_middle(project: Clone, own_server: SeaweedServer) -> None:
     project.env = key_of(own_server)
     project.use(f"s3://{BUCKET}/here", own_server.url)
