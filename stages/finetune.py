@@ -15,17 +15,16 @@ from neurofm.training.finetuned import finetune_folds
 def main(key: str) -> None:
     """Write ``models/finetuned/<key>/fold-<n>/`` and ``metrics/finetune/<key>.json``."""
     params = load_params(dataset=key, groups=("finetune",))
-    chosen, splits = params.finetune[key], Splits.read(Path("data/splits.json"))
+    chosen, splits, shards = params.finetune[key], Splits.read(Path("data/splits.json")), Path("data/shards")
     check_folds(splits, chosen.folds, where=f"params.yaml: `finetune.{key}.folds`")
-    shards, before, after = Path("data/shards"), Path("models/pretrained"), Path("models/finetuned", key)
     result = finetune_folds(
         splits,
         chosen,
         shards=shards,
         settings=params.pretrain,
-        models=before,
+        models=Path("models/pretrained"),
         runs=Path(".neurofm/runs/finetune", key),
-        out=after,
+        out=Path("models/finetuned", key),
         site=load_site().store,
     )
     result["test"] = score_finetuned(
@@ -33,8 +32,8 @@ def main(key: str) -> None:
         folds=chosen.folds,
         datasets=chosen.datasets,
         shards=shards,
-        before=before,
-        after=after,
+        before=Path("models/pretrained"),
+        after=Path("models/finetuned", key),
         settings=params.evaluate,
         windows=params.windows,
     )

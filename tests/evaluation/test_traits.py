@@ -62,6 +62,10 @@ def test_unseen_people_are_told_apart(known: Known) -> None:
             assert values[OURS_CORE] > {"auc": 0.9, "balanced_accuracy": 0.8, "r": 0.6, "R2": 0.2}[metric]
             assert min(values["connectivity"], values["tangent_connectivity"]) > values[NULL] + 0.15
     assert {row.task for row in rows} == {"trait:group", "trait:age"}
+    for sets in task.given.values():
+        for folds in sets.values():
+            folds.append(None)
+    assert task.rows(folds=2) == ()  # the second could not learn any of them
 
 
 def test_labels_that_say_nothing_are_not_predicted(known: Known) -> None:

@@ -54,7 +54,6 @@ def small_project(root: Path) -> Project:
     project.set(["pretrain", "validate_every_steps"], 3)
     project.set(["pretrain", "validation_windows"], 2)
     project.set(["split", "folds"], 2)
-    project.set(["pretrain", "masks"], {})  # patches, their cores and gates take a minute of each run
     project.set(["pretrain", "core", "smoothing_samples"], [0.0, 2.0])
     project.set(["evaluate", "smoothing_samples"], [0.0, 2.0])
     project.set(["pretrain", "core", "ridge"], [0.03, 0.3])

@@ -97,7 +97,7 @@ def test_a_first_run_scores_real_subjects_and_reports_them(built: Project) -> No
     models = {row.model for row in rows if row.dataset == "rest"}
     assert {"null", "ppca", "gaussian", "ridge", "neurofm"} <= models
     scores = {row.task: row for row in rows if row.model == "neurofm" and row.metric == "R2"}
-    assert set(scores) == {"masked_reconstruction"}
+    assert set(scores) == {"masked_reconstruction", "hidden_patches", "hidden_block"}
     ours = scores["masked_reconstruction"]
     assert ours.value > ours.null
     assert ours.n == SUBJECTS
