@@ -387,13 +387,13 @@ def learned_from(views: Sequence[RecordingView], shards_sha256: Mapping[str, str
 @contextmanager
 def reproducible() -> Iterator[None]:
     """Deterministic kernels on one thread, as it was before afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to multiply on a GPU.
-    torch.use_deterministic_algorithms(mode=True)
+    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` loads the compiler first, a second.
     try:
         with torch.random.fork_rng():
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(mode=strict)
+        torch.set_deterministic_debug_mode(before)

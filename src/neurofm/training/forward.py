@@ -61,6 +61,8 @@ class Compiled:
         self._who = who
         # Recordings differ in channels and steps in how many are hidden: code for any number, not for each.
         self._eager: Forward = network
+        if torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(mode=True)  # Tells the compiler too.
         self._call: Forward = torch.compile(network, dynamic=True, backend=backend)
 
     def __call__(self, seen: Visible, query: Query) -> Tensor:

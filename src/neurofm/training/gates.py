@@ -201,27 +201,29 @@ def _score(
     region = regions_of(view)
     scale = scale_of(view, rate_floor=1.0).of(usable)
     loss = LOSSES[view.modality]
-    totals = dict.fromkeys(GAINS, 0.0)
-    for draw in range(draws):
-        name = f"{view.name} gate {trial.episode} {draw}"
-        shown = fixed_masks(
+    masks = [
+        fixed_masks(
             kind,
             windows=count,
             patches=length // patch,
             features=features,
-            name=name,
+            name=f"{view.name} gate {trial.episode} {draw}",
             seed=settings.seed,
             region=region,
         )
-        visible = shown.repeat_interleave(patch, dim=1)
-        z = torch.where(visible, trial.z[..., usable], 0.0)
-        filled = core.fill(z, visible & trial.valid.unsqueeze(-1)).double()
-        counts = ~visible & trial.counts.unsqueeze(-1)
-        wanted = target(view.modality, trial.z[..., usable].double(), scale=scale)
-        for gain in GAINS:
-            linear = gain * filled
-            predicted = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=scale)
-            totals[gain] += float(loss(predicted, wanted)[counts].sum())
+        for draw in range(draws)
+    ]
+    # All draws at once: the core goes through its spectra at every step, however many windows there are.
+    visible = torch.cat(masks).repeat_interleave(patch, dim=1)
+    true = trial.z[..., usable].repeat(draws, 1, 1)
+    filled = core.fill(torch.where(visible, true, 0.0), visible & trial.valid.repeat(draws, 1).unsqueeze(-1)).double()
+    counts = ~visible & trial.counts.repeat(draws, 1).unsqueeze(-1)
+    wanted = target(view.modality, true.double(), scale=scale)
+    totals = {}
+    for gain in GAINS:
+        linear = gain * filled
+        predicted = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=scale)
+        totals[gain] = float(loss(predicted, wanted)[counts].sum())
     null = totals[0.0]
     return {gain: total / null for gain, total in totals.items()} if null > 0 else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple, Protocol
 
@@ -151,22 +152,22 @@ class Stationary:
 
         def make() -> tuple[StationaryPrior, torch.Tensor]:
             settings = STATIONARY[view.modality]
+            lags, length = settings.lags, self._window_samples + settings.lags
             prior = StationaryPrior.fit(
                 self._known(view).of(usable_of(view)),
                 settings=PriorSettings(
-                    lags=settings.lags,
-                    fft_samples=self._window_samples + settings.lags,
+                    lags=0 if self._flat else lags,
+                    fft_samples=1 if self._flat else length,
                     shrinkage=self._choice.shrinkage,
                     covariance_shrinkage=self._choice.shrinkage,
                 ),
             )
-            if self._flat:
-                spectra = prior.covariance.to(prior.spectra).expand_as(prior.spectra)
-                prior = StationaryPrior(covariance=prior.covariance, spectra=spectra, fft_samples=prior.fft_samples)
             identity = torch.eye(prior.channels, dtype=prior.spectra.dtype)
             precision = torch.linalg.inv(prior.spectra + settings.noise * identity)
-            prior = prior.to(torch.zeros(1))
-            return prior, precision.to(prior.spectra)
+            # Without lags there is one spectrum for all frequencies.
+            every = (length // 2 + 1, prior.channels, prior.channels)
+            whole = replace(prior, spectra=prior.spectra.expand(every), fft_samples=length).to(torch.zeros(1))
+            return whole, precision.to(whole.spectra).expand(every)
 
         return self._fitted.get(whose, make)
 
