@@ -26,9 +26,9 @@ check: env
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_pipeline_agreement.py
 
-# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one. A third
-# of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
-TEST_PROCESSES ?= $(shell echo $$(( $$(nproc) + 1 > 4 ? 4 : $$(nproc) + 1 )))
+# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one. More
+# than half of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
+TEST_PROCESSES ?= $(shell echo $$(( 2 * $$(nproc) + 1 > 6 ? 6 : 2 * $$(nproc) + 1 )))
 test: env
 	$(BIN)/pytest -m "not long" --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 
