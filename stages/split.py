@@ -5,7 +5,6 @@ from pathlib import Path
 from neurofm.catalog import load_entry, load_overlaps
 from neurofm.operations.stage import stage_run
 from neurofm.params import load_params
-from neurofm.recording import Modality
 from neurofm.splits import find_candidates, make_splits
 
 
@@ -16,7 +15,7 @@ def main() -> None:
     splits = make_splits(
         find_candidates(entries, shards=Path("data/shards")),
         settings=params.split,
-        window_samples={modality: params.windows.of(modality).window_samples for modality in Modality},
+        window_samples=params.windows.window_samples,
         overlaps=load_overlaps(),
     )
     splits.write(Path("data/splits.json"))

@@ -16,6 +16,7 @@ from neurofm.fetch import fetch_dataset
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import Recording
 from neurofm.sources import build_manifest
+from tests.at_once import AtOnce, write_at_once
 
 PROJECT = Path(__file__).resolve().parent.parent
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets the terminal's; what is printed must not depend on it
@@ -89,3 +90,9 @@ def sample_recording(sample_source: Callable[..., ReaderInput]) -> Callable[...,
         return read_recording(entry.reader, sample_source(dataset, index), entry.reader_options)
 
     return recording_of
+
+
+@pytest.fixture(scope="session")
+def at_once(sample_recording: Callable[..., Recording], tmp_path_factory: pytest.TempPathFactory) -> AtOnce:
+    """EEG and MEG of one moment (`tests.at_once`)."""
+    return write_at_once(tmp_path_factory.mktemp("at-once"), sample_recording)

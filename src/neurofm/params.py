@@ -20,6 +20,7 @@ from neurofm.errors import UserError
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.fetch.hosts import FetchSite
 from neurofm.preprocess import Common, calcium, eeg, fmri, miniscope, spikes
+from neurofm.preprocess.meg import ModalitySettings as MegSettings
 from neurofm.recording import Modality
 from neurofm.report.settings import ReportSettings
 from neurofm.settings import Settings
@@ -79,6 +80,7 @@ class PreprocessParams(Settings):
     miniscope: miniscope.ModalitySettings
     fmri: fmri.ModalitySettings
     eeg: eeg.ModalitySettings
+    meg: MegSettings = Field(default_factory=MegSettings)
     max_failed_fraction: float = Field(ge=0, le=1)
     """Share of a dataset's recordings that may fail before its stage does."""
 
@@ -227,6 +229,7 @@ def check_params(content: Any, *, root: Path, where: str, entries: Mapping[str, 
                     mend="make them equal",
                 )
         _refuse_wrong_group(params, entry, where=where)
+        params.windows.of(entry.modality)
     for dataset in params.bids:
         _refuse_wrong_source(load_entry(dataset, root=root), where=where)
     return params

@@ -353,7 +353,7 @@ def _wrong(part: Hidden, what: str) -> dict[Modality, Any]:
         values[1, 2, 0, 0] = torch.nan
         return {Modality.EEG: replace(part.seen, values=values)}
     return {
-        "modality": {"meg": part.seen},
+        "modality": {"ecog": part.seen},
         "none": {},
         "empty": {
             Modality.EEG: replace(
@@ -375,7 +375,7 @@ def _wrong(part: Hidden, what: str) -> dict[Modality, Any]:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("modality", "meg is not among the model's modalities spikes, calcium, miniscope, fmri, eeg"),
+        ("modality", "ecog is not among the model's modalities spikes, calcium, miniscope, fmri, eeg, meg"),
         ("none", "the batch has no modality"),
         ("empty", "windows in the batch: eeg 0"),
         ("patch", "eeg: samples in a patch 3, windows.eeg.patch_samples 4"),

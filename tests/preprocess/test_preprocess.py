@@ -21,6 +21,7 @@ DATASETS = [
     ("hcp-rest", 1 / 0.72),
     ("ds205-bold", 1 / 2.2),
     ("mne-sample-eeg", 100.0),
+    ("mne-sample-meg", 100.0),
     ("tiny-bids-eeg", 100.0),
 ]
 

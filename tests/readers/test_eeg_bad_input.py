@@ -291,7 +291,7 @@ def test_names_that_the_file_lacks(tree: Tree) -> None:
     [
         ({"montage": "GSN-Hydrocel-192"}, "there is no montage 'GSN-Hydrocel-192'; near: GSN-HydroCel-129"),
         ({"montage": "standart_1020"}, "near: standard_1020"),
-        ({"picks": "meg"}, r"say mag \(T\) or grad \(T/m\)"),
+        ({"picks": "megs"}, r"there is no kind of channels to pick 'megs'; near: meg"),
         ({"picks": "EEG"}, "there is no kind of channels to pick 'EEG'; near: eeg"),
         ({"types": {"ECG ECG": "ekg"}}, "there is no channel type 'ekg'; near: eog, emg"),
     ],

@@ -245,6 +245,23 @@ def test_one_kind_of_meg_channel_at_a_time(
     assert recording.events.onset_s[0] == pytest.approx((27977 - 25800) / 600.614990234375, abs=1e-3)
 
 
+@pytest.mark.parametrize("reader", ["fif", "bids"])
+def test_both_kinds_of_meg_channel_together(
+    reader: str, meg_tree: Path, sample_source: Source, source_of: Source
+) -> None:
+    original = sample_source("mne-sample-eeg")
+    (main,) = meg_tree.glob("sub-01/meg/*_meg.fif")
+    source = original if reader == "fif" else source_of(main, Modality.MEG, root=meg_tree)
+    recording = read_recording(reader, source, {"picks": "meg"})
+    assert recording.signal is not None
+    assert recording.signal.units == "T, T/m"
+    for kind, flag in (("mag", 0.0), ("grad", 1.0)):
+        own = recording.channels.quality["gradiometer"] == flag
+        chosen = mne.io.read_raw_fif(original.path(), verbose="error").pick(kind, exclude=())
+        assert [name for name, is_own in zip(recording.channels.id, own, strict=True) if is_own] == chosen.ch_names
+        np.testing.assert_allclose(recording.signal.values[:, own], chosen.get_data().T, rtol=1e-12)
+
+
 def test_sensors_lie_on_their_sides_of_the_head(sample_source: Source) -> None:
     recording = read_recording("fif", sample_source("mne-sample-eeg"), {"picks": "mag"})
     place = dict(zip(recording.channels.id, recording.channels.position, strict=True))

@@ -20,7 +20,6 @@ from neurofm.params import Params, load_params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import read_recording
 from neurofm.readers.input import ReaderInput
-from neurofm.recording import Modality
 from neurofm.report.settings import ReportSettings
 from neurofm.shards import Provenance, read_shard, write_shard
 from neurofm.sources import build_manifest
@@ -57,7 +56,7 @@ def finished(
     candidates = []
     for entry in entries:
         candidates += _ingest(entry, root=root, raw=sample_raw(entry.id), params=params)
-    windows = {modality: params.windows.of(modality).window_samples for modality in Modality}
+    windows = params.windows.window_samples
     make_splits(candidates, settings=params.split, window_samples=windows).write(root / "data" / "splits.json")
     rows = [row.model_dump() for entry in entries[:3] for row in scores_of(entry.id, entry.modality.value)]
     write_json(root / "metrics" / "scoreboard.json", rows)

@@ -85,6 +85,9 @@ class CatalogEntry(Settings):
     recordings: RecordingRule
     subject_namespace: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Who numbered the subjects. Datasets that share subjects share the namespace, so the overlap audit sees it."""
+    clock: str = ""
+    """A word that several entries share whose recordings of one subject, session, task and run were made at once, from
+    files of their own (EEG in the scanner). What is read from one file needs none."""
     species: str = Field(min_length=1)
     licence: str = Field(min_length=1)
     licence_url: str = ""

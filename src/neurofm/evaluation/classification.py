@@ -122,8 +122,9 @@ def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
         "logistic_power": lambda _: log_power,
         PROBE: lambda _: lambda windows: latent_statistics(encode(windows.view, windows.z)),
     }
-    if modality is Modality.EEG:
+    if modality in (Modality.EEG, Modality.MEG):
         models["logistic_band_power"] = lambda _: band_power
+    if modality is Modality.EEG:
         models["filter_bank_tangent"] = partial(filter_bank_windows, bands_hz=BANDS_HZ)
     return models
 

@@ -30,6 +30,7 @@ from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
 from neurofm.evaluation.references import check_references, embeddings_for, references_for
+from neurofm.evaluation.retrieval import retrieve
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
@@ -42,6 +43,7 @@ from neurofm.splits import Splits
 from neurofm.training.predict import Predictor
 from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
+from neurofm.windows.pairs import Pair, pairs_of
 
 _LIBRARIES_MB = 700.0
 _BYTES_PER_VALUE = 24
@@ -138,7 +140,12 @@ def evaluate(
     gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     for number in range(len(splits.folds)):
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
-    parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards, settings=settings)]
+    parts: list[_Part] = []
+    pairs: list[Sequence[Pair]] = []
+    for fold in range(len(splits.folds)):
+        loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
+        parts += _parts(loaded, fold, settings=settings)
+        pairs.append(pairs_of(loaded))
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found = _Found.empty(settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
@@ -146,6 +153,7 @@ def evaluate(
         for part, own in zip(parts, side_by_side(one, parts, workers=workers, each_mb=each_mb), strict=True):
             found.join(own)
             progress.advance(part.scored, note=part.names[0])
+    _retrieve(pairs, models=models, settings=settings, windows=windows, found=found)
     gate.leaks.extend(found.leaks)
     rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
     rows = gate.labelled((*rows, *found.traits.rows(folds=len(splits.folds))))
@@ -177,9 +185,27 @@ def _embeddings(
         return embed(chosen, predictor, known, fold=0, settings=settings, windows=windows)
 
 
-def _parts(splits: Splits, fold: int, shards: Path, *, settings: EvaluateSettings) -> list[_Part]:
+def _retrieve(
+    pairs: Sequence[Sequence[Pair]],
+    *,
+    models: Path,
+    settings: EvaluateSettings,
+    windows: WindowsSettings,
+    found: _Found,
+) -> None:
+    """Task `retrieval` of every fold, where recordings were made at once."""
+    for fold, own in enumerate(pairs):
+        if own:
+            predictor = Predictor.load(models / f"fold-{fold}", strict=False)
+            with threadpool_limits(1):
+                scores, seconds = retrieve(own, encode=predictor.encode, settings=settings, windows=windows)
+            found.scores.extend(scores)
+            for key, spent in seconds.items():
+                found.seconds[key] += spent
+
+
+def _parts(loaded: Sequence[RecordingView], fold: int, *, settings: EvaluateSettings) -> list[_Part]:
     """Group the recordings of a fold by channel set."""
-    loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
     large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
     return [
         _Part(

@@ -142,7 +142,9 @@ def classification_points(
     first = make[0](log_power)
     if not first.has_both:
         return []
-    plain = {"power": log_power} | ({"band_power": band_power} if taken[0].modality is Modality.EEG else {})
+    plain = {"power": log_power} | (
+        {"band_power": band_power} if taken[0].modality in (Modality.EEG, Modality.MEG) else {}
+    )
     models = {name: [[one(of).features for one in make]] * len(encoders.scratch) for name, of in plain.items()}
     models |= encoders.each(
         lambda encode: [one(lambda part: latent_statistics(encode(part.view, part.z))).features for one in make]

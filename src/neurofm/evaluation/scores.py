@@ -16,6 +16,8 @@ UNITS = {
     "bits_per_spike": "bit/spike",
     "balanced_accuracy": "share of windows",
     "auc": "share of pairs",
+    "recall@1": "share of windows",
+    "recall@5": "share of windows",
 }
 """Unit of each metric; all of them are better when higher."""
 

@@ -56,6 +56,8 @@ class UnitPlan:
             "recording": recording.model_dump(mode="json"),
             "source": [entry.source.archive, manifest.source_id, manifest.version],
         }
+        if entry.clock:
+            params["clock"] = entry.clock
         source = reader_input(entry, recording, root=self.raw)
         if outside := outside_inputs(entry.reader, source, entry.reader_options):
             params["outside"] = outside

@@ -84,7 +84,14 @@ def ingest(task: IngestTask) -> Outcome:
 
 def reader_input(entry: CatalogEntry, recording: ManifestRecording, *, root: Path) -> ReaderInput:
     """Return what the reader is given for one recording whose files lie below `root`."""
-    return ReaderInput(dataset=entry.id, modality=entry.modality, species=entry.species, root=root, entry=recording)
+    return ReaderInput(
+        dataset=entry.id,
+        modality=entry.modality,
+        species=entry.species,
+        root=root,
+        entry=recording,
+        clock=entry.clock,
+    )
 
 
 def code_of(entry: CatalogEntry) -> dict[str, str]:

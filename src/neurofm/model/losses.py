@@ -63,6 +63,7 @@ LOSSES: dict[Modality, Callable[[Tensor, Tensor], Tensor]] = {
     Modality.MINISCOPE: huber,
     Modality.FMRI: squared_error,
     Modality.EEG: squared_error,
+    Modality.MEG: squared_error,
 }
 """Loss per modality: (prediction, target) -> the same shape. Divided by its value for the mean, 1 is no better
 than the mean."""

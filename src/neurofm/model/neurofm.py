@@ -51,6 +51,10 @@ class Visible:
     shown: Tensor | None = None
     """[window, patch, visible] bool: which of their patches are seen; None for all. Those that are not are taken out
     before anything is made of them."""
+    beside: Visible | None = None
+    """What another modality recorded of the same windows, for the whole model; this network does without."""
+    first_s: float = 0.0
+    """When its first patch starts, seconds after that of the recording that it lies beside."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,7 @@ OBJECTIVES: dict[Modality, Objective] = {
     Modality.MINISCOPE: Objective(loss=huber),
     Modality.FMRI: Objective(loss=squared_error),
     Modality.EEG: Objective(loss=absolute_and_spectrum),
+    Modality.MEG: Objective(loss=absolute_and_spectrum),
 }
 
 

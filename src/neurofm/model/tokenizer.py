@@ -154,5 +154,6 @@ TOKENIZERS: dict[Modality, type[nn.Module]] = {
     Modality.MINISCOPE: MiniscopeTokenizer,
     Modality.FMRI: ROITokenizer,
     Modality.EEG: EEGTokenizer,
+    Modality.MEG: EEGTokenizer,
 }
 """Tokenizer per modality, where `tokens` in the settings is `modality`; `PatchTokenizer` everywhere otherwise."""

@@ -20,7 +20,8 @@ from neurofm.recording import Modality
 class WholeChannels(Foundation):
     """The whole model for windows of one recording, asked for whole channels; some of their patches may be seen.
 
-    Its weights have the names that they have in `Foundation`, so that each loads what the other learned.
+    What another modality recorded at once can be seen beside it. Its weights have the names that they have in
+    `Foundation`, so that each loads what the other learned.
 
     Parameters
     ----------
@@ -51,9 +52,14 @@ class WholeChannels(Foundation):
             counts=torch.ones(windows, patches * channels, dtype=torch.bool, device=estimate.device),
             estimate=estimate.flatten(1, 2),
         )
-        output = super().forward({seen.modality: self._seen(seen)}, {seen.modality: asked})
+        output = super().forward(self._all_seen(seen), {seen.modality: asked})
         residual = output.reconstruction[seen.modality].residual
         return residual.reshape(windows, patches, channels, patch).transpose(2, 3).flatten(1, 2)
+
+    def _all_seen(self, seen: Visible) -> dict[Modality, Seen]:
+        """Put together what is seen of the recording, and of the one beside it."""
+        beside = {} if seen.beside is None else self._all_seen(seen.beside)
+        return {seen.modality: self._seen(seen), **beside}
 
     def _seen(self, seen: Visible) -> Seen:
         patch = self.patch_samples[seen.modality]
@@ -72,6 +78,7 @@ class WholeChannels(Foundation):
             counts=shown,
             values=values,
             smoothed=smoothed,
+            first_s=seen.first_s,
         )
 
     def _in_units(self, seen: Visible) -> Tensor:

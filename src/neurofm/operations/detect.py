@@ -122,8 +122,8 @@ def detect(
     elif any(re.fullmatch(_BIDS_MEG, path) for path in paths):
         raise UserError(
             f"{folder}: holds BIDS MEG, whose two kinds of sensors have different units.",
-            mend="write its entry in data/catalog by hand, with reader: bids and reader_options: {picks: mag} or "
-            "{picks: grad}",
+            mend="write its entry in data/catalog by hand, with reader: bids and reader_options: {picks: mag}, "
+            "{picks: grad} or {picks: meg} for both",
         )
     elif "participants.tsv" in paths and any(re.fullmatch(_TABLE, path) or pattern for path in paths):
         found = Detected(

@@ -51,6 +51,7 @@ _SHARD_SHARE = {
     Modality.MINISCOPE: 0.05,
     Modality.FMRI: 0.01,
     Modality.EEG: 0.06,
+    Modality.MEG: 0.09,
 }
 """Bytes of shards per byte of raw files, measured on the sample datasets (the largest of each modality)."""
 _SHARD_SHARE_OF_READER = {"tables": 0.4}

@@ -302,7 +302,8 @@ def _set_shares(content: CommentedMap, shares: Mapping[str, float | None], entri
         return
     for modality in Modality:
         of_modality = math.fsum(share for dataset, share in known.items() if entries[dataset].modality is modality)
-        pretrain["shares"][modality.value] = round(of_modality, 6)
+        if of_modality or modality.value in pretrain["shares"]:  # MEG stands there only where somebody has it.
+            pretrain["shares"][modality.value] = round(of_modality, 6)
     if "dataset_shares" in pretrain:
         pretrain["dataset_shares"] = CommentedMap(known)
     else:

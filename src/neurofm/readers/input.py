@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurofm.recording import ManifestRecording, Modality, Unreadable
+from neurofm.recording import SHARED_CLOCK, ManifestRecording, Modality, Unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,16 @@ class ReaderInput:
     root: Path
     """Folder that manifest paths are relative to."""
     entry: ManifestRecording
+    clock: str = ""
+    """The catalogue's word for recordings that were made at once."""
+
+    @property
+    def clock_id(self) -> str:
+        """Equal for recordings that were made at once, as far as the catalogue says it."""
+        entry = self.entry
+        if not self.clock:
+            return f"{self.dataset}/{entry.id}"
+        return f"{SHARED_CLOCK}{self.clock}/{entry.subject}/{entry.session}/{entry.task}/{entry.run}"
 
     def path(self, role: str = "main") -> Path:
         """Return the file that plays `role`.

@@ -3,6 +3,7 @@
 from neurofm.recording.damage import reading
 from neurofm.recording.manifest import FIRST_USE, Manifest, ManifestFile, ManifestRecording
 from neurofm.recording.recording import (
+    SHARED_CLOCK,
     SPACE_UNKNOWN,
     Channels,
     Clock,
@@ -21,6 +22,7 @@ from neurofm.recording.status import UnitStatus, Unreadable
 
 __all__ = [
     "FIRST_USE",
+    "SHARED_CLOCK",
     "SPACE_UNKNOWN",
     "Channels",
     "Clock",

@@ -16,6 +16,8 @@ EventColumn = npt.NDArray[np.float64] | tuple[str, ...]
 """[event] numbers, NaN where nothing is said, or texts, empty where nothing is said."""
 
 SPACE_UNKNOWN = "unknown"
+SHARED_CLOCK = "at once:"
+"""What ids of clocks begin with that the catalogue says several recordings share."""
 
 
 class Modality(StrEnum):
@@ -28,6 +30,8 @@ class Modality(StrEnum):
     """One-photon head-mounted calcium imaging."""
     FMRI = "fmri"
     EEG = "eeg"
+    MEG = "meg"
+    """Magnetometers, gradiometers, or both."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,8 @@ def _trace_panel(excerpt: Excerpt, settings: ReportSettings) -> tuple[Figure, st
     draw_time(figure.subplots(), excerpt, settings)
     which = f"{shown} of {usable} usable channels, evenly through the table"
     if excerpt.shard.recording.modality is not Modality.EEG:
-        return figure, f"Fluorescence of {which}; each trace is drawn in its own SDs."
+        what = "Magnetic field" if excerpt.shard.recording.modality is Modality.MEG else "Fluorescence"
+        return figure, f"{what} of {which}; each trace is drawn in its own SDs."
     events = len(_events_within(excerpt))
     lines = f" Vertical lines: {events} events." if events else ""
     return figure, f"Voltage of {which}, on one scale ({unit}).{lines}"
@@ -165,6 +166,7 @@ _TIME_PANELS: Mapping[Modality, Callable[[Excerpt, ReportSettings], tuple[Figure
     Modality.MINISCOPE: _trace_panel,
     Modality.FMRI: _carpet_panel,
     Modality.EEG: _trace_panel,
+    Modality.MEG: _trace_panel,
 }
 
 

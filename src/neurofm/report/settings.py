@@ -16,6 +16,7 @@ class ExcerptSeconds(Settings):
     miniscope: float = Field(gt=0)
     fmri: float = Field(gt=0)
     eeg: float = Field(gt=0)
+    meg: float = Field(default=10.0, gt=0)
 
     def of(self, modality: Modality) -> float:
         """Return the seconds of `modality`."""

@@ -15,6 +15,7 @@ MODALITY_WORDS = {
     Modality.MINISCOPE: "Miniscope calcium",
     Modality.FMRI: "fMRI",
     Modality.EEG: "EEG",
+    Modality.MEG: "MEG",
 }
 
 

@@ -13,6 +13,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from neurofm.recording import (
+    SHARED_CLOCK,
     Channels,
     Clock,
     EventColumn,
@@ -27,6 +28,18 @@ from neurofm.recording import (
     Unreadable,
 )
 from neurofm.shards.write import SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When a recording was made."""
+
+    clock: str
+    """Recordings of one clock were made at once."""
+    begin_s: float
+    """Of the first sample, on that clock."""
+    end_s: float
+    """Of what follows the last sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +73,18 @@ class Shard:
     def time_s(self) -> npt.NDArray[np.float64]:
         """[time] seconds on the recording's clock."""
         return self.start_s + np.arange(len(self.stored)) / self.sampling_rate_hz
+
+    def moment(self, *, samples: int) -> Moment:
+        """Return when its `samples` were recorded, on the clock that the catalogue names, or on that of its files.
+
+        What was read from the same files has one clock, and time 0 of each is the file's first sample.
+        """
+        of = self.recording
+        files = sorted(file["digest"] for file in self.attrs["source"]["files"])
+        named = of.clock.id.startswith(SHARED_CLOCK) or not files
+        clock = of.clock.id if named else "/".join((*files, of.subject, of.session, of.task, of.run))
+        begin_s = self.start_s + of.clock.offset_s
+        return Moment(clock=clock, begin_s=begin_s, end_s=begin_s + samples / self.sampling_rate_hz)
 
     @property
     def support_s(self) -> float:

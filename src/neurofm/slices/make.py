@@ -45,7 +45,7 @@ class SlicePlan:
     @property
     def window_samples(self) -> dict[Modality, int]:
         """Length of a window per modality."""
-        return {modality: self.windows.of(modality).window_samples for modality in Modality}
+        return self.windows.window_samples
 
     def chosen(self, splits: Splits) -> tuple[Chosen, ...]:
         """Return which recordings it is made of (`choose`)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from neurofm.catalog import CatalogEntry
 from neurofm.recording import Modality
 from neurofm.recording.recording import JsonScalar
-from neurofm.shards import read_shard
+from neurofm.shards import Moment, read_shard
 from neurofm.shards.packed import PackedShard
 
 
@@ -35,6 +35,8 @@ class Candidate:
     """Columns of the subject's row in ``participants.tsv``."""
     content: str = ""
     """Digest of its samples; empty where it is not known."""
+    moment: Moment | None = None
+    """When it was recorded."""
 
     @property
     def name(self) -> str:
@@ -74,6 +76,7 @@ def candidate_of(path: Path, *, entry: CatalogEntry) -> Candidate:
         session=shard.recording.session,
         attributes=shard.recording.scalars,
         content=content_of(path),
+        moment=shard.moment(samples=len(shard.stored)),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from neurofm.catalog import Overlaps
 from neurofm.recording import Modality
+from neurofm.splits.at_once import companions_of, in_blocks_at_once
 from neurofm.splits.audit import audit
 from neurofm.splits.beings import Group, group_datasets, one_id_each
 from neurofm.splits.candidates import Candidate
@@ -168,7 +169,7 @@ def _by_session(
 def _in_time(
     group: Group, *, settings: SplitSettings, window_samples: Mapping[Modality, int]
 ) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
-    twice = _recorded_twice(group)
+    twice, at_once = _recorded_twice(group), companions_of(group.recordings)
     plans: dict[str, Sequence[Plan]] = {}
     left_out: list[LeftOut] = []
     for one in group.recordings:
@@ -177,13 +178,25 @@ def _in_time(
             left_out.append(_left_out(one, reason, trains=False))
             continue
         reason = "" if one.score else _unscored(one)
-        if not reason and one.modality is Modality.FMRI:
+        companions = at_once.get(one.name, [one])
+        if not reason and any(other.modality is Modality.FMRI for other in companions):
             reason = _run_is_whole(len(group.subjects))
+            if one.modality is not Modality.FMRI:
+                reason = f"recorded at once with {reason}"
         if reason:
             plans[one.name] = [train_only(one)] * settings.folds
         else:
             plans[one.name] = planned = [
-                in_blocks(
+                in_blocks_at_once(
+                    one,
+                    companions,
+                    fold=fold,
+                    settings=settings,
+                    window_samples=window_samples,
+                    roles_of=lambda count, fold: roles_in_turn(count, fold=fold, settings=settings),
+                )
+                if len(companions) > 1
+                else in_blocks(
                     one,
                     fold=fold,
                     settings=settings,

@@ -23,7 +23,7 @@ _RATES: Mapping[Modality, tuple[str, Callable[[float], str]]] = {
 }
 """What people call the sampling rate, and how they write it."""
 _ANY_RATE: tuple[str, Callable[[float], str]] = ("sampling rate", lambda rate: f"{rate:.6g} Hz")
-_CHANNEL_SETS = {Modality.FMRI: "atlas", Modality.EEG: "montage"}
+_CHANNEL_SETS = {Modality.FMRI: "atlas", Modality.EEG: "montage", Modality.MEG: "helmet"}
 """Modalities whose channels are the same in several recordings, and the name of such a set. Elsewhere every recording
 has channels of its own."""
 

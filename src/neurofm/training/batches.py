@@ -42,12 +42,7 @@ class Batch:
         """Return some of the windows."""
         some = slice(first, last)
         return Batch(
-            seen=replace(
-                self.seen,
-                values=self.seen.values[some],
-                smoothed=self.seen.smoothed[some],
-                shown=None if self.seen.shown is None else self.seen.shown[some],
-            ),
+            seen=rows_of(self.seen, some),
             query=replace(self.query, linear=self.query.linear[some]),
             linear=self.linear[some],
             scale=self.scale,
@@ -57,6 +52,17 @@ class Batch:
         """Move it to where the network is."""
         moved: Batch = _moved(self, device)
         return moved
+
+
+def rows_of(seen: Visible, some: slice) -> Visible:
+    """Return what is seen of some of the windows."""
+    return replace(
+        seen,
+        values=seen.values[some],
+        smoothed=seen.smoothed[some],
+        shown=None if seen.shown is None else seen.shown[some],
+        beside=None if seen.beside is None else rows_of(seen.beside, some),
+    )
 
 
 def _moved(value: Any, device: torch.device) -> Any:

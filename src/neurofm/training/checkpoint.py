@@ -94,7 +94,7 @@ def digest(name: str) -> str:
 
 def patch_samples(windows: WindowsSettings) -> dict[Modality, int]:
     """Return the samples in a patch, per modality."""
-    return {modality: windows.of(modality).patch_samples for modality in Modality}
+    return {modality: windows.of(modality).patch_samples for modality in windows.modalities}
 
 
 def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

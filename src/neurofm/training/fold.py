@@ -302,7 +302,7 @@ def learn(
     if joint.is_main:
         network.load_state_dict(state.best)
     gains = joint.from_main(
-        lambda: choose_gains(items, residuals(network, items), gains=settings.residual_gains, masks=settings.masks)
+        lambda: choose_gains(items, residuals(network, items), settings=settings, modalities=network.patch_samples)
     )
     network.eval()
     cut_short = state.step < settings.steps and state.stale < settings.patience

@@ -15,6 +15,7 @@ from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.learner import Learner
 from neurofm.training.learning_rate import learning_rate
+from neurofm.training.paired import Partners, pairs_said
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
 from neurofm.training.scoring import ValidationItem, losses, residuals, score_of
@@ -77,6 +78,7 @@ class Loop:
         self._network, self._recordings, self._store, self._items = network, recordings, store, items
         self._settings, self._keeper, self._stopping, self._spending = settings, keeper, stopping, spending
         self._guard, self._who = guard, keeper.who
+        self._partners = Partners(recordings, settings=settings, patch_samples=network.patch_samples)
         self._learner = learner or Learner(network, settings=settings, processes=Processes(), who=keeper.who)
         self._processes = self._learner.processes
         self._board = board or Board()
@@ -102,6 +104,8 @@ class Loop:
         """
         if self._spending.is_of_interest:
             sys.stderr.write(f"{self._who}: {self._spending.rules()}\n")
+        if self._settings.paired:
+            sys.stderr.write(pairs_said([recording.view for recording in self._recordings], who=self._who))
         self._guard.can_keep(self._keep_meanwhile)
         try:
             with (
@@ -207,6 +211,7 @@ class Loop:
         """Take the gradient of one draw."""
         draw, z, counts = self._store.at(number)
         drawn = Drawn(recording=self._recordings[draw.source], draw=draw, z=z, counts=counts)
+        drawn = self._partners.joined(drawn, number=number)
         modality, name = str(drawn.recording.view.modality), drawn.recording.source.name
         self._guard.beat(step, f"step {step} ({modality}, {name})")
         return drawn, take_gradient(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from neurofm.training.contexts import Context, make_context
 from neurofm.training.hidden_patches import fixed_masks, key_of, make_patch_batch, regions_of
 from neurofm.training.memory import fitting
 from neurofm.training.recordings import chosen_of
-from neurofm.training.settings import CHANNELS, MaskShares, PretrainSettings
+from neurofm.training.settings import CHANNELS, PretrainSettings
 from neurofm.training.stationary import StationaryCores, usable_of
 from neurofm.training.train_moments import TrainMoments
 from neurofm.training.tuning import CoreChoices, Trial, masks_of, prior_of, validation_trials
@@ -165,8 +165,8 @@ def choose_gains(
     items: Sequence[ValidationItem],
     corrections: Sequence[Tensor],
     *,
-    gains: Sequence[float],
-    masks: MaskShares | None = None,
+    settings: PretrainSettings,
+    modalities: Iterable[Modality],
 ) -> dict[str, float]:
     """Choose the gain of the residual per modality and kind of mask (`key_of`).
 
@@ -176,17 +176,15 @@ def choose_gains(
     ----------
     items, corrections
         As in `losses`.
-    gains
-        Choices beside 0.
-    masks
-        Kinds that were learned; whole channels alone without them.
+    settings
+        Choices beside 0, and the kinds of masks that were learned.
+    modalities
+        That the network has a part for.
     """
-    tried = {gain: losses(items, corrections, gain=gain) for gain in sorted({0.0, *gains})}
+    tried = {gain: losses(items, corrections, gain=gain) for gain in sorted({0.0, *settings.residual_gains})}
     validated = tried[0.0]
     keys = [
-        key_of(modality, kind)
-        for modality in Modality
-        for kind in (CHANNELS, *(masks or MaskShares()).patches_of(modality))
+        key_of(modality, kind) for modality in modalities for kind in (CHANNELS, *settings.masks.patches_of(modality))
     ]
     return {key: min(tried, key=lambda gain: tried[gain][key]) if key in validated else 0.0 for key in keys}
 
@@ -199,8 +197,10 @@ def score_of(items: Sequence[ValidationItem], corrections: Sequence[Tensor], *, 
 
     Parameters
     ----------
-    items, corrections, gains
-        As in `choose_gains`.
+    items, corrections
+        As in `losses`.
+    gains
+        Choices beside 0.
     """
     tried = [losses(items, corrections, gain=gain) for gain in sorted({0.0, *gains})]
     ratios: defaultdict[Modality, dict[str, float]] = defaultdict(dict)

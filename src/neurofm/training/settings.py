@@ -20,6 +20,7 @@ class Shares(Settings):
     miniscope: float = Field(ge=0)
     fmri: float = Field(ge=0)
     eeg: float = Field(ge=0)
+    meg: float = Field(default=0.15, ge=0, exclude_if=lambda share: share == 0.15)
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -48,12 +49,13 @@ class MaskShares(Settings):
 
     fmri: dict[MaskKind, Annotated[float, Field(ge=0)]] = _WHOLE
     eeg: dict[MaskKind, Annotated[float, Field(ge=0)]] = _WHOLE
+    meg: dict[MaskKind, Annotated[float, Field(ge=0)]] = Field(default=_WHOLE, exclude_if=lambda kinds: kinds == _WHOLE)
     windows: int = Field(default=8, gt=0)
     """Most windows of a step that hides other than whole channels: each says more, and takes longer."""
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        for name in ("fmri", "eeg"):
+        for name in ("fmri", "eeg", "meg"):
             if not sum(getattr(self, name).values()):
                 msg = f"{name}: no kind of mask has a share above 0"
                 raise ValueError(msg)
@@ -161,6 +163,9 @@ class PretrainSettings(Settings):
     hidden_fraction_max: float = Field(gt=0, lt=1)
     masks: MaskShares = Field(default_factory=MaskShares)
     """What steps hide."""
+    paired: float = Field(default=0.0, ge=0, le=1, exclude_if=lambda share: share == 0.0)
+    """Share of the steps of a recording that see what another modality recorded at the same time, too
+    (`neurofm.training.paired`); where there are no such recordings nothing changes."""
     most_targets: int = Field(default=128, gt=0)
     """Of more hidden channels than this only so many are asked for in a step: the network relates each of them to each
     visible one, so that steps of large populations would take seconds."""
@@ -208,6 +213,9 @@ class PretrainSettings(Settings):
     def _ordered(self) -> Self:
         if self.hidden_fraction_min > self.hidden_fraction_max:
             msg = f"hidden_fraction_min {self.hidden_fraction_min} exceeds hidden_fraction_max"
+            raise ValueError(msg)
+        if self.paired and not self.model.latents:
+            msg = f"paired {self.paired:g} contradicts model.latents 0: latents are what several modalities meet in"
             raise ValueError(msg)
         if self.slices > self.batch_windows:
             msg = f"slices {self.slices} exceeds batch_windows {self.batch_windows}: a part would be empty"

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from neurofm.errors import UserError
+from neurofm.model.neurofm import Visible
 from neurofm.recording import Modality
-from neurofm.training.batches import Batch, loss_of, make_batch
+from neurofm.training.batches import Batch, loss_of, make_batch, rows_of
 from neurofm.training.contexts import Context
 from neurofm.training.forward import Forward
 from neurofm.training.hidden_patches import key_of, kind_at, make_patch_batch, regions_of, training_masks
@@ -78,6 +79,8 @@ class Drawn:
     """[window, time, channel] float32"""
     counts: Tensor
     """[window, time] bool"""
+    beside: Visible | None = None
+    """What another modality recorded of these windows."""
 
     def asked(self, *, most: int) -> Tensor:
         """Return the hidden channels that are asked for, int64: all, or at most so many, spread evenly among them."""
@@ -87,7 +90,15 @@ class Drawn:
         return torch.from_numpy(hidden)
 
     def lesson(self, *, step: int, patch: int, settings: PretrainSettings) -> Lesson:
-        """Hide what is to be predicted, in patches of so many samples."""
+        """Hide what is to be predicted, in patches of so many samples; what lies beside it is seen."""
+        lesson = self._alone(step=step, patch=patch, settings=settings)
+        if self.beside is None:
+            return lesson
+        # Of patches only some windows are taken.
+        beside = rows_of(self.beside, slice(None, None, -(-len(self.z) // len(lesson.batch))))
+        return replace(lesson, batch=replace(lesson.batch, seen=replace(lesson.batch.seen, beside=beside)))
+
+    def _alone(self, *, step: int, patch: int, settings: PretrainSettings) -> Lesson:
         kind = kind_at(step, self.recording.view.modality, settings=settings)
         key = key_of(self.recording.view.modality, kind)
         if kind != CHANNELS:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.recording import Modality
-from neurofm.shards import Shard, read_shard
+from neurofm.shards import Moment, Shard, read_shard
 from neurofm.shards.packed import PackedShard
 from neurofm.splits import FoldRecording, Segment, Splits
 from neurofm.windows.normaliser import Normaliser, fit_normaliser
@@ -54,6 +54,8 @@ class RecordingView:
     normaliser: Normaliser
     targets: Mapping[str, npt.NDArray[np.float32]]
     """[time, k] per name; NaN where it was not measured."""
+    moment: Moment | None = None
+    """When it was recorded."""
 
     @property
     def name(self) -> str:
@@ -176,7 +178,7 @@ def _view(shard: Shard, roles: FoldRecording, stored: Samples | npt.NDArray[Any]
     ]
     identity = f"{recording.channels.space}:{','.join(recording.channels.id)}"
     # Units and ROIs are numbered anew in every session: equal ids are the same channel only in an atlas or a montage.
-    shared = recording.modality in (Modality.FMRI, Modality.EEG)
+    shared = recording.modality in (Modality.FMRI, Modality.EEG, Modality.MEG)
     if not shared:
         identity += f":{roles.dataset}/{roles.recording}"
     return RecordingView(
@@ -197,4 +199,5 @@ def _view(shard: Shard, roles: FoldRecording, stored: Samples | npt.NDArray[Any]
         roles=roles,
         normaliser=fit_normaliser(calibration, usable=shard.usable),
         targets={name: target.values.astype(np.float32) for name, target in recording.targets.items()},
+        moment=shard.moment(samples=len(shard.valid)),
     )

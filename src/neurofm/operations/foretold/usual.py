@@ -51,6 +51,7 @@ SECONDS_PER_GB: dict[Modality, float] = {
     Modality.MINISCOPE: 60.0,
     Modality.FMRI: 200.0,
     Modality.EEG: 60.0,
+    Modality.MEG: 60.0,
 }
 """Seconds of one core per 10^9 bytes of raw files."""
 

@@ -78,8 +78,8 @@ def build(
         species=source.species,
         modality=source.modality,
         channels=channels,
-        # Nothing says that two recordings were simultaneous, so each has a clock of its own.
-        clock=Clock(id=f"{source.dataset}/{entry.id}"),
+        # Where nothing says that two recordings were simultaneous, each has a clock of its own.
+        clock=Clock(id=source.clock_id),
         signal=signal,
         sample_time_s=sample_time_s,
         stretches=stretches,

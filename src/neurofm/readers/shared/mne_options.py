@@ -9,16 +9,16 @@ from pydantic import Field, field_validator
 
 from neurofm.settings import Settings
 
-UNITS = {"eeg": "V", "mag": "T", "grad": "T/m", "seeg": "V", "ecog": "V", "dbs": "V"}
-"""Unit of each kind of channel that can be picked, as MNE has them."""
+UNITS = {"eeg": "V", "mag": "T", "grad": "T/m", "meg": "T, T/m", "seeg": "V", "ecog": "V", "dbs": "V"}
+"""Unit of each kind of channel that can be picked, as MNE has them; `meg` are magnetometers and gradiometers."""
 
 
 class RawOptions(Settings):
     """One kind of channels, and what the file's own words are to be replaced with."""
 
     picks: str = "eeg"
-    """MNE channel type. A recording holds one: magnetometers (``mag``, T) and gradiometers (``grad``, T/m) differ in
-    unit, so a MEG dataset is one catalogue entry for each."""
+    """MNE channel type, of which a recording holds one; ``meg`` takes magnetometers (``mag``, T) and gradiometers
+    (``grad``, T/m) together, and the channel table tells them apart."""
     montage: str = ""
     """Template of electrode positions (`mne.channels.get_builtin_montages`: ``GSN-HydroCel-129``; ``standard_1020``
     is the older name of ``colin27_1020``), used where neither file nor side files give any position."""
@@ -29,11 +29,13 @@ class RawOptions(Settings):
     event_labels: dict[str, str] = Field(default_factory=dict)
     """Other names for events; codes of a stimulus channel as text: ``"1": auditory/left``."""
 
+    clock_event: str = ""
+    """Label of the event, the first of its kind, at which the clock that the recording shares with another reads 0:
+    the trigger of the scanner's first volume."""
+
     @field_validator("picks")
     @classmethod
     def _one_unit(cls, value: str) -> str:
-        if value == "meg":
-            raise ValueError("MEG has two kinds of channels with different units; say mag (T) or grad (T/m)")
         return _known(value, list(UNITS), "kind of channels to pick")
 
     @field_validator("montage")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ _DUPLICATES = re.compile(r"Channel names are not unique, found duplicates for: (
 _CUT = "does not match the file size"
 _OTHER_NUMBER = re.compile(r"number of channels in the channels\.tsv sidecar file \((\d+)\) does not match")
 _OMITTED = re.compile(r"Omitted (\d+) annotation")
+_KINDS = {"meg": ("mag", "grad")}
+"""What MNE calls the kinds that a word of ours stands for."""
 _OF_THE_ACQUISITION = ("BAD_ACQ_SKIP",)
 """Annotations that mne-bids keeps beside those of ``events.tsv`` (`mne_bids.config.ANNOTATIONS_TO_KEEP`)."""
 
@@ -113,7 +115,8 @@ def raw_recording(
     -------
     Recording
         `signal` [time, channel] float64 in V, T or T/m (`UNITS`) from time 0 of the recording; positions in m in
-        head coordinates; quality column ``marked_bad`` is 1 for channels that the file calls bad; scalars
+        head coordinates; quality column ``marked_bad`` is 1 for channels that the file calls bad, and of MEG
+        ``gradiometer`` for those in T/m, the others being in T; scalars
         ``line_freq_hz`` where the file states it and ``montage`` where positions are a template's; events with all
         their columns. Its quality counts ``events_outside`` (before the start or past the end: left out) and
         ``events_without_onset``, and ``not_in_montage`` (channels that a template does not place), and says
@@ -124,12 +127,13 @@ def raw_recording(
     ------
     Unreadable
         If there is no channel of that kind, all of them are marked bad, EEG is in a wrong unit, `rename` or `types`
-        name a channel that is not there, or the montage holds fewer than half of the channels.
+        name a channel that is not there, the montage holds fewer than half of the channels, or there is no event
+        `clock_event`.
     """
     name = source.path().name
     raw = found.raw
     _rename(raw, options, name=name)
-    if options.picks not in raw.get_channel_types():
+    if not {options.picks, *_KINDS.get(options.picks, ())} & set(raw.get_channel_types()):
         raise Unreadable(
             f"{name}: no {options.picks!r} channel; it has {', '.join(sorted(set(raw.get_channel_types())))}"
         )
@@ -148,7 +152,7 @@ def raw_recording(
         position=position,
         position_unit="m" if known else "",
         space=space if known else "unknown",
-        quality={"marked_bad": marked_bad.astype(np.float64)},
+        quality={"marked_bad": marked_bad.astype(np.float64), **_gradiometers(chosen, options)},
     )
     rate_hz = float(raw.info["sfreq"])
     values = np.ascontiguousarray(chosen.get_data().T)
@@ -165,7 +169,7 @@ def raw_recording(
         "described_channels": found.described_channels,
         "not_in_montage": int(np.isnan(position).all(axis=1).sum()) if "montage" in facts else 0,
     }
-    return build(
+    recording = build(
         source,
         channels=channels,
         signal=Signal(values=values, sampling_rate_hz=rate_hz, units=UNITS[options.picks]),
@@ -173,6 +177,19 @@ def raw_recording(
         scalars=facts,
         quality={**(quality or {}), **{key: count for key, count in counts.items() if count}},
     )
+    if not options.clock_event:
+        return recording
+    if options.clock_event not in happened.label:
+        raise Unreadable(f"{name}: no event {options.clock_event!r}, which `clock_event` says its clock starts at")
+    starts_s = float(happened.onset_s[happened.label.index(options.clock_event)])
+    return replace(recording, clock=replace(recording.clock, offset_s=-starts_s))
+
+
+def _gradiometers(chosen: mne.io.BaseRaw, options: RawOptions) -> dict[str, npt.NDArray[np.float64]]:
+    """Which channels are in T/m, where both kinds of MEG were picked."""
+    if options.picks != "meg":
+        return {}
+    return {"gradiometer": np.array([kind == "grad" for kind in chosen.get_channel_types()], dtype=np.float64)}
 
 
 def _refuse_duplicates(path: Path, said: list[warnings.WarningMessage]) -> None:

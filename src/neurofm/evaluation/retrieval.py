@@ -1,0 +1,237 @@
+"""Task `retrieval:<modality>`: of which window of the other modality is it, among all held-out ones of the recording.
+
+Where two recordings were made at once. A linear map from the features of one modality to those of the other is fitted
+on windows that may be learned from; for each held-out window the simultaneous one of the other modality is looked for
+among all of them, by how well its features agree with the mapped ones. The same map for every model, so that what
+differs is the features: power spectra (the baseline), or the frozen embedding of each modality alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofm.evaluation.classification import Encode, Features, band_power, latent_statistics, log_power
+from neurofm.evaluation.row import NULL, PROBE
+from neurofm.evaluation.samples import TUNING_SHARE, Windows
+from neurofm.evaluation.scores import TileScores
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
+from neurofm.splits import Role
+from neurofm.windows import RecordingView, WindowsSettings
+from neurofm.windows.pairs import Pair, inside, samples_at
+
+Floats = npt.NDArray[np.float64]
+
+TASK = "retrieval"
+POWER = "ridge_power"
+_NEAREST = (1, 5)
+"""How many of the best are looked at."""
+_FITTED_PER_WINDOW = 4
+"""Windows that are fitted on begin so often in the length of one: paired recordings are short."""
+_LEAST_VALID = 0.5
+"""Share of a window that must be fit for use on both sides."""
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moments:
+    """Windows of both sides at the same times."""
+
+    first: Windows
+    second: Windows
+    count: int
+    """Moments; of the modality with shorter windows each has several, one after the other."""
+
+    def features(self, features: Features) -> tuple[Floats, Floats]:
+        """Make [moment, feature] of both sides, the mean over the windows of a moment."""
+        made = (np.asarray(features(side), dtype=np.float64) for side in (self.first, self.second))
+        one, two = (part.reshape(self.count, -1, part.shape[1]).mean(axis=1) for part in made)
+        return one, two
+
+
+def retrieve(
+    pairs: Sequence[Pair], *, encode: Encode, settings: EvaluateSettings, windows: WindowsSettings
+) -> tuple[list[TileScores], dict[tuple[str, str, str], float]]:
+    """Retrieve in both directions, for the pairs of one fold.
+
+    Parameters
+    ----------
+    pairs
+        Of one fold. Those of the same channels on both sides share a map.
+    encode
+        The frozen encoder: (view, [window, time, channel] in SDs) to [window, patch, latent].
+    settings
+        Penalties of the map.
+    windows
+        How long a window is; of two modalities the longer one counts.
+
+    Returns
+    -------
+    per pair, direction and model the share of held-out windows whose counterpart is the best one, and among the best
+    five where there are more; and the CPU seconds by dataset, task and model. None where there are no two held-out
+    windows, or nothing to fit on.
+    """
+    groups: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        for one in (pair, pair.turned()):
+            groups[one.first.channel_set, one.second.channel_set].append(one)
+    scores: list[TileScores] = []
+    seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
+    for _, group in sorted(groups.items()):
+        task = f"{TASK}:{group[0].second.modality}"
+        for model, features in _models(encode).items():
+            started = time.process_time()
+            found = _of_group(group, model, features, task=task, settings=settings, windows=windows)
+            scores.extend(found)
+            if found:
+                seconds[group[0].first.dataset, task, model] += time.process_time() - started
+    return scores, dict(seconds)
+
+
+def _models(encode: Encode) -> Mapping[str, Features]:
+    """Features per model; the null needs none."""
+    return {
+        NULL: log_power,
+        POWER: lambda part: band_power(part) if part.view.modality in (Modality.EEG, Modality.MEG) else log_power(part),
+        PROBE: lambda part: latent_statistics(encode(part.view, part.z)),
+    }
+
+
+def _of_group(
+    group: Sequence[Pair],
+    model: str,
+    features: Features,
+    *,
+    task: str,
+    settings: EvaluateSettings,
+    windows: WindowsSettings,
+) -> list[TileScores]:
+    tests = [(pair, _moments(pair, "test", windows=windows, every=1)) for pair in group]
+    tests = [(pair, moments) for pair, moments in tests if moments.count > 1]
+    learned, judging = (
+        [part for pair in group if (part := _moments(pair, role, windows=windows, every=_FITTED_PER_WINDOW)).count]
+        for role in ("train", "validation")
+    )
+    if not tests or sum(part.count for part in learned) < 2:
+        return []
+    translate = None if model == NULL else _fitted(learned, judging, features, penalties=settings.ridge_penalties)
+    scores: list[TileScores] = []
+    for pair, moments in tests:
+        for nearest in _NEAREST:
+            if nearest >= moments.count:
+                continue
+            if translate is None:
+                gain = np.full(moments.count, nearest / moments.count)
+            else:
+                gain = (ranks(*translate(*moments.features(features))) < nearest).astype(np.float64)
+            scores.append(
+                TileScores(
+                    roles=pair.first.roles,
+                    task=task,
+                    metric=f"recall@{nearest}",
+                    model=model,
+                    gain=gain[:, None],
+                    total=np.ones((moments.count, 1)),
+                )
+            )
+    return scores
+
+
+def ranks(mapped: Floats, actual: Floats) -> npt.NDArray[np.int64]:
+    """[moment] how many others agree at least as well with what is mapped as the simultaneous one does.
+
+    Parameters
+    ----------
+    mapped, actual
+        [moment, feature] standardised; agreement is the cosine of the angle between them.
+    """
+    one, two = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (mapped, actual))
+    agreement = one @ two.T
+    counted: npt.NDArray[np.int64] = (agreement >= np.diag(agreement)[:, None]).sum(axis=1) - 1
+    return counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Translation:
+    """A linear map from standardised features of one side to those of the other."""
+
+    mean: tuple[Floats, Floats]
+    sd: tuple[Floats, Floats]
+    weights: Floats
+    """[feature of the first, feature of the second]"""
+
+    @classmethod
+    def fit(cls, first: Floats, second: Floats, *, penalty: float) -> _Translation:
+        """Fit by ridge regression; `penalty` is a multiple of the mean variance of a feature, per window."""
+        sides = first, second
+        mean = first.mean(axis=0), second.mean(axis=0)
+        sd = first.std(axis=0), second.std(axis=0)
+        sd = np.where(sd[0] > 0, sd[0], 1.0), np.where(sd[1] > 0, sd[1], 1.0)
+        x, y = ((side - centre) / spread for side, centre, spread in zip(sides, mean, sd, strict=True))
+        # There are more features than windows: by the windows' products.
+        inner = x @ x.T
+        amount = penalty * max(float(np.trace(inner)) / len(x), 1e-12)
+        return cls(mean=mean, sd=sd, weights=x.T @ np.linalg.solve(inner + amount * np.eye(len(x)), y))
+
+    def __call__(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+        """Map the first, and standardise the second."""
+        x, y = ((side - self.mean[i]) / self.sd[i] for i, side in enumerate((first, second)))
+        return x @ self.weights, y
+
+
+def _fitted(
+    learned: Sequence[_Moments], judging: Sequence[_Moments], features: Features, *, penalties: Sequence[float]
+) -> _Translation:
+    """Fit with the penalty that judges best: on validation, or on the last fifth where there is none."""
+    first, second = _together(learned, features)
+    if judging:
+        fitted, judge = (first, second), _together(judging, features)
+    else:
+        kept = max(1, len(first) - int(np.ceil(TUNING_SHARE * len(first))))
+        fitted, judge = (first[:kept], second[:kept]), (first[kept:], second[kept:])
+    errors = []
+    for penalty in penalties:
+        mapped, actual = _Translation.fit(*fitted, penalty=penalty)(*judge)
+        errors.append(float(((mapped - actual) ** 2).mean()))
+    return _Translation.fit(first, second, penalty=penalties[int(np.argmin(errors))])
+
+
+def _together(parts: Sequence[_Moments], features: Features) -> tuple[Floats, Floats]:
+    first, second = zip(*(part.features(features) for part in parts), strict=True)
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _moments(pair: Pair, role: Role, *, windows: WindowsSettings, every: int) -> _Moments:
+    """Cut both sides at the times at which both have a role: `every` windows begin in the length of one."""
+    lengths = [windows.of(view.modality).window_samples for view in (pair.first, pair.second)]
+    length_s = max(n / view.sampling_rate_hz for n, view in zip(lengths, (pair.first, pair.second), strict=True))
+    begins = [
+        begin + length_s / every * np.arange(int((end - begin - length_s) / length_s * every + _ROUNDING) + 1)
+        for begin, end in pair.shared(role)
+        if end - begin >= length_s - _ROUNDING
+    ]
+    time_s = np.concatenate([np.zeros(0), *begins])
+    sides, kept = [], np.ones(len(time_s), dtype=np.bool_)
+    for view, samples in zip((pair.first, pair.second), lengths, strict=True):
+        own = max(1, int(length_s * view.sampling_rate_hz / samples + _ROUNDING))
+        starts = samples_at(view, time_s)
+        kept &= inside(view, role, starts, samples=own * samples)
+        kept[kept] = [view.valid[s : s + own * samples].mean() >= _LEAST_VALID for s in starts[kept].tolist()]
+        sides.append((view, samples, starts[:, None] + samples * np.arange(own)))
+    first, second = (_windows(view, starts[kept].ravel(), samples=samples) for view, samples, starts in sides)
+    return _Moments(first=first, second=second, count=int(kept.sum()))
+
+
+def _windows(view: RecordingView, starts: npt.NDArray[np.int64], *, samples: int) -> Windows:
+    z = np.zeros((len(starts), samples, len(view.channel_ids)), dtype=np.float32)
+    counted = np.zeros((len(starts), samples), dtype=np.bool_)
+    for row, start in enumerate(starts.tolist()):
+        z[row] = view.z(start, start + samples)
+        counted[row] = view.valid[start : start + samples]
+    return Windows(view=view, z=z, counted=counted, start=starts)

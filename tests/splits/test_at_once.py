@@ -1,0 +1,89 @@
+"""What was recorded at once is cut at the same seconds, whatever its rate, length and filters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from neurofm.recording import Modality
+from neurofm.shards import Moment
+from neurofm.splits import Candidate, FoldRecording, Role, Splits, SplitSettings, make_splits
+
+SETTINGS = SplitSettings(seed=1, folds=3)
+WINDOWS = {Modality.EEG: 200, Modality.MEG: 200, Modality.SPIKES: 100, Modality.FMRI: 64}
+
+
+def _recorded(
+    modality: Modality, *, rate_hz: float, support_s: float, begin_s: float, end_s: float, clock: str = "one"
+) -> Candidate:
+    return Candidate(
+        dataset=str(modality),
+        recording="sub-01",
+        subject="lab:01",
+        modality=modality,
+        samples=round((end_s - begin_s) * rate_hz),
+        sampling_rate_hz=rate_hz,
+        support_s=support_s,
+        moment=Moment(clock=clock, begin_s=begin_s, end_s=end_s),
+    )
+
+
+EEG = _recorded(Modality.EEG, rate_hz=100.0, support_s=3.3, begin_s=-4.0, end_s=300.0)
+SPIKES = _recorded(Modality.SPIKES, rate_hz=50.0, support_s=0.02, begin_s=0.0, end_s=310.5)
+FMRI = _recorded(Modality.FMRI, rate_hz=0.5, support_s=125.0, begin_s=0.0, end_s=300.0)
+
+
+def _of(splits: Splits, fold: int, one: Candidate) -> FoldRecording:
+    return next(entry for entry in splits.folds[fold].recordings if entry.name == one.name)
+
+
+def _apart_s(splits: Splits, fold: int) -> float:
+    """Least seconds between what one of two is scored on and the other is learned from."""
+
+    def spans(one: Candidate, role: Role) -> list[tuple[float, float]]:
+        assert one.moment is not None
+        parts = getattr(_of(splits, fold, one), role)
+        return [(one.moment.begin_s + s.start / one.sampling_rate_hz, s.stop - s.start) for s in parts]
+
+    least = float("inf")
+    for one, two in ((EEG, SPIKES), (SPIKES, EEG)):
+        for (a, n), (b, m) in product(spans(one, "test"), spans(two, "train")):
+            least = min(least, max(b - (a + n / one.sampling_rate_hz), a - (b + m / two.sampling_rate_hz)))
+    return least
+
+
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_no_second_is_learned_from_in_one_and_scored_in_the_other(fold: int) -> None:
+    together = make_splits([EEG, SPIKES], settings=SETTINGS, window_samples=WINDOWS)
+    # A window, the longer one, and the filters' support, the longer one.
+    assert _apart_s(together, fold) >= 2.0 + 3.3 - 0.05
+    assert all(_of(together, fold, one).test for one in (EEG, SPIKES))
+    for one in (EEG, SPIKES):
+        last = max(
+            part.stop for role in ("train", "validation", "test") for part in getattr(_of(together, fold, one), role)
+        )
+        assert last <= one.samples
+
+
+def test_by_themselves_they_would_be_cut_otherwise() -> None:
+    assert SPIKES.moment is not None
+    other = replace(SPIKES, moment=replace(SPIKES.moment, clock="another"))
+    alone = make_splits([EEG, other], settings=SETTINGS, window_samples=WINDOWS)
+    assert min(_apart_s(alone, fold) for fold in range(3)) < 0
+
+
+def test_what_lies_beside_fmri_that_is_whole_is_whole() -> None:
+    splits = make_splits([EEG, FMRI], settings=SETTINGS, window_samples=WINDOWS)
+    assert [entry.kind for fold in splits.folds for entry in fold.recordings] == ["train-only"] * 6
+    assert {out.recording: out.reason for out in splits.left_out if out.dataset == "eeg"}["sub-01"].startswith(
+        "recorded at once with fMRI"
+    )
+
+
+def test_one_alone_is_cut_as_it_always_was() -> None:
+    with_moment, without = (
+        make_splits([one], settings=SETTINGS, window_samples=WINDOWS) for one in (EEG, replace(EEG, moment=None))
+    )
+    assert with_moment == without
