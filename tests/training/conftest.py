@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from neurofm.recording import Modality
-from neurofm.splits import FoldRecording, Kind, Segment
 from neurofm.training.pretrain import FoldResult
 from neurofm.training.settings import CoreGrid, PretrainSettings
-from neurofm.windows import RecordingView, WindowsSettings, fit_normaliser
+from neurofm.windows import RecordingView, WindowsSettings
 from tests.training.faults import Lab
+from tests.views import Span, view_of
 
-Span = tuple[int, int]
+__all__ = ["Span", "view_of"]
+
 MakeView = Callable[..., RecordingView]
 
 
@@ -32,59 +33,6 @@ def simulate(modality: Modality, *, samples: int, channels: int, seed: int) -> n
         counts: npt.NDArray[np.float64] = rng.poisson(np.exp(0.7 * drive - 1)).clip(0, 255).astype(np.float64)
         return counts
     return drive + 0.7 * rng.normal(size=drive.shape)
-
-
-def view_of(
-    values: npt.NDArray[np.float64],
-    *,
-    modality: Modality,
-    name: str = "r",
-    channel_set: str = "",
-    kind: Kind = "time",
-    train: Sequence[Span] = (),
-    validation: Sequence[Span] = (),
-    test: Sequence[Span] = (),
-    calibration: Sequence[Span] | None = None,
-) -> RecordingView:
-    """Wrap values as a view; calibration is the train segments unless given."""
-
-    def spans(given: Sequence[Span]) -> tuple[Segment, ...]:
-        return tuple(Segment(start=start, stop=stop) for start, stop in given)
-
-    roles = FoldRecording(
-        dataset=str(modality),
-        recording=name,
-        subject=f"lab:{name}",
-        modality=modality,
-        kind=kind,
-        calibration=spans(train if calibration is None else calibration),
-        train=spans(train),
-        validation=spans(validation),
-        test=spans(test),
-    )
-    channels = values.shape[1]
-    stored = values.astype(np.uint8) if modality is Modality.SPIKES else np.round(values * 1000).astype(np.int16)
-    scale = np.full(channels, 1.0 if modality is Modality.SPIKES else 0.001)
-    parts = [stored[segment.start : segment.stop] * scale for segment in roles.calibration]
-    return RecordingView(
-        dataset=roles.dataset,
-        recording=name,
-        subject=roles.subject,
-        modality=modality,
-        sampling_rate_hz=10.0,
-        channel_ids=tuple(f"c{index}" for index in range(channels)),
-        position=np.full((channels, 3), np.nan, dtype=np.float32),
-        position_unit="",
-        region=("",) * channels,
-        channel_set=channel_set or f"{modality}-{name}",
-        stored=stored,
-        scale=scale,
-        offset=np.zeros(channels),
-        valid=np.ones(len(values), dtype=bool),
-        roles=roles,
-        normaliser=fit_normaliser(parts, usable=np.ones(channels, dtype=bool)),
-        targets={},
-    )
 
 
 @pytest.fixture

@@ -12,11 +12,17 @@ import torch
 from neurofm.model.stationary_core import StationaryCore
 from neurofm.recording import Modality
 from neurofm.training.cache import Cache, bytes_of
+from neurofm.training.contexts import Context
 from neurofm.training.predict import Predictor
 from neurofm.training.pretrain import pretrain
+from neurofm.training.recordings import schedule_of, training_recordings
 from neurofm.training.settings import MaskShares, PretrainSettings
 from neurofm.training.stationary import StationaryCores
+from neurofm.training.step import Drawn
+from neurofm.training.tuning import choose_cores
 from neurofm.windows import RecordingView, WindowsSettings
+from neurofm.windows.policy import StoreSite
+from neurofm.windows.store import Store
 from tests.training.conftest import short_windows, small_settings, view_of
 
 ROLES = ["train", "train", "validation", "test", "test", "test"]
@@ -31,12 +37,11 @@ def settings() -> PretrainSettings:
     return small_settings().model_copy(update={"masks": masks, "core": core, "steps": 0, "validation_windows": 1})
 
 
-@pytest.fixture(scope="module")
-def views(shared_data: Path) -> list[RecordingView]:
-    """Eight ROIs of six persons, each with another one that is not usable, so that no two share a prior."""
+def _persons(shared_data: Path, roles: list[str]) -> list[RecordingView]:
+    """Eight ROIs of a person per role, each with another one that is not usable, so that no two share a prior."""
     files = sorted((shared_data / "fmri" / "ds000228_pixar_rois" / "timeseries").glob("*BASC064*.npy"))
     made = []
-    for number, (file, role) in enumerate(zip(files, ROLES, strict=False)):
+    for number, (file, role) in enumerate(zip(files, roles, strict=False)):
         view = view_of(
             np.load(file).astype(np.float64)[:, ::8],
             modality=Modality.FMRI,
@@ -49,6 +54,12 @@ def views(shared_data: Path) -> list[RecordingView]:
         usable = np.arange(CHANNELS) != number
         made.append(replace(view, normaliser=replace(view.normaliser, usable=usable)))
     return made
+
+
+@pytest.fixture(scope="module")
+def views(shared_data: Path) -> list[RecordingView]:
+    """Two persons to learn from, one to validate on, three to score."""
+    return _persons(shared_data, ROLES)
 
 
 def _bits(core: StationaryCore) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,6 +97,34 @@ def test_a_predictor_of_many_recordings_stays_within_bounds_and_predicts_the_sam
         np.testing.assert_array_equal(tight.encode(view, z), ample.encode(view, z))
         assert tight.bytes <= 2 * 20_000
     assert ample.bytes > 4 * 20_000
+
+
+def test_contexts_of_many_recordings_stay_within_bounds_and_steps_are_the_same(
+    shared_data: Path, settings: PretrainSettings
+) -> None:
+    corpus, windows = _persons(shared_data, ["train"] * 6), short_windows()
+    choices = choose_cores(corpus, settings=settings, windows=windows)
+    ample: Cache[str, tuple[Context, ...]] = Cache()
+    held = training_recordings(corpus, choices=choices, settings=settings, windows=windows, kept=ample)
+    tight: Cache[str, tuple[Context, ...]] = Cache(most_bytes=ample.bytes // 3)
+    remade = training_recordings(corpus, choices=choices, settings=settings, windows=windows, kept=tight)
+    assert len(ample) == 6
+    with Store(
+        [one.view.signal for one in held], schedule_of(held, settings=settings), site=StoreSite(decoders=0)
+    ) as store:
+        for number in range(12):
+            draw, z, counts = store.at(number)
+            one, other = (
+                Drawn(recording=each[draw.source], draw=draw, z=z, counts=counts).lesson(
+                    step=number, patch=5, settings=settings
+                )
+                for each in (held, remade)
+            )
+            assert torch.equal(one.batch.linear, other.batch.linear)
+            assert torch.equal(one.batch.query.correlations, other.batch.query.correlations)
+            assert torch.equal(one.batch.query.identity, other.batch.query.identity)
+            assert 0 < tight.bytes <= ample.bytes // 3
+            assert len(tight) <= 2
 
 
 def test_what_was_asked_for_longest_ago_goes_first_and_the_latest_stays() -> None:

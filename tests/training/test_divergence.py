@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from neurofm.errors import UserError
-from neurofm.training import scoring
+from neurofm.training import divergence, scoring
+from neurofm.training.divergence import is_sound, usual_loss
 from neurofm.training.pretrain import FoldResult
 from neurofm.training.settings import SafeguardSettings
+from neurofm.training.state import RunState
 from neurofm.training.stopping import Stopped
 from tests.training.faults import Lab, at_draw
 
@@ -31,6 +33,50 @@ def test_a_bad_step_is_skipped_named_and_counted(
     assert all(value.isfinite().all() for value in lab.kept("spoiled")["weights"].values())
     assert whole[0].skipped_steps is None
     assert lab.model("spoiled") != whole[1]
+
+
+def _state_after(*means: dict[str, float]) -> RunState:
+    curve = [{"step": number, "train": one} for number, one in enumerate(means)]
+    return RunState(
+        step=9, weights={}, average={}, optimizer={}, best={}, best_step=0, best_score=1.0, stale=0, curve=curve
+    )
+
+
+@pytest.mark.parametrize(
+    ("means", "usual"),
+    [
+        ([], 1.0),
+        ([{"fmri": 0.2}], 1.0),
+        ([{"spikes": 0.5}, {"spikes": 0.2, "fmri": 0.1}, {"fmri": 0.3}], 0.2),
+        ([{"spikes": 0.2}, {"spikes": 7.0}], 1.0),
+    ],
+    ids=["at first", "of another modality", "when it was last learned", "never above that of the mean"],
+)
+def test_a_loss_explodes_by_what_it_usually_is(means: list[dict[str, float]], usual: float) -> None:
+    limits = SafeguardSettings(exploding_loss=100.0)
+    assert usual_loss(_state_after(*means), "spikes") == usual
+    assert is_sound(99.9 * usual, 1.0, usual=usual, settings=limits)
+    assert not is_sound(100.1 * usual, 1.0, usual=usual, settings=limits)
+
+
+def test_a_step_is_skipped_on_one_side_of_the_limit_and_learned_from_on_the_other(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[float] = []
+
+    def noted(loss: float, norm: float, *, usual: float, settings: SafeguardSettings) -> bool:
+        times.append(loss / usual)
+        return divergence.is_sound(loss, norm, usual=usual, settings=settings)
+
+    monkeypatch.setattr("neurofm.training.loop.is_sound", noted)
+    spoiled = [at_draw(lambda step: 5.0 if step == 9 else None) for _ in range(2)]
+    with spoiled[0]:
+        assert lab.train("below").skipped_steps is None
+    largest = times[9]
+    assert largest == max(times)
+    with spoiled[1]:
+        limits = SafeguardSettings(exploding_loss=0.999 * largest)
+        assert lab.train("above", safeguards=limits).skipped_steps == 1
 
 
 def test_a_bad_step_leaves_no_trace_in_weights(lab: Lab) -> None:

@@ -163,6 +163,7 @@ def test_the_stage_writes_better_models_and_scores_them_on_unseen_children(
     assert score["n"] == CHILDREN
     assert score["split"] == "2-fold by subject"
     assert score["null"]["value"] < score["neurofm"]["value"] < 1
+    assert score["null"]["value"] < score["ridge"]["value"] < 1
     finetuned = score["neurofm-finetuned"]
     assert finetuned["ci_low"] < finetuned["value"] < finetuned["ci_high"]
     assert finetuned["value"] != score["neurofm"]["value"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
-from neurofm.evaluation.baselines import Null
+from neurofm.evaluation.baselines import Null, ridge
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.evaluate import channel_sets
 from neurofm.evaluation.gate import Gate
@@ -54,8 +54,9 @@ def score_finetuned(
 
     Returns
     -------
-    Plain data: by dataset and metric, ``split`` and ``n``, and per model (``null``, ``neurofm``,
-    ``neurofm-finetuned``) its ``value`` and 95 % interval, `make_rows`. Nothing of datasets without test segments.
+    Plain data: by dataset and metric, ``split`` and ``n``, and per model (``null``, ``ridge``,
+    ``neurofm``, ``neurofm-finetuned``) its ``value`` and 95 % interval, `make_rows`. Nothing of datasets without test
+    segments.
 
     Raises
     ------
@@ -94,7 +95,11 @@ def _scored(
     """Score the recordings of one channel set."""
     samples = windows.of(views[0].modality).window_samples
     _, tuning = learning_windows(views, window_samples=samples)
-    estimators: list[Estimator] = [Null(), *(Neurofm(predictor, name=name) for name, predictor in models.items())]
+    estimators: list[Estimator] = [
+        Null(),
+        ridge(settings=settings, window_samples=samples),
+        *(Neurofm(predictor, name=name) for name, predictor in models.items()),
+    ]
     found = []
     for estimator in estimators:
         estimator.fit(views)

@@ -48,9 +48,19 @@ class Trouble:
         )
 
 
-def is_sound(loss: float, norm: float, *, settings: SafeguardSettings) -> bool:
-    """Whether weights may follow a gradient."""
-    return math.isfinite(loss) and math.isfinite(norm) and loss <= settings.exploding_loss
+def usual_loss(state: RunState, key: str) -> float:
+    """Return what a loss over that of predicting the mean usually is, for a modality and kind of mask (`key_of`).
+
+    It is the mean of all that was learned from between the two latest validations, but at most 1, so that a loss that
+    grows slowly does not take its own limit along; and 1 before there was a validation.
+    """
+    means = [point["train"][key] for point in state.curve if key in point["train"]]
+    return min(1.0, means[-1]) if means else 1.0
+
+
+def is_sound(loss: float, norm: float, *, usual: float, settings: SafeguardSettings) -> bool:
+    """Whether weights may follow a gradient, of a loss that usually is `usual`."""
+    return math.isfinite(loss) and math.isfinite(norm) and loss <= settings.exploding_loss * usual
 
 
 def skip(trouble: Trouble, state: RunState, *, who: str) -> None:

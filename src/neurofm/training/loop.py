@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from neurofm.model.whole_channels import Network
 from neurofm.progress import Progressing
 from neurofm.training.board import Board
-from neurofm.training.divergence import Trouble, go_back, is_sound, skip
+from neurofm.training.divergence import Trouble, go_back, is_sound, skip, usual_loss
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.learner import Learner
@@ -194,7 +194,11 @@ class Loop:
                 self._windows += len(drawn.z)
                 if one.micro_windows < -(-len(drawn.z) // settings.slices):
                     state.micro_windows[str(drawn.recording.view.modality)] = one.micro_windows
-            bad = [(drawn, one) for drawn, one in taken if not is_sound(one.loss, norm, settings=settings.safeguards)]
+            bad = [
+                (drawn, one)
+                for drawn, one in taken
+                if not is_sound(one.loss, norm, usual=usual_loss(state, one.key), settings=settings.safeguards)
+            ]
             if bad:
                 skip(self._trouble(*bad[0], norm=norm, step=step), state, who=self._who)
                 return

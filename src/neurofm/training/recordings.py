@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from neurofm.model.stationary_core import StationaryCore
 from neurofm.training.batches import null_loss
+from neurofm.training.cache import Cache
 from neurofm.training.contexts import Context, make_context
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.stationary import StationaryCores
@@ -26,13 +28,18 @@ class TrainingRecording:
 
     view: RecordingView
     source: Source
-    contexts: tuple[Context, ...]
-    """Per episode, from samples outside its targets."""
+    describe: Callable[[], tuple[Context, ...]]
+    """Gives `contexts`, which are kept while there is room for them."""
     null: float
     """Loss of predicting the mean."""
     cores: StationaryCores
     gates: Mapping[str, float]
     """Of the stationary core, by kind of mask."""
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """Per episode, from samples outside its targets."""
+        return self.describe()
 
     def stationary(self, episode: int) -> StationaryCore:
         """Return the core that fills in hidden patches of an episode's targets, from samples outside them."""
@@ -47,37 +54,50 @@ def training_recordings(
     windows: WindowsSettings,
     cores: StationaryCores | None = None,
     learn_from: frozenset[str] | None = None,
+    kept: Cache[str, tuple[Context, ...]] | None = None,
 ) -> list[TrainingRecording]:
     """Describe every training recording once per episode, never from the episode's targets.
 
     The recording's normaliser is the exception: its mean and SD come from all its calibration samples.
     Priors come from all `views`; only recordings of the datasets `learn_from` are described, where it is given.
+    Contexts lie in `kept`, by the recording's name; those that it has no room for are made again when they are asked
+    for, to the same bits.
     """
     known = TrainMoments()
+    kept = Cache() if kept is None else kept
     cores = cores or StationaryCores(views, settings=settings, windows=windows)
     made = []
     for view in chosen_of(views, learn_from):
         source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
         if source is None:
             continue
-        choice = choices.of(view)
-        prior = prior_of(
-            views,
-            channel_set=view.channel_set,
-            without=view.subject,
-            sds_samples=choice.core.smoothing_samples,
-            channels=len(view.channel_ids),
-            known=known,
+        describe = partial(
+            kept.get, view.name, partial(_contexts, view, source, views=views, choices=choices, known=known)
         )
-        contexts = tuple(
-            make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=choices.bank(view))
-            for episode in source.episodes
-        )
+        describe()  # In turn, so that recordings of the same channels share the moments that are known.
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
         null = null_loss(view, torch.from_numpy(z))
         gates: dict[str, float] = {kind: choices.gate(view, kind) for kind in settings.masks.patches_of(view.modality)}
-        made.append(TrainingRecording(view=view, source=source, contexts=contexts, null=null, cores=cores, gates=gates))
+        made.append(TrainingRecording(view=view, source=source, describe=describe, null=null, cores=cores, gates=gates))
     return made
+
+
+def _contexts(
+    view: RecordingView, source: Source, *, views: Sequence[RecordingView], choices: CoreChoices, known: TrainMoments
+) -> tuple[Context, ...]:
+    choice = choices.of(view)
+    prior = prior_of(
+        views,
+        channel_set=view.channel_set,
+        without=view.subject,
+        sds_samples=choice.core.smoothing_samples,
+        channels=len(view.channel_ids),
+        known=known,
+    )
+    return tuple(
+        make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=choices.bank(view))
+        for episode in source.episodes
+    )
 
 
 def chosen_of(views: Sequence[RecordingView], learn_from: frozenset[str] | None) -> list[RecordingView]:

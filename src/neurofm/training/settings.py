@@ -109,7 +109,8 @@ class SafeguardSettings(Settings):
     """What a training does about losses that are not numbers, or explode."""
 
     exploding_loss: float = Field(default=1e4, gt=1)
-    """A step is skipped whose loss is this many times that of predicting the mean, or not a number."""
+    """A step is skipped whose loss is more than this many times what it usually is (`usual_loss`: its mean between the
+    two latest validations, at most that of predicting the mean), or not a number."""
     skips: int = Field(default=5, gt=0)
     """So many skipped steps in a row send the training back to its last kept state."""
     rollbacks: int = Field(default=3, ge=0)
