@@ -18,7 +18,7 @@ from neurofm.evaluation.trait_scores import Predictions
 from neurofm.evaluation.traits import MODELS, OURS_CORE, OURS_NETWORK, TraitTask, make_table, read_out
 from neurofm.recording import Modality
 from neurofm.windows import RecordingView
-from tests.evaluation.conftest import SETTINGS, poison
+from tests.evaluation.conftest import SETTINGS, poison, spans
 from tests.evaluation.pixar import people
 
 FMRI = MODELS[Modality.FMRI]
@@ -66,6 +66,32 @@ def test_unseen_people_are_told_apart(known: Known) -> None:
         for folds in sets.values():
             folds.append(None)
     assert task.rows(folds=2) == ()  # the second could not learn any of them
+
+
+def test_people_left_out_alone_are_scored_together(known: Known) -> None:
+    views, attributes = known
+    chosen = [*views[:6], *views[18:24]]
+    settings = EvaluateSettings.parse({**SETTINGS, "traits": ["group", "age"]}, where="", mend="")
+    task = TraitTask(settings=settings)
+    for held in chosen:
+        fold = [_with_role(view, test=view is held) for view in chosen]
+        task.add(fold, attributes, encode=None, window_samples=64)
+        if held is chosen[0]:
+            assert task.rows(folds=1) == (), "one person by himself is no score"
+    rows = task.rows(folds=12, left_out={chosen[0].dataset: "one subject left out, 12 folds"})
+    values = {(row.metric, row.model): row.value for row in rows}
+    assert {row.n for row in rows} == {12}
+    assert {row.split for row in rows} == {"one subject left out, 12 folds"}
+    assert values["auc", OURS_CORE] > 0.9
+    assert values["r", OURS_CORE] > 0.6
+    assert {values[metric, NULL] for metric in ("auc", "balanced_accuracy")} == {0.5}
+    assert {values[metric, NULL] for metric in ("r", "R2")} == {0.0}
+
+
+def _with_role(view: RecordingView, *, test: bool) -> RecordingView:
+    every = spans([(0, 168)])
+    roles = view.roles.model_copy(update={"train": () if test else every, "test": every if test else ()})
+    return replace(view, roles=roles)
 
 
 def test_labels_that_say_nothing_are_not_predicted(known: Known) -> None:

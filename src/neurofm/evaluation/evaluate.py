@@ -25,6 +25,7 @@ from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.few_shot_task import FewShotTask
 from neurofm.evaluation.findings import Embedding, Findings
+from neurofm.evaluation.folds import left_out_of
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
@@ -147,8 +148,9 @@ def evaluate(
             found.join(own)
             progress.advance(part.scored, note=part.names[0])
     gate.leaks.extend(found.leaks)
-    rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
-    rows = gate.labelled((*rows, *found.traits.rows(folds=len(splits.folds))))
+    folds, left_out = len(splits.folds), left_out_of(splits)
+    rows = make_rows(found.scores, folds=folds, settings=settings, left_out=left_out)
+    rows = gate.labelled((*rows, *found.traits.rows(folds=folds, left_out=left_out)))
     predictions = found.traits.predictions()
     differences = compare(rows, scores=found.scores, traits=predictions, settings=settings)
     return Scoreboard(
@@ -162,7 +164,7 @@ def evaluate(
             tunings=found.tunings.finish(),
             connectomes=found.connectomes.finish(),
         ),
-        few_shot=found.few_shot.rows(),
+        few_shot=gate.labelled(found.few_shot.rows()),
     )
 
 

@@ -50,3 +50,5 @@ class FewShotRow(Settings):
     difference_ci_low: float | None
     difference_ci_high: float | None
     """95 % of the difference, paired over seeds and units."""
+    leak: str = ""
+    """As `neurofm.evaluation.row.Row.leak`: what was learned from of what is scored; nothing if empty."""

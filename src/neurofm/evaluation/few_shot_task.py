@@ -188,6 +188,8 @@ class FewShotTask:
                     model: few_shot_predictions(tables, amount, protocol=protocol) for model, tables in by_seed.items()
                 }
                 rival, _ = found[SCRATCH]
+                if not rival.can_be_scored:
+                    break
                 for (model, (own, shown)), metric in itertools.product(sorted(found.items()), rival.metrics):
                     yield _row(
                         amount,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,6 +30,7 @@ HELD_OUT = {
     "train-only": ("time blocks", "time block"),
 }
 """What was held out, and what is resampled for the interval, by the kind of split."""
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 DIGITS = 6
 """Significant digits that are written, so that the last bits of a sum do not change the files."""
 
@@ -68,12 +70,15 @@ def _write_rows(rows: Sequence[Row | FewShotRow], columns: list[str], path: Path
     write_atomic(path.with_suffix(".csv"), table.getvalue().encode())
 
 
-def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
+def make_rows(
+    scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings, left_out: Mapping[str, str] = NOTHING
+) -> tuple[Row, ...]:
     """Join the scores of all folds and recordings into one row per dataset, task, metric and model.
 
     Where subjects (or sessions) are held out the value is the mean over subjects of each subject's score, and
     subjects are resampled. Where time is, tiles of all recordings and folds are pooled, and tiles are resampled: the
     interval then says nothing about other subjects, and is too narrow where neighbouring tiles resemble each other.
+    What `left_out` says of a dataset (`neurofm.evaluation.folds.left_out_of`) stands in its rows.
     """
     grouped: defaultdict[tuple[str, str, str, str], list[TileScores]] = defaultdict(list)
     for score in scores:
@@ -93,7 +98,7 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
                 metric=metric,
                 unit=UNITS[metric],
                 higher_is_better=True,
-                split=f"{folds}-fold {split}",
+                split=left_out.get(dataset, f"{folds}-fold {split}"),
                 model=model,
                 seed=settings.seed,
                 value=values[key],
