@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from neurofm.evaluation.attributes import read_attributes
 from neurofm.evaluation.audit import Leak
 from neurofm.evaluation.baselines import baselines_for
+from neurofm.evaluation.calibration import CalibrationTask
 from neurofm.evaluation.classification import classify
 from neurofm.evaluation.comparisons import compare
 from neurofm.evaluation.confusions import confusions_of
@@ -40,6 +41,7 @@ from neurofm.evaluation.traits import TraitTask
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
+from neurofm.training.checkpoint import Checkpoint
 from neurofm.training.predict import Predictor
 from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
@@ -55,6 +57,7 @@ class _Found:
     connectomes: Connectomes
     traits: TraitTask
     few_shot: FewShotTask
+    calibration: CalibrationTask
     tunings: Tunings = field(default_factory=Tunings)
     scores: list[TileScores] = field(default_factory=list)
     examples: dict[str, Example] = field(default_factory=dict)
@@ -71,6 +74,7 @@ class _Found:
             connectomes=Connectomes(settings=settings),
             traits=TraitTask(settings=settings),
             few_shot=FewShotTask(settings=settings),
+            calibration=CalibrationTask(settings=settings),
         )
 
     def join(self, other: _Found) -> None:
@@ -79,6 +83,7 @@ class _Found:
         self.tunings.join(other.tunings)
         self.traits.join(other.traits)
         self.few_shot.join(other.few_shot)
+        self.calibration.join(other.calibration)
         self.scores.extend(other.scores)
         self.leaks.extend(other.leaks)
         for dataset, example in other.examples.items():
@@ -165,6 +170,7 @@ def evaluate(
             connectomes=found.connectomes.finish(),
         ),
         few_shot=gate.labelled(found.few_shot.rows()),
+        calibration=gate.labelled(found.calibration.rows()),
     )
 
 
@@ -214,8 +220,16 @@ def _score_part(
         seconds = found.traits.add(views, attributes, encode=predictor.encode, window_samples=window.window_samples)
         found.seconds.update(seconds)
         if settings.few_shot:
-            found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
+            learned = found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
+            found.seconds.update(learned)
+        anew = partial(_ours, predictor.checkpoint)
+        found.calibration.add(views, ours=anew, window_samples=window.window_samples)
     return found
+
+
+def _ours(checkpoint: Checkpoint) -> list[Estimator]:
+    predictor = Predictor(checkpoint, strict=False)
+    return [Neurofm(predictor, core_only=True), Neurofm(predictor)]
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from neurofm.errors import UserError
 from neurofm.evaluation.audit import Leak, Model, fold_leaks, model_leaks, view_leaks
+from neurofm.evaluation.calibration_row import CalibrationRow
 from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.row import OURS, Row
 from neurofm.shards.packed import PackedShard
@@ -17,7 +18,7 @@ from neurofm.splits import Fold, FoldRecording, Splits
 from neurofm.splits.candidates import content_of
 from neurofm.windows import RecordingView, WindowsSettings
 
-Scored = TypeVar("Scored", Row, FewShotRow)
+Scored = TypeVar("Scored", Row, FewShotRow, CalibrationRow)
 _MEND = (
     "run `dvc repro split pretrain evaluate`; to score it all the same, with the rows labelled, set "
     "`evaluate.allow_overlap: true` in params.yaml"
@@ -71,7 +72,7 @@ class Gate:
             raise UserError(f"evaluate: {leaks[0].problem}{_more(len(leaks) - 1)}.", mend=_MEND)
         self.leaks.extend(leaks)
 
-    def _label(self, row: Row | FewShotRow) -> str:
+    def _label(self, row: Row | FewShotRow | CalibrationRow) -> str:
         units: defaultdict[str, set[str]] = defaultdict(set)
         for leak in self.leaks:
             if leak.dataset == row.dataset and (row.model.startswith(OURS) or not leak.of_model):

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from neurofm.evaluation.calibration_row import CalibrationRow
 from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
@@ -47,11 +48,14 @@ class Scoreboard:
     findings: Findings = NO_FINDINGS
     few_shot: tuple[FewShotRow, ...] = ()
     """Empty where nobody asked for it."""
+    calibration: tuple[CalibrationRow, ...] = ()
+    """Empty where nobody asked for it."""
 
     def write(self, *, metrics: Path, reports: Path) -> None:
         """Write scoreboard, summary, differences and timings under `metrics`, examples and findings under `reports`."""
         _write_rows(self.rows, list(Row.model_fields), metrics / "scoreboard")
         _write_rows(self.few_shot, list(FewShotRow.model_fields), metrics / "few_shot")
+        _write_rows(self.calibration, list(CalibrationRow.model_fields), metrics / "calibration")
         write_json(metrics / "summary.json", summarise(self.rows))
         write_json(metrics / "differences.json", self.differences.model_dump(mode="json"))
         write_json(metrics / "timings.json", self.timings)
@@ -59,7 +63,7 @@ class Scoreboard:
         write_findings(self.findings, reports / "findings.npz")
 
 
-def _write_rows(rows: Sequence[Row | FewShotRow], columns: list[str], path: Path) -> None:
+def _write_rows(rows: Sequence[Row | FewShotRow | CalibrationRow], columns: list[str], path: Path) -> None:
     """Write rows as JSON and as CSV."""
     plain = [row.model_dump(mode="json") for row in rows]
     write_json(path.with_suffix(".json"), plain)
