@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from neurofm.evaluation.attributes import Attributes, labelled
+from neurofm.evaluation.core_features import described_whole
 from neurofm.evaluation.row import NULL
 from neurofm.evaluation.series import Series, known_channels
 from neurofm.evaluation.settings import EvaluateSettings
@@ -137,6 +138,17 @@ def test_one_person_is_predicted_as_among_others(known: Known) -> None:
             for own in (views, [view for view in views if view not in held[1:]])
         )
         np.testing.assert_allclose(alone[held[0].subject], everyone[held[0].subject], rtol=1e-9)
+
+
+def test_a_person_held_out_is_described_as_the_others_are(known: Known) -> None:
+    views, _ = known
+    held, learned = (next(view for view in views if bool(view.roles.train) == side) for side in (False, True))
+    assert described_whole(learned) is learned
+    whole = described_whole(held)
+    assert whole.roles.calibration == learned.roles.calibration
+    assert whole.name != held.name, "what is known of the calibration alone is kept by name"
+    np.testing.assert_allclose(whole.z(0, 168).std(axis=0), 1.0, rtol=1e-3)
+    assert np.abs(held.z(0, 168).std(axis=0) - 1).max() > 0.05
 
 
 @pytest.mark.parametrize("model", ["connectivity", OURS_CORE])

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from neurofm.evaluation.attributes import Labelled as Attribute
 from neurofm.evaluation.attributes import Unit, values_of
 from neurofm.evaluation.classification import has_both_states, known_states, labelled_windows, log_power, state_scores
+from neurofm.evaluation.core_features import described_whole
 from neurofm.evaluation.decoding import target_patches
 from neurofm.evaluation.few_shot import drawn
 from neurofm.evaluation.few_shot_learned import (
@@ -36,7 +37,6 @@ from neurofm.evaluation.readout import null_readout
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores, squares
 from neurofm.evaluation.trait_scores import Predictions
-from neurofm.splits import Segment
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView
 from neurofm.windows.settings import WindowSettings
@@ -86,7 +86,12 @@ class Learning:
         points, task = [], f"decoding:{target}"
         question = Question(groups=0, per_patch=True, steps=self.steps)
         for answer in self._answers(
-            [learned], [asked], units, units.astype(np.float64), question, (view.dataset, task)
+            [learned],
+            [asked],
+            units=units,
+            values=units.astype(np.float64),
+            question=question,
+            at=(view.dataset, task),
         ):
             gain, total = squares(truth.values, answer.of[0], truth.counted)
             model = answer.model
@@ -201,10 +206,11 @@ class Learning:
 
     def _person(self, view: RecordingView, number: int, unit: Unit) -> Labelled:
         """Windows of a whole recording, evenly over it, which all have the value of whose it is."""
-        windows = cut(view, [Segment(start=0, stop=len(view.valid))], window_samples=self.window.window_samples)
+        whole = described_whole(view)
+        windows = cut(whole, whole.roles.calibration, window_samples=self.window.window_samples)
         kept = windows.take(spread_rows(len(windows)))
         return Labelled(
-            seen=seen_of(self.predictor, view, kept.z),
+            seen=seen_of(self.predictor, whole, kept.z),
             unit=np.full(len(kept), number),
             values=np.full((len(kept), 1, 1), unit.value),
             counted=np.ones((len(kept), 1), dtype=np.bool_),
