@@ -150,13 +150,15 @@ class CalibrationTask:
     def _rows(
         self, by_model: Mapping[str, Sequence[TileScores]], amount: Amount, *, seconds: float
     ) -> Iterator[CalibrationRow]:
-        draws = {"samples": self.settings.bootstrap_samples, "seed": self.settings.seed}
+        samples, seed = self.settings.bootstrap_samples, self.settings.seed
         units = {model: units_of(parts) for model, parts in by_model.items()}
         linear = max((model for model in units if model in _LINEAR), key=lambda model: ratio(*units[model]))
         for model, parts in sorted(by_model.items()):
-            low, high = bootstrap(*units[model], **draws)
-            ahead = paired_bootstrap(units[model], units[linear], **draws) if model.startswith(OURS) else None
-            minus, minus_low, minus_high = (None, None, None) if ahead is None else map(rounded, ahead)
+            low, high = bootstrap(*units[model], samples=samples, seed=seed)
+            minus, minus_low, minus_high = None, None, None
+            if model.startswith(OURS):
+                ahead = paired_bootstrap(units[model], units[linear], samples=samples, seed=seed)
+                minus, minus_low, minus_high = map(rounded, ahead)
             roles = parts[0].roles
             yield CalibrationRow(
                 dataset=roles.dataset,

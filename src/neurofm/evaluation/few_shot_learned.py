@@ -152,6 +152,9 @@ def learn(
 class _Answering(nn.Module):
     """A network with a linear head on its latents, or on their mean and SD over a window."""
 
+    mean: Tensor
+    sd: Tensor
+
     def __init__(self, network: Network, learned: Sequence[Labelled], *, question: Question, columns: int) -> None:
         super().__init__()
         self.network, self.per_patch = network.eval(), question.per_patch

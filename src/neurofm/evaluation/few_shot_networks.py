@@ -188,7 +188,7 @@ class Learning:
             shown = drawn(values, AMOUNT, groups=question.groups, rng=rng)
             for model, protocols, network, mode in learners(self.predictor, seed=seed):
                 started = time.process_time()
-                predict = learn(network, learned, units[shown], mode=mode, question=question, seed=seed)
+                predict = learn(network, learned, units[shown].tolist(), mode=mode, question=question, seed=seed)
                 of = [predict(part) for part in asked]
                 self.seconds[(*at, f"{model} {protocols[0]}")] += time.process_time() - started
                 yield _Answer(model=model, protocols=protocols, seed=seed, shown=shown, of=of)
