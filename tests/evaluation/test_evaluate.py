@@ -76,7 +76,7 @@ class _Trained(NamedTuple):
         shards: Path | None = None,
         traits: Sequence[str] = (),
         workers: int = 1,
-        **changed: int | dict[str, int],
+        **changed: int | dict[str, int] | list[int],
     ) -> Scoreboard:
         return evaluate(
             splits or self.splits,
@@ -328,7 +328,14 @@ def test_scores_are_the_same_to_the_byte_however_many_processes_score(
     written = []
     for run, made in (("one", board), ("two", trained.evaluate(workers=2))):
         made.write(metrics=tmp_path / run, reports=tmp_path / run)
-        tables = ("scoreboard.json", "scoreboard.csv", "summary.json", "differences.json", "few_shot.json")
+        tables = (
+            "scoreboard.json",
+            "scoreboard.csv",
+            "summary.json",
+            "differences.json",
+            "few_shot.json",
+            "calibration.csv",
+        )
         names = (*tables, "reconstructions.npz", "findings.npz")
         written.append([(tmp_path / run / name).read_bytes() for name in names])
     assert written[0] == written[1]
@@ -345,13 +352,13 @@ def test_traits_are_rows_beside_the_others(
     trained: _Trained, board: Scoreboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neurofm.evaluation.attributes.LEAST_SUBJECTS", SUBJECTS // 2)
-    made = trained.evaluate(traits=["age"], few_shot=True)
+    made = trained.evaluate(traits=["age"], few_shot=True, few_shot_steps=2, calibration_s=[10])
     assert made.rows[: len(board.rows)] == board.rows
     added = made.rows[len(board.rows) :]
     models = ["connectivity", "neurofm-embedding", "neurofm-tangent", "null", "tangent_connectivity"]
     assert sorted((row.metric, row.model) for row in added) == sorted(product(("R2", "r"), models))
     assert {(row.dataset, row.task, row.n) for row in added} == {("rest", "trait:age", SUBJECTS)}
-    assert set(made.timings["rest"]["trait:age"]) == {model for model in models if model != "null"}
+    assert set(made.timings["rest"]["trait:age"]) >= {model for model in models if model != "null"}
     assert "neurofm_minus_best_baseline" in summarise(made.rows)["rest"]["trait:age"]["r"]
     assert made.differences.comparisons == board.differences.comparisons + 2
     # And so they are with few labels, beside the same network from scratch.
@@ -362,7 +369,18 @@ def test_traits_are_rows_beside_the_others(
         ours | {"connectivity", "tangent_connectivity", "neurofm-tangent"}
     )
     assert {model for task, model in curves if task == "decoding:head_direction"} == ours | {"counts"}
-    assert all(row.seeds == 5 for row in made.few_shot)
+    # Networks that learn themselves have three seeds, and 10 % of the labels.
+    assert {(row.protocol, row.seeds) for row in made.few_shot} == {
+        *(("knn", 5), ("linear_probe", 5), ("fine_tune", 3), ("lora", 3)),
+    }
+    learned = {(row.task, row.model, row.labels) for row in made.few_shot if row.protocol == "lora"}
+    assert learned == set(
+        product(("trait:age", "decoding:head_direction"), ("neurofm-network", "neurofm-scratch"), ["10 %"])
+    )
+    assert "neurofm-network fine_tune" in made.timings["rest"]["trait:age"]
+    # And what is not learned from is reconstructed after a shorter look at it.
+    assert {(row.dataset, row.calibration) for row in made.calibration} == {("rest", "10 s"), ("rest", "all")}
+    assert not board.calibration
 
 
 def test_an_example_shows_what_was_recorded(trained: _Trained, board: Scoreboard) -> None:

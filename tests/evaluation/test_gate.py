@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neurofm.errors import UserError
+from neurofm.evaluation.few_shot_row import SCRATCH, FewShotRow
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.row import Row
 from neurofm.recording import Channels, Clock, Modality, Recording, Signal, Step
@@ -145,6 +146,8 @@ def test_a_model_of_another_fold_is_refused_or_labelled(splits: Splits, shards: 
     gate = _gate(splits, shards, allow=True)
     for number in range(3):
         gate.check_fold(number, other)
+    point = FewShotRow.model_construct(dataset="many", model=SCRATCH)  # type: ignore[call-arg]  # nothing else is asked
+    assert [row.leak for row in gate.labelled([point])] == ["trained on 3 of 6 subjects"]
     assert _labels(gate) == {
         ("many", "neurofm"): "trained on 3 of 6 subjects",
         ("many", "ridge"): "",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from neurofm.evaluation.attributes import Attributes, labelled
+from neurofm.evaluation.core_features import described_whole
 from neurofm.evaluation.row import NULL
 from neurofm.evaluation.series import Series, known_channels
 from neurofm.evaluation.settings import EvaluateSettings
@@ -18,7 +19,7 @@ from neurofm.evaluation.trait_scores import Predictions
 from neurofm.evaluation.traits import MODELS, OURS_CORE, OURS_NETWORK, TraitTask, make_table, read_out
 from neurofm.recording import Modality
 from neurofm.windows import RecordingView
-from tests.evaluation.conftest import SETTINGS, poison
+from tests.evaluation.conftest import SETTINGS, poison, spans
 from tests.evaluation.pixar import people
 
 FMRI = MODELS[Modality.FMRI]
@@ -68,6 +69,32 @@ def test_unseen_people_are_told_apart(known: Known) -> None:
     assert task.rows(folds=2) == ()  # the second could not learn any of them
 
 
+def test_people_left_out_alone_are_scored_together(known: Known) -> None:
+    views, attributes = known
+    chosen = [*views[:6], *views[18:24]]
+    settings = EvaluateSettings.parse({**SETTINGS, "traits": ["group", "age"]}, where="", mend="")
+    task = TraitTask(settings=settings)
+    for held in chosen:
+        fold = [_with_role(view, test=view is held) for view in chosen]
+        task.add(fold, attributes, encode=None, window_samples=64)
+        if held is chosen[0]:
+            assert task.rows(folds=1) == (), "one person by himself is no score"
+    rows = task.rows(folds=12, left_out={chosen[0].dataset: "one subject left out, 12 folds"})
+    values = {(row.metric, row.model): row.value for row in rows}
+    assert {row.n for row in rows} == {12}
+    assert {row.split for row in rows} == {"one subject left out, 12 folds"}
+    assert values["auc", OURS_CORE] > 0.9
+    assert values["r", OURS_CORE] > 0.6
+    assert {values[metric, NULL] for metric in ("auc", "balanced_accuracy")} == {0.5}
+    assert {values[metric, NULL] for metric in ("r", "R2")} == {0.0}
+
+
+def _with_role(view: RecordingView, *, test: bool) -> RecordingView:
+    every = spans([(0, 168)])
+    roles = view.roles.model_copy(update={"train": () if test else every, "test": every if test else ()})
+    return replace(view, roles=roles)
+
+
 def test_labels_that_say_nothing_are_not_predicted(known: Known) -> None:
     views, attributes = known
     drawn = np.random.default_rng(4).permutation([str(attributes[view.name]["group"]) for view in views])
@@ -111,6 +138,17 @@ def test_one_person_is_predicted_as_among_others(known: Known) -> None:
             for own in (views, [view for view in views if view not in held[1:]])
         )
         np.testing.assert_allclose(alone[held[0].subject], everyone[held[0].subject], rtol=1e-9)
+
+
+def test_a_person_held_out_is_described_as_the_others_are(known: Known) -> None:
+    views, _ = known
+    held, learned = (next(view for view in views if bool(view.roles.train) == side) for side in (False, True))
+    assert described_whole(learned) is learned
+    whole = described_whole(held)
+    assert whole.roles.calibration == learned.roles.calibration
+    assert whole.name != held.name, "what is known of the calibration alone is kept by name"
+    np.testing.assert_allclose(whole.z(0, 168).std(axis=0), 1.0, rtol=1e-3)
+    assert np.abs(held.z(0, 168).std(axis=0) - 1).max() > 0.05
 
 
 @pytest.mark.parametrize("model", ["connectivity", OURS_CORE])

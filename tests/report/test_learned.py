@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from neurofm.evaluation.calibration_row import CalibrationRow
 from neurofm.evaluation.difference import Differences
 from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.findings import TRAINING_MEAN, Confusion, Connectome, Embedding, Findings, Tuning
+from neurofm.report.calibration import calibration_panels
 from neurofm.report.differences import difference_panels, difference_words
 from neurofm.report.few_labels import few_shot_panels
 from neurofm.report.figures.classes import style_of
@@ -129,7 +131,7 @@ def few_shot_row(model: str, share: float | None, value: float, **changes: Any) 
 def test_an_empty_project_says_what_is_missing(tmp_path: Path) -> None:
     made = sections(read_inputs(root=tmp_path, datasets=[]))
     assert [section.id for section in made] == [
-        *("curves", "few-labels", "confusions", "embeddings", "tuning", "connectomes"),
+        *("curves", "few-labels", "calibration", "confusions", "embeddings", "tuning", "connectomes"),
     ]
     assert all(not section.panels and section.missing.endswith(".") for section in made)
 
@@ -260,6 +262,34 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
     draw_rises(axes, rises=[rise], ticks=[(2.0, "1 %"), (200.0, "100 %")], label="AUC")
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xydata(), np.stack([rise.shown, rise.value], axis=1))  # type: ignore[arg-type]
+
+
+def test_calibration_curves_say_how_far_ours_is_from_the_best_linear() -> None:
+    plain = {
+        "dataset": "eegmat",
+        "modality": "eeg",
+        "task": "masked_reconstruction",
+        "metric": "R2",
+        "n": 24,
+        "ci_low": 0.4,
+        "ci_high": 0.6,
+        "ci_unit": "subject",
+        "linear": "gaussian",
+        "minus_linear": None,
+        "minus_linear_ci_low": None,
+        "minus_linear_ci_high": None,
+    }
+    ours = {"model": "neurofm", "minus_linear": -0.02, "minus_linear_ci_low": -0.05, "minus_linear_ci_high": 0.01}
+    rows = [
+        CalibrationRow.model_validate({**plain, **model, "calibration": name, "seconds": seconds, "value": value})
+        for name, seconds, value in (("10 s", 10.0, 0.5), ("all", 40.0, 0.55))
+        for model in (ours, {"model": "gaussian"}, {"model": "null"}, {"model": "null_train"})
+    ]
+    (panel,) = calibration_panels(rows)
+    assert "n = 24 (subject)" in panel.caption
+    assert "\N{MINUS SIGN}0.020 (\N{MINUS SIGN}0.050 to +0.010) on gaussian with 10 s" in panel.caption
+    assert "null_train" in panel.drawing
+    assert calibration_panels([]) == []
 
 
 def test_a_forest_has_every_difference_and_its_p() -> None:

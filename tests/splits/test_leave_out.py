@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from neurofm.errors import UserError
+from neurofm.evaluation.folds import left_out_of
 from neurofm.recording import Modality
 from neurofm.splits import Candidate, Fold, FoldRecording, Splits, SplitSettings, make_splits
 
@@ -42,6 +43,7 @@ def test_a_site_is_left_out_of_all_datasets_at_once() -> None:
     second = [_person("two", number, site="CD"[number % 2]) for number in range(8)]
     splits = _split([*first, *second, *(_person("three", number) for number in range(6))], BY_SITE)
     assert len(splits.folds) == 3
+    assert left_out_of(splits) == {"one": "one site left out, 3 folds", "two": "one site left out, 2 folds"}
     sites = {one.subject: str(one.attributes["site"]) for one in first + second}
     held = [{sites[who] for who in _scored(fold) if who in sites} for fold in splits.folds]
     # D shares a fold with A or B, which no dataset has beside it.

@@ -97,7 +97,7 @@ def classify(
     if not tests or not any(view.roles.train for view in learned):
         return scores, seconds
     fit, tuning = learning_windows(learned, window_samples=window_samples)
-    if not any(_known(part, target)[1].any() for part in fit):
+    if not any(known_states(part, target)[1].any() for part in fit):
         return scores, seconds
     for model, fit_features in _models(encode, modality=taken[0].modality).items():
         started = time.process_time()
@@ -149,7 +149,7 @@ def latent_statistics(encoded: npt.NDArray[np.float32]) -> Floats:
     return np.concatenate([encoded.mean(axis=1), encoded.std(axis=1)], axis=1).astype(np.float64)
 
 
-def _known(windows: Windows, target: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def known_states(windows: Windows, target: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """[window] the state, and [window] whether all of the window is in one state and counts."""
     length = windows.z.shape[1]
     values = windows.view.targets[target][:, 0]
@@ -160,7 +160,7 @@ def _known(windows: Windows, target: str) -> tuple[npt.NDArray[np.bool_], npt.ND
 
 def has_both_states(windows: Windows, target: str) -> bool:
     """Whether windows of both states are known."""
-    state, known = _known(windows, target)
+    state, known = known_states(windows, target)
     return 0 < int(state[known].sum()) < int(known.sum())
 
 
@@ -168,7 +168,7 @@ def labelled_windows(parts: Sequence[Windows], target: str, features: Features) 
     """Make features of the windows whose state is known."""
     found, states, chunk = [], [], []
     for number, part in enumerate(parts):
-        state, known = _known(part, target)
+        state, known = known_states(part, target)
         if known.any():
             kept = part.take(np.flatnonzero(known))
             found.append(np.asarray(features(kept), dtype=np.float64))

@@ -110,4 +110,6 @@ def _difference(ours: Row, theirs: Row, estimate: Estimate, *, p: float, n: int)
         n=n,
         p=rounded(p),
         p_holm=1.0,
+        # What leaks of the baseline leaks of ours too (`neurofm.evaluation.gate`).
+        leak=ours.leak,
     )

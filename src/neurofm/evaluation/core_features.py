@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from neurofm.model.cross_spectrum import CrossSpectrumSettings, calibrate
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
 from neurofm.model.spectral_core import SpectralSettings
 from neurofm.splits import Segment
-from neurofm.windows import RecordingView
+from neurofm.windows import RecordingView, fit_normaliser
 
 _LAGS = 128
 _FFT_SAMPLES = 512
@@ -84,12 +85,31 @@ def embedding(encode: Encode, *, window_samples: int) -> FitFeatures:
     """
 
     def of(view: RecordingView) -> Floats:
-        windows = cut(view, [Segment(start=0, stop=len(view.valid))], window_samples=window_samples)
-        encoded = encode(view, windows.z).astype(np.float64)
+        whole = described_whole(view)
+        windows = cut(whole, whole.roles.calibration, window_samples=window_samples)
+        encoded = encode(whole, windows.z).astype(np.float64)
         flat = encoded.reshape(-1, encoded.shape[-1])
         return np.concatenate([flat.mean(axis=0), flat.std(axis=0)])
 
     return lambda _train: lambda views: np.array([of(view) for view in views])
+
+
+def described_whole(view: RecordingView) -> RecordingView:
+    """Return a recording that is normalised and described from all of it, as those are that are learned from.
+
+    An attribute is told from the whole recording, which comes without labels. Described from its calibration alone, as
+    for reconstruction, people who are held out would differ from all others by how little was looked at.
+    """
+    every = Segment(start=0, stop=len(view.valid))
+    if view.roles.calibration == (every,):
+        return view
+    return replace(
+        view,
+        # Descriptions are kept by a recording's name, and there is one of its calibration already.
+        recording=f"{view.recording}, all of it",
+        roles=view.roles.model_copy(update={"calibration": (every,)}),
+        normaliser=fit_normaliser([view.values(0, every.stop)[view.valid]], usable=view.usable),
+    )
 
 
 def _lags(series: Series, view: RecordingView, *, lags: int) -> LagSums:

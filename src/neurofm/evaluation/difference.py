@@ -38,6 +38,8 @@ class Difference(Settings):
     """Of differences at least as large either way when the two models are swapped at random within units."""
     p_holm: float
     """`p` after Holm's correction for all differences that were looked at."""
+    leak: str = ""
+    """As `neurofm.evaluation.row.Row.leak`, of ours; nothing if empty."""
 
 
 class Differences(Settings):

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from neurofm.evaluation.attributes import read_attributes
 from neurofm.evaluation.audit import Leak
 from neurofm.evaluation.baselines import baselines_for
+from neurofm.evaluation.calibration import CalibrationTask
 from neurofm.evaluation.classification import classify
 from neurofm.evaluation.comparisons import compare
 from neurofm.evaluation.confusions import confusions_of
@@ -25,6 +26,7 @@ from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.few_shot_task import FewShotTask
 from neurofm.evaluation.findings import Embedding, Findings
+from neurofm.evaluation.folds import left_out_of
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
@@ -40,6 +42,7 @@ from neurofm.evaluation.traits import TraitTask
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
+from neurofm.training.checkpoint import Checkpoint
 from neurofm.training.predict import Predictor
 from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
@@ -56,6 +59,7 @@ class _Found:
     connectomes: Connectomes
     traits: TraitTask
     few_shot: FewShotTask
+    calibration: CalibrationTask
     tunings: Tunings = field(default_factory=Tunings)
     scores: list[TileScores] = field(default_factory=list)
     examples: dict[str, Example] = field(default_factory=dict)
@@ -72,6 +76,7 @@ class _Found:
             connectomes=Connectomes(settings=settings),
             traits=TraitTask(settings=settings),
             few_shot=FewShotTask(settings=settings),
+            calibration=CalibrationTask(settings=settings),
         )
 
     def join(self, other: _Found) -> None:
@@ -80,6 +85,7 @@ class _Found:
         self.tunings.join(other.tunings)
         self.traits.join(other.traits)
         self.few_shot.join(other.few_shot)
+        self.calibration.join(other.calibration)
         self.scores.extend(other.scores)
         self.leaks.extend(other.leaks)
         for dataset, example in other.examples.items():
@@ -155,8 +161,9 @@ def evaluate(
             progress.advance(part.scored, note=part.names[0])
     _retrieve(pairs, models=models, settings=settings, windows=windows, found=found)
     gate.leaks.extend(found.leaks)
-    rows = make_rows(found.scores, folds=len(splits.folds), settings=settings)
-    rows = gate.labelled((*rows, *found.traits.rows(folds=len(splits.folds))))
+    folds, left_out = len(splits.folds), left_out_of(splits)
+    rows = make_rows(found.scores, folds=folds, settings=settings, left_out=left_out)
+    rows = gate.labelled((*rows, *found.traits.rows(folds=folds, left_out=left_out)))
     predictions = found.traits.predictions()
     differences = compare(rows, scores=found.scores, traits=predictions, settings=settings)
     return Scoreboard(
@@ -170,7 +177,8 @@ def evaluate(
             tunings=found.tunings.finish(),
             connectomes=found.connectomes.finish(),
         ),
-        few_shot=found.few_shot.rows(),
+        few_shot=gate.labelled(found.few_shot.rows()),
+        calibration=gate.labelled(found.calibration.rows()),
     )
 
 
@@ -238,8 +246,16 @@ def _score_part(
         seconds = found.traits.add(views, attributes, encode=predictor.encode, window_samples=window.window_samples)
         found.seconds.update(seconds)
         if settings.few_shot:
-            found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
+            learned = found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
+            found.seconds.update(learned)
+        anew = partial(_ours, predictor.checkpoint)
+        found.calibration.add(views, ours=anew, window_samples=window.window_samples)
     return found
+
+
+def _ours(checkpoint: Checkpoint) -> list[Estimator]:
+    predictor = Predictor(checkpoint, strict=False)
+    return [Neurofm(predictor, core_only=True), Neurofm(predictor)]
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:

@@ -26,7 +26,8 @@ class FewShotRow(Settings):
     """Whose features: ``neurofm``, `NETWORK`, `SCRATCH`, or plain ones of the task: ``counts``, ``signal``, ``power``,
     ``band_power``, and of traits those of the scoreboard. There is no null: it is 0.5 (accuracy, AUC) and 0 (R2, r)."""
     protocol: str
-    """What reads them out: ``linear_probe`` or ``knn``."""
+    """What reads them out: ``linear_probe`` or ``knn``; or ``fine_tune`` or ``lora``, where the network learns itself
+    (`evaluate.few_shot_steps`)."""
     labels: str
     """``1 %``, ``5 %``, ``10 %``, ``50 %`` or ``100 %`` of what could be labelled, or ``3 per group``."""
     share: float | None
@@ -50,3 +51,5 @@ class FewShotRow(Settings):
     difference_ci_low: float | None
     difference_ci_high: float | None
     """95 % of the difference, paired over seeds and units."""
+    leak: str = ""
+    """As `neurofm.evaluation.row.Row.leak`: what was learned from of what is scored; nothing if empty."""

@@ -21,6 +21,8 @@ from neurofm.evaluation.attributes import Attributes, labelled
 from neurofm.evaluation.classification import Encode
 from neurofm.evaluation.core_features import embedding
 from neurofm.evaluation.few_shot import SEEDS, Amount, amounts_of, few_shot_predictions
+from neurofm.evaluation.few_shot_learned import AMOUNT
+from neurofm.evaluation.few_shot_networks import Learning, Read
 from neurofm.evaluation.few_shot_row import NETWORK, SCRATCH, FewShotRow
 from neurofm.evaluation.few_shot_windows import (
     Encoders,
@@ -30,12 +32,12 @@ from neurofm.evaluation.few_shot_windows import (
     classification_points,
     decoding_points,
 )
-from neurofm.evaluation.protocols import PROTOCOLS, Protocol
+from neurofm.evaluation.protocols import LEARNED, PROTOCOLS, Protocol
 from neurofm.evaluation.row import OURS
 from neurofm.evaluation.scoreboard import HELD_OUT, rounded, units_of
 from neurofm.evaluation.seeded import SeededScores, seeded_difference, seeded_estimate
 from neurofm.evaluation.settings import EvaluateSettings
-from neurofm.evaluation.trait_scores import Estimate, Resampling, estimate, paired_difference
+from neurofm.evaluation.trait_scores import Estimate, Predictions, Resampling, estimate, joined, paired_difference
 from neurofm.evaluation.traits import MODELS, Table, can_be_learned, make_table, training_subjects
 from neurofm.evaluation.whole_sets import Given, join_given, whole_sets
 from neurofm.model.whole_channels import network_of
@@ -67,6 +69,10 @@ def _latents(predictor: Predictor) -> Encode:
     return encode
 
 
+Curve = tuple[Protocol, Amount, dict[str, tuple[Predictions, float]]]
+"""Predictions of people by model, and how many labels were shown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FewShotTask:
     """Each fold adds its points and tables, then there are rows."""
@@ -77,6 +83,8 @@ class FewShotTask:
     """Of windows."""
     tables: Given[list[Table]] = field(default_factory=partial(defaultdict, partial(defaultdict, list)))
     """Of people, by dataset, modality and attribute, and by set of channels: by model [seed], of each fold."""
+    networks: Given[Read] = field(default_factory=partial(defaultdict, partial(defaultdict, list)))
+    """The same of networks that learned from labels: by protocol and model, empty where none did."""
 
     def add(
         self,
@@ -86,7 +94,7 @@ class FewShotTask:
         attributes: Mapping[str, Attributes],
         window: WindowSettings,
         fold: int,
-    ) -> None:
+    ) -> Mapping[tuple[str, str, str], float]:
         """Add the recordings of one channel set in one fold.
 
         Parameters
@@ -101,7 +109,12 @@ class FewShotTask:
             Of their modality.
         fold
             Its number.
+
+        Returns
+        -------
+        CPU seconds of the networks that learn from labels, by dataset, task and model.
         """
+        learning = Learning(predictor=predictor, window=window, steps=self.settings.few_shot_steps, fold=fold)
         encoders, samples = encoders_of(predictor, seeds=self.seeds), window.window_samples
         for view, target in itertools.product(views, self.settings.decode):
             if view.roles.kind == "time" and view.roles.test and target in view.targets:
@@ -115,10 +128,12 @@ class FewShotTask:
                         fold=fold,
                     )
                 )
+                self.points.extend(learning.decoding_points(view, target))
         for target in self.settings.classify:
             self.points.extend(
                 classification_points(views, target, encoders=encoders, window_samples=samples, fold=fold)
             )
+            self.points.extend(learning.classification_points(views, target))
         plain = MODELS.get(views[0].modality, {})
         by_dataset: defaultdict[str, list[RecordingView]] = defaultdict(list)
         for view in views if plain else ():
@@ -128,8 +143,13 @@ class FewShotTask:
             if not any(view.roles.test for view in own):  # the fold leaves others out
                 continue
             found, train = labelled(own, attributes, trait=trait), training_subjects(own)
-            folds = self.tables[dataset, str(own[0].modality), trait][own[0].channel_set]
-            if not can_be_learned(found, train=train):
+            key = dataset, str(own[0].modality), trait
+            folds = self.tables[key][own[0].channel_set]
+            is_learned = can_be_learned(found, train=train)
+            if learning.steps:
+                read = learning.predictions(found, train=train, at=(dataset, f"trait:{trait}")) if is_learned else None
+                self.networks[key][own[0].channel_set].append(read)
+            if not is_learned:
                 folds.append(None)
                 continue
             of = {
@@ -140,11 +160,13 @@ class FewShotTask:
             )
             named = {id(table): _bare(table, model=model) for model, tables in made.items() for table in tables}
             folds.append(of | {model: [named[id(table)] for table in tables] for model, tables in made.items()})
+        return learning.seconds
 
     def join(self, other: FewShotTask) -> None:
         """Add what another one holds."""
         self.points.extend(other.points)
         join_given(self.tables, other.tables)
+        join_given(self.networks, other.networks)
 
     def rows(self) -> tuple[FewShotRow, ...]:
         """Score all folds together."""
@@ -183,12 +205,20 @@ class FewShotTask:
                 model: [[fold[model][seed] for fold in folds] for seed in range(self.seeds)] for model in folds[0]
             }
             groups = len(by_seed[SCRATCH][0][0].groups)
-            for protocol, amount in itertools.product(PROTOCOLS, amounts_of(groups)):
-                found = {
-                    model: few_shot_predictions(tables, amount, protocol=protocol) for model, tables in by_seed.items()
-                }
+            curves: list[Curve] = [
+                (
+                    protocol,
+                    amount,
+                    {model: few_shot_predictions(of, amount, protocol=protocol) for model, of in by_seed.items()},
+                )
+                for protocol, amount in itertools.product(PROTOCOLS, amounts_of(groups))
+            ]
+            curves += _of_networks(self.networks[dataset, modality, trait])
+            for protocol, amount, found in curves:
                 rival, _ = found[SCRATCH]
-                for (model, (own, shown)), metric in itertools.product(sorted(found.items()), rival.metrics):
+                for (model, (own, shown)), metric in itertools.product(
+                    sorted(found.items()), rival.metrics if rival.can_be_scored else ()
+                ):
                     yield _row(
                         amount,
                         dataset=dataset,
@@ -198,7 +228,7 @@ class FewShotTask:
                         model=model,
                         protocol=protocol,
                         shown=shown,
-                        seeds=self.seeds,
+                        seeds=len(own.predicted),
                         score=estimate(own, metric, resampling=resampling),
                         difference=None
                         if model == SCRATCH
@@ -206,6 +236,20 @@ class FewShotTask:
                         ci_unit="subject",
                         n=len(set(own.subject)),
                     )
+
+
+def _of_networks(sets: Mapping[str, Sequence[dict[str, Read] | None]]) -> list[Curve]:
+    """Join what networks that learned from labels predicted in all folds; nothing where none did."""
+    folds = whole_sets(sets, groups_of=lambda read: read.predictions[0].groups)
+    curves: list[Curve] = []
+    for protocol in LEARNED if folds else ():
+        found = {}
+        for model in (NETWORK, SCRATCH):
+            reads = [fold[f"{protocol} {model}"] for fold in folds]
+            by_seed = list(zip(*(read.predictions for read in reads), strict=True))
+            found[model] = joined(by_seed), float(np.mean([read.shown for read in reads]))
+        curves.append((protocol, AMOUNT, found))
+    return curves
 
 
 def _bare(table: Table, *, model: str = "") -> Table:

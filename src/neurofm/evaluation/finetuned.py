@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from neurofm.evaluation.baselines import Null, ridge
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.evaluate import channel_sets
+from neurofm.evaluation.folds import left_out_of
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import reconstruct, score
 from neurofm.evaluation.ours import Neurofm
@@ -77,7 +78,7 @@ def score_finetuned(
             for views in channel_sets(loaded):
                 found += _scored(views, models, settings=settings, windows=windows)
     told: dict[str, Any] = {}
-    for row in gate.labelled(make_rows(found, folds=len(folds), settings=settings)):
+    for row in gate.labelled(make_rows(found, folds=len(folds), settings=settings, left_out=left_out_of(splits))):
         metric = told.setdefault(row.dataset, {}).setdefault(row.metric, {"split": row.split, "n": row.n})
         metric[row.model] = {"value": row.value, "ci_low": row.ci_low, "ci_high": row.ci_high}
         if row.leak:

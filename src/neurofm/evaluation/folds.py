@@ -1,11 +1,11 @@
-"""Folds that were asked for, against those that there are."""
+"""Folds: those that were asked for against those that there are, and what each of them leaves out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from neurofm.errors import UserError
-from neurofm.splits import Splits
+from neurofm.splits import Fold, Splits
 
 
 def check_folds(splits: Splits, folds: Iterable[int], *, where: str) -> None:
@@ -31,3 +31,15 @@ def check_folds(splits: Splits, folds: Iterable[int], *, where: str) -> None:
             f"{where}: there is no fold {last}, data/splits.json has {len(splits.folds)}.",
             mend=f"choose from 0 to {len(splits.folds) - 1}",
         )
+
+
+def left_out_of(splits: Splits) -> dict[str, str]:
+    """Say what each fold leaves out where that is a value of a column: by dataset, ``one site left out, 3 folds``."""
+    return {
+        dataset: f"one {column} left out, {sum(_is_scored(fold, dataset) for fold in splits.folds)} folds"
+        for dataset, column in splits.left_out_by.items()
+    }
+
+
+def _is_scored(fold: Fold, dataset: str) -> bool:
+    return any(entry.dataset == dataset and entry.test for entry in fold.recordings)

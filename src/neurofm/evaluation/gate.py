@@ -6,15 +6,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from neurofm.errors import UserError
 from neurofm.evaluation.audit import Leak, Model, fold_leaks, model_leaks, view_leaks
+from neurofm.evaluation.calibration_row import CalibrationRow
+from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.row import OURS, Row
 from neurofm.shards.packed import PackedShard
 from neurofm.splits import Fold, FoldRecording, Splits
 from neurofm.splits.candidates import content_of
 from neurofm.windows import RecordingView, WindowsSettings
 
+Scored = TypeVar("Scored", Row, FewShotRow, CalibrationRow)
 _MEND = (
     "run `dvc repro split pretrain evaluate`; to score it all the same, with the rows labelled, set "
     "`evaluate.allow_overlap: true` in params.yaml"
@@ -59,7 +63,7 @@ class Gate:
         """
         self._let_through(view_leaks(views, number=number))
 
-    def labelled(self, rows: Iterable[Row]) -> tuple[Row, ...]:
+    def labelled(self, rows: Iterable[Scored]) -> tuple[Scored, ...]:
         """Say in each row what of it was learned from; rows without a leak stay as they are."""
         return tuple(row.model_copy(update={"leak": self._label(row)}) for row in rows)
 
@@ -68,7 +72,7 @@ class Gate:
             raise UserError(f"evaluate: {leaks[0].problem}{_more(len(leaks) - 1)}.", mend=_MEND)
         self.leaks.extend(leaks)
 
-    def _label(self, row: Row) -> str:
+    def _label(self, row: Row | FewShotRow | CalibrationRow) -> str:
         units: defaultdict[str, set[str]] = defaultdict(set)
         for leak in self.leaks:
             if leak.dataset == row.dataset and (row.model.startswith(OURS) or not leak.of_model):

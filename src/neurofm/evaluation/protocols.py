@@ -1,4 +1,7 @@
-"""Protocols: what reads labels out of features that were made without any: a linear probe, or nearest neighbours."""
+"""Protocols: what reads labels out of features that were made without any: a linear probe, or nearest neighbours.
+
+Beside them stand two under which the network itself learns from labels (`neurofm.evaluation.few_shot_learned`).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,13 @@ import numpy.typing as npt
 
 from neurofm.evaluation.readout import Floats, Predict, fit_readout
 
-Protocol = Literal["linear_probe", "knn"]
+Protocol = Literal["linear_probe", "knn", "fine_tune", "lora"]
+FINE_TUNE: Final = "fine_tune"
+LORA: Final = "lora"
 LINEAR: Final = "linear_probe"
 PROTOCOLS: tuple[Protocol, ...] = ("linear_probe", "knn")
+"""Of frozen features."""
+LEARNED: tuple[Protocol, ...] = (FINE_TUNE, LORA)
 
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of ridge regression on many samples, per sample of standardised features."""

@@ -27,7 +27,7 @@ class Row(Settings):
     unit: str
     higher_is_better: bool
     split: str
-    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``."""
+    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``, ``one site left out, 4 folds``."""
     model: str
     seed: int
     value: float

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 
+from neurofm.evaluation.calibration_row import CalibrationRow
 from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
@@ -29,6 +31,7 @@ HELD_OUT = {
     "train-only": ("time blocks", "time block"),
 }
 """What was held out, and what is resampled for the interval, by the kind of split."""
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 DIGITS = 6
 """Significant digits that are written, so that the last bits of a sum do not change the files."""
 
@@ -45,11 +48,14 @@ class Scoreboard:
     findings: Findings = NO_FINDINGS
     few_shot: tuple[FewShotRow, ...] = ()
     """Empty where nobody asked for it."""
+    calibration: tuple[CalibrationRow, ...] = ()
+    """Empty where nobody asked for it."""
 
     def write(self, *, metrics: Path, reports: Path) -> None:
         """Write scoreboard, summary, differences and timings under `metrics`, examples and findings under `reports`."""
         _write_rows(self.rows, list(Row.model_fields), metrics / "scoreboard")
         _write_rows(self.few_shot, list(FewShotRow.model_fields), metrics / "few_shot")
+        _write_rows(self.calibration, list(CalibrationRow.model_fields), metrics / "calibration")
         write_json(metrics / "summary.json", summarise(self.rows))
         write_json(metrics / "differences.json", self.differences.model_dump(mode="json"))
         write_json(metrics / "timings.json", self.timings)
@@ -57,7 +63,7 @@ class Scoreboard:
         write_findings(self.findings, reports / "findings.npz")
 
 
-def _write_rows(rows: Sequence[Row | FewShotRow], columns: list[str], path: Path) -> None:
+def _write_rows(rows: Sequence[Row | FewShotRow | CalibrationRow], columns: list[str], path: Path) -> None:
     """Write rows as JSON and as CSV."""
     plain = [row.model_dump(mode="json") for row in rows]
     write_json(path.with_suffix(".json"), plain)
@@ -68,12 +74,15 @@ def _write_rows(rows: Sequence[Row | FewShotRow], columns: list[str], path: Path
     write_atomic(path.with_suffix(".csv"), table.getvalue().encode())
 
 
-def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings) -> tuple[Row, ...]:
+def make_rows(
+    scores: Sequence[TileScores], *, folds: int, settings: EvaluateSettings, left_out: Mapping[str, str] = NOTHING
+) -> tuple[Row, ...]:
     """Join the scores of all folds and recordings into one row per dataset, task, metric and model.
 
     Where subjects (or sessions) are held out the value is the mean over subjects of each subject's score, and
     subjects are resampled. Where time is, tiles of all recordings and folds are pooled, and tiles are resampled: the
     interval then says nothing about other subjects, and is too narrow where neighbouring tiles resemble each other.
+    What `left_out` says of a dataset (`neurofm.evaluation.folds.left_out_of`) stands in its rows.
     """
     grouped: defaultdict[tuple[str, str, str, str], list[TileScores]] = defaultdict(list)
     for score in scores:
@@ -93,7 +102,7 @@ def make_rows(scores: Sequence[TileScores], *, folds: int, settings: EvaluateSet
                 metric=metric,
                 unit=UNITS[metric],
                 higher_is_better=True,
-                split=f"{folds}-fold {split}",
+                split=left_out.get(dataset, f"{folds}-fold {split}"),
                 model=model,
                 seed=settings.seed,
                 value=values[key],

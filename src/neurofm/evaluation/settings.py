@@ -53,6 +53,14 @@ class EvaluateSettings(Settings):
     """Groups of channels by patterns of their ids or regions; traits are predicted from each of them alone, too."""
     few_shot: bool = False
     """Whether all three are done with few to all labels, too (`neurofm.evaluation.few_shot`)."""
+    few_shot_steps: int = Field(default=0, ge=0)
+    """Steps in which, with 10 % of the labels, networks learn from them too: ours fine-tuned and by low-rank additions,
+    and one from scratch (`neurofm.evaluation.few_shot_learned`). 0 leaves that out; so does `few_shot: false`."""
+    calibration_s: tuple[Positive, ...] = ()
+    """Seconds of calibration with which recordings never trained on are reconstructed again, beside all that they have
+    (`neurofm.evaluation.calibration`); with neither this nor trials there is no such curve."""
+    calibration_trials: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """The same in trials, of recordings that consist of them."""
     references: dict[Reference, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold."""
 

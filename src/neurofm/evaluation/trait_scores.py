@@ -44,6 +44,11 @@ class Predictions:
         """Which scores it has."""
         return ("auc", "balanced_accuracy") if self.groups else ("r", "R2")
 
+    @property
+    def can_be_scored(self) -> bool:
+        """Whether there are two people to compare, and of groups somebody of each."""
+        return len(set(self.subject)) > 1 and len(set(self.truth)) >= len(self.groups)
+
     def of_null(self) -> Predictions:
         """Return the null's own predictions."""
         return Predictions(
@@ -210,12 +215,12 @@ def _balanced_accuracy(predictions: Predictions, weights: Floats) -> Floats:
 
 
 def _pearson(predictions: Predictions, weights: Floats) -> Floats:
-    """Correlation of predicted and true numbers around the means of their fold: [draw, seed].
+    """Correlation of predicted and true numbers around the means of their fold, and around their null: [draw, seed].
 
-    Without the means of the fold even the null correlates: where those held out are old, those learned from are young.
+    Without them even the null correlates: where those held out are old, those learned from are young.
     """
     found = np.zeros((len(weights), len(predictions.predicted)))
-    for seed, predicted in enumerate(predictions.predicted[..., 0]):
+    for seed, predicted in enumerate((predictions.predicted - predictions.null)[..., 0]):
         sums = np.zeros((3, len(weights)))
         for fold in np.unique(predictions.fold[seed]):
             own = predictions.fold[seed] == fold
@@ -256,17 +261,23 @@ _SCORES: dict[str, Callable[[Predictions, Floats], Floats]] = {
 def joined(parts: Sequence[Sequence[Predictions]]) -> Predictions:
     """Join predictions of one model: [seed][fold], each of the units that the fold holds out.
 
-    Units are in the order of subject and value in the result, whatever the folds were.
+    Units are in the order of subject and value in the result, whatever the folds were. Where every fold holds out one
+    person alone there is nobody to compare them with, and all folds count as one: read-outs of groups weigh all groups
+    the same and those of numbers are compared around what their null says, so that neither gains by who is left out.
     """
     first = parts[0][0]
+    alone = all(len(set(part.subject)) == 1 for folds in parts for part in folds)
     rows = []
     for folds in parts:
         subject = [name for part in folds for name in part.subject]
         truth = np.concatenate([part.truth for part in folds])
         order = sorted(range(len(subject)), key=lambda index: (subject[index], truth[index]))
-        fold = np.concatenate([np.full(len(part.truth), number) for number, part in enumerate(folds)])
+        fold = np.concatenate([np.full(len(part.truth), 0 if alone else number) for number, part in enumerate(folds)])
         predicted = np.concatenate([part.predicted[0] for part in folds])
         null = np.concatenate([part.null[0] for part in folds])
+        if alone and first.groups:
+            # Whoever is left out, their group is the rarer: shares of the others would order people backwards.
+            null = np.broadcast_to(null.mean(axis=0), null.shape)
         rows.append(([subject[index] for index in order], truth[order], fold[order], predicted[order], null[order]))
     return Predictions(
         model=first.model,

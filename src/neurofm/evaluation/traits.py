@@ -21,7 +21,7 @@ from neurofm.evaluation.networks import of_network
 from neurofm.evaluation.protocols import LINEAR, Protocol, fit_protocol
 from neurofm.evaluation.readout import null_readout
 from neurofm.evaluation.row import OURS, Row
-from neurofm.evaluation.scoreboard import rounded
+from neurofm.evaluation.scoreboard import NOTHING, rounded
 from neurofm.evaluation.series import FitFeatures, Floats
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.spectral_features import band_power, filter_bank_tangent
@@ -156,6 +156,7 @@ class TraitTask:
         seconds: dict[tuple[str, str, str], float] = {}
         by_dataset: defaultdict[str, list[RecordingView]] = defaultdict(list)
         for view in views:
+            # Where sessions are held out their people are learned from: who somebody is would be known already.
             if view.roles.kind == "subject":
                 by_dataset[view.dataset].append(view)
         for _, own in sorted(by_dataset.items()):
@@ -210,21 +211,24 @@ class TraitTask:
             folds = whole_sets(sets, groups_of=lambda part: part.groups)
             for model in sorted(folds[0]) if folds else ():
                 found[*key, model] = joined([[fold[model] for fold in folds]])
-        return found
+        return {key: predictions for key, predictions in found.items() if predictions.can_be_scored}
 
-    def rows(self, *, folds: int) -> tuple[Row, ...]:
-        """Score all folds together: a row per dataset, attribute, metric and model, with the null."""
+    def rows(self, *, folds: int, left_out: Mapping[str, str] = NOTHING) -> tuple[Row, ...]:
+        """Score all folds together: a row per dataset, attribute, metric and model, with the null; cf. `make_rows`."""
         found = self.predictions()
         return tuple(
             row
             for key, predictions in found.items()
             # The null's row goes with the first model of an attribute.
             for row in self._rows(
-                key, predictions, folds=folds, first=key == next(k for k in found if k[:3] == key[:3])
+                key,
+                predictions,
+                split=left_out.get(key[0], f"{folds}-fold by subject"),
+                first=key == next(k for k in found if k[:3] == key[:3]),
             )
         )
 
-    def _rows(self, key: tuple[str, str, str, str], predictions: Predictions, *, folds: int, first: bool) -> list[Row]:
+    def _rows(self, key: tuple[str, str, str, str], predictions: Predictions, *, split: str, first: bool) -> list[Row]:
         dataset, modality, trait, _ = key
         resampling = Resampling(samples=self.settings.bootstrap_samples, seed=self.settings.seed)
         rows = []
@@ -240,7 +244,7 @@ class TraitTask:
                         metric=metric,
                         unit=TRAIT_UNITS[metric],
                         higher_is_better=True,
-                        split=f"{folds}-fold by subject",
+                        split=split,
                         model=scored.model,
                         seed=self.settings.seed,
                         value=rounded(score.value),
@@ -255,13 +259,14 @@ class TraitTask:
 
 
 def can_be_learned(found: Labelled, *, train: Sequence[str]) -> bool:
-    """Whether there is something to learn from and something to score."""
+    """Whether there is something to learn from and something to score; one held out alone is scored with the others."""
     known = set(train)
     learned = [unit for unit in found.units if unit.subject in known]
     held = [unit for unit in found.units if unit.subject not in known]
+    judged = [learned] if len({unit.subject for unit in held}) == 1 else [learned, held]
     if not found.groups:
-        return len(learned) > 1 and len(held) > 1
-    return all(set(values_of(part)) == set(range(len(found.groups))) for part in (learned, held))
+        return all(len(part) > 1 for part in judged)
+    return all(set(values_of(part)) == set(range(len(found.groups))) for part in judged)
 
 
 def training_subjects(views: Sequence[RecordingView]) -> list[str]:

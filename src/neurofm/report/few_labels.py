@@ -14,7 +14,7 @@ from neurofm.report.incoming import Panel
 from neurofm.report.verdict import METRICS
 from neurofm.report.words import modality_order, plain
 
-_WORDS = {"linear_probe": "linear probe", "knn": "kNN"}
+_WORDS = {"linear_probe": "linear probe", "knn": "kNN", "fine_tune": "fine-tuned", "lora": "LoRA"}
 
 
 def few_shot_panels(rows: Sequence[FewShotRow]) -> list[Panel]:

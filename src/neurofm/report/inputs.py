@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from neurofm.catalog import CatalogEntry
 from neurofm.errors import UserError
+from neurofm.evaluation.calibration_row import CalibrationRow
 from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, read_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
@@ -44,6 +45,7 @@ class ReportInputs:
     findings: Findings
     """What the model has learned, in numbers to be drawn."""
     few_shot: tuple[FewShotRow, ...]
+    calibration: tuple[CalibrationRow, ...]
 
     def recordings(self, dataset: str) -> Mapping[str, RecordingQuality]:
         """Return the dataset's recordings by id."""
@@ -83,6 +85,7 @@ def read_inputs(*, root: Path, datasets: Sequence[CatalogEntry]) -> ReportInputs
         examples=tuple(read_examples(examples)) if examples.is_file() else (),
         findings=read_findings(findings) if findings.is_file() else NO_FINDINGS,
         few_shot=_read(metrics / "few_shot.json", tuple[FewShotRow, ...]) or (),
+        calibration=_read(metrics / "calibration.json", tuple[CalibrationRow, ...]) or (),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from neurofm.evaluation.findings import TRAINING_MEAN, Confusion, Connectome, Embedding, Tuning
 from neurofm.evaluation.row import NULL, OURS
+from neurofm.report.calibration import calibration_panels
 from neurofm.report.few_labels import few_shot_panels
 from neurofm.report.figures.confusion import draw_confusion
 from neurofm.report.figures.connectome import draw_edges, draw_halves
@@ -56,6 +57,15 @@ def sections(inputs: ReportInputs) -> list[Section]:
             "with a label. The number of labels stands on a logarithmic axis.",
             panels=tuple(few_shot_panels(inputs.few_shot)),
             missing="No few-shot curves were asked for (evaluate.few_shot), or nothing here has labels.",
+        ),
+        Section(
+            id="calibration",
+            title="How much must be seen of a recording",
+            intro="Hidden channels of people, animals or sessions that the fold never trained on, after a short and a "
+            "longer look at the recording. All models look at the same stretch, and are scored on the same later one. "
+            "null is the mean of that stretch, null_train the mean of the training recordings.",
+            panels=tuple(calibration_panels(inputs.calibration)),
+            missing="No calibration curves were asked for (evaluate.calibration_s), or no whole recording is held out.",
         ),
         Section(
             id="confusions",

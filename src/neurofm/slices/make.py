@@ -106,7 +106,9 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path, wor
             shards=work / "shards",
             models=work / "models",
             # Curves are no part of what is compared.
-            settings=plan.evaluate.model_copy(update={"few_shot": False}),
+            settings=plan.evaluate.model_copy(
+                update={"few_shot": False, "calibration_s": (), "calibration_trials": ()}
+            ),
             windows=plan.windows,
             workers=workers,
         )

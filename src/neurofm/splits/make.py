@@ -64,6 +64,7 @@ def make_splits(
         ),
         left_out=tuple(sorted(left_out, key=lambda out: (out.dataset, out.recording))),
         same=same,
+        left_out_by={dataset: settings.leave_out for datasets in sorted(rounds.of) for dataset in datasets},
     )
     audit(splits)
     return splits

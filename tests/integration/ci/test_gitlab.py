@@ -106,6 +106,7 @@ def test_what_ci_made_is_committed_and_on_the_remote_whole(built: Built) -> None
         *("dvc.lock", "metrics/pretrain.json", "metrics/quality/rest.json", "metrics/quality/tiny-bids-eeg.json"),
         "metrics/connectivity.json",
         *("metrics/differences.json", "metrics/scoreboard.csv", "metrics/scoreboard.json", "metrics/slice.json"),
+        *("metrics/calibration.csv", "metrics/calibration.json"),
         *("metrics/few_shot.csv", "metrics/few_shot.json", "metrics/summary.json"),
     }
     assert set(lab.lock()) == STAGES | {"split", "pretrain", "evaluate", "connectivity", "slice", "report"}

@@ -39,13 +39,16 @@ class GaussianCalibrated:
         Grids and masks.
     window_samples
         Length of a window; smoothing never reaches beyond one.
+    whole_windows
+        Whether a calibration shorter than a window is left aside, as a window of what is scored would be.
     """
 
     name = "gaussian_calibrated"
 
-    def __init__(self, *, settings: EvaluateSettings, window_samples: int) -> None:
+    def __init__(self, *, settings: EvaluateSettings, window_samples: int, whole_windows: bool = True) -> None:
         self.settings = settings
         self.window_samples = window_samples
+        self.whole_windows = whole_windows
         self.sd_samples = 0.0
         self.prior_samples = 0.0
         self.shrinkage = settings.shrinkages[0]
@@ -83,7 +86,10 @@ class GaussianCalibrated:
         return smooth(visible, sd_samples=self.sd_samples) @ weights.T
 
     def _own(self, view: RecordingView, *, sd_samples: float) -> Moments:
-        calibration = cut(view, view.roles.calibration, window_samples=self.window_samples)
+        segments = view.roles.calibration
+        longest = max((part.stop - part.start for part in segments), default=self.window_samples)
+        length = self.window_samples if self.whole_windows else min(self.window_samples, longest)
+        calibration = cut(view, segments, window_samples=length)
         return moments(calibration, sd_samples=sd_samples)
 
 

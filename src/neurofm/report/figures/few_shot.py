@@ -37,7 +37,9 @@ class Rise:
     null: bool
 
 
-def draw_rises(axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float, str]], label: str) -> None:
+def draw_rises(
+    axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float, str]], label: str, over: str = "labels"
+) -> None:
     """Draw each curve with a bar for its interval at every point, on a logarithmic axis of labels.
 
     Parameters
@@ -48,6 +50,8 @@ def draw_rises(axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float
         How many labels, and what stands there.
     label
         Metric in words.
+    over
+        What the axis counts in place of labels.
     """
     others = list(dict.fromkeys(rise.model for rise in rises if not (rise.ours or rise.null)))
     for place, rise in enumerate(sorted(rises, key=lambda rise: (rise.ours, not rise.null))):
@@ -71,6 +75,6 @@ def draw_rises(axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
-    axes.set_xlabel("labels")
+    axes.set_xlabel(over)
     axes.set_ylabel(label)
     axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7.5, labelcolor=INK, borderpad=0)

@@ -1,0 +1,99 @@
+"""Calibration curves: of what is scored nothing but its first seconds is known, and more of them help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurofm.evaluation.baselines import GaussianCalibrated, Null
+from neurofm.evaluation.calibration import Amount, CalibrationTask, clipped
+from neurofm.evaluation.calibration_row import NULL_TRAIN, CalibrationRow
+from neurofm.evaluation.estimator import Estimator
+from neurofm.evaluation.row import NULL, OURS
+from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
+from neurofm.windows import RecordingView
+from tests.evaluation.conftest import SETTINGS, poison, spans, view_of
+from tests.evaluation.pixar import people
+
+SHORT = EvaluateSettings.parse(
+    {**SETTINGS, "smoothing_samples": [0.0, 1.0], "calibration_s": [10, 60]}, where="evaluate", mend=""
+)
+WINDOW = 32
+
+
+class _Ours(GaussianCalibrated):
+    name = OURS
+
+
+def _ours() -> list[Estimator]:
+    return [_Ours(settings=SHORT, window_samples=WINDOW, whole_windows=False)]
+
+
+def _rows(views: list[RecordingView]) -> dict[tuple[str, str], CalibrationRow]:
+    task = CalibrationTask(settings=SHORT)
+    (model,) = _ours()
+    model.fit(views)
+    task.add(views, ours=lambda: [model], window_samples=WINDOW)
+    joined = CalibrationTask(settings=SHORT)
+    joined.join(task)
+    return {(row.calibration, row.model): row for row in joined.rows()}
+
+
+@pytest.fixture(scope="module")
+def views(shared_data: Path) -> list[RecordingView]:
+    return people(shared_data, each=6)[0]
+
+
+def test_more_of_a_person_helps_and_their_mean_is_not_that_of_the_others(views: list[RecordingView]) -> None:
+    rows = _rows(views)
+    assert {name for name, _ in rows} == {"10 s", "60 s", "all"}
+    assert [rows[name, OURS].seconds for name in ("10 s", "60 s", "all")] == [10, 60, 100]
+    assert {model for _, model in rows} == {NULL, NULL_TRAIN, "ridge", "gaussian", "gaussian_calibrated", OURS}
+    assert {row.n for row in rows.values()} == {4}
+    assert rows["10 s", OURS].value < rows["all", OURS].value
+    assert rows["10 s", NULL].value < rows["all", NULL].value <= 0, "the mean of five volumes is a poor one"
+    assert rows["10 s", NULL_TRAIN].value == rows["all", NULL_TRAIN].value
+    ours = rows["all", OURS]
+    assert ours.minus_linear == pytest.approx(ours.value - rows["all", ours.linear].value, abs=1e-5)
+    assert rows["all", ours.linear].minus_linear is None
+
+
+def test_a_short_calibration_is_all_that_is_looked_at(views: list[RecordingView]) -> None:
+    """Whatever comes after it, up to what is scored, changes no prediction: errors alone follow."""
+    person = next(view for view in views if view.roles.test)
+    short, other = (clipped(view, Amount(seconds=60.0)) for view in (person, poison(person)))
+    assert short.roles.calibration == spans([(0, 30)])
+    np.testing.assert_array_equal(short.normaliser.mean, other.normaliser.mean)
+    np.testing.assert_allclose(short.normaliser.mean, person.values(0, 30).mean(axis=0), atol=1e-6)
+
+
+def test_trials_are_stretches_without_invalid_samples() -> None:
+    rng = np.random.default_rng(0)
+    view = view_of(rng.poisson(1.0, size=(400, 6)).astype(np.float64), modality=Modality.SPIKES, train=[(0, 300)])
+    view.valid[9::10] = False
+    assert Amount(trials=4).of(view) == spans([(0, 40)])
+    assert Amount(seconds=2.0).of(view) == spans([(0, 22)])
+    assert Amount().of(view) == spans([(0, 300)])
+    assert [Amount(trials=20).name, Amount(seconds=10.0).name, Amount().name] == ["20 trials", "10 s", "all"]
+
+
+def test_spikes_of_an_unseen_session_are_scored_against_one_mean_rate() -> None:
+    rng = np.random.default_rng(1)
+    drive = np.sin(np.arange(1200) / 9)[:, None] * np.linspace(-1, 1, 9)
+    view = view_of(
+        rng.poisson(np.exp(drive - 0.5)).astype(np.float64),
+        modality=Modality.SPIKES,
+        kind="session",
+        calibration=[(0, 700)],
+        test=[(700, 1200)],
+    )
+    task = CalibrationTask(settings=SHORT)
+    task.add([view], ours=lambda: [Null()], window_samples=WINDOW)
+    rows = {(row.calibration, row.metric, row.model): row for row in task.rows()}
+    assert rows["all", "bits_per_spike", NULL].value == pytest.approx(0.0, abs=1e-9)
+    assert rows["10 s", "bits_per_spike", NULL].value < 0
+    assert rows["60 s", "bits_per_spike", "gaussian"].value > 0.05
+    assert not any(model == NULL_TRAIN for _, _, model in rows), "nobody has these units in common"
