@@ -62,7 +62,7 @@ def test_the_band_is_that_of_mne(few: Recording, common: Common, sample_raw: Cal
 
 def test_the_limit_of_each_kind_marks_its_own(few: Recording, common: Common) -> None:
     def valid_fraction(**limits: float) -> float:
-        done = preprocess(few, settings=ModalitySettings(**limits), common=common)  # type: ignore[arg-type]
+        done = preprocess(few, settings=ModalitySettings(**limits), common=common)
         assert done.valid is not None
         return float(done.valid.mean())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from neurofm.readers import ReaderInput, read_recording
-from neurofm.recording import Modality, Recording, Unreadable
+from neurofm.recording import SHARED_CLOCK, Clock, Modality, Recording, Unreadable
 
 Source = Callable[..., ReaderInput]
 
@@ -50,6 +51,19 @@ def test_events_count_from_the_start_of_the_file(fif: Recording) -> None:
     # The file begins at sample 25800 of the acquisition; the first stimulus is at 27977.
     assert fif.events.onset_s[0] == pytest.approx((27977 - 25800) / 600.614990234375)
     assert fif.events.label[:4] == ("2", "3", "auditory/left", "4")
+
+
+def test_a_shared_clock_reads_0_at_the_event_that_is_named(fif: Recording, sample_source: Source) -> None:
+    source = sample_source("mne-sample-eeg")
+    assert fif.clock == Clock(id="mne-sample-eeg/sub-sample_task-audiovisual")
+    in_scanner = replace(source, clock="lab")
+    recording = read_recording("fif", in_scanner, {"clock_event": "3"})
+    assert recording.clock.id == f"{SHARED_CLOCK}lab/mne-sample:sample//audiovisual/"
+    assert recording.events is not None
+    first_s = recording.events.onset_s[recording.events.label.index("3")]
+    assert recording.clock.offset_s == -first_s < 0
+    with pytest.raises(Unreadable, match="no event 'R128', which `clock_event`"):
+        read_recording("fif", in_scanner, {"clock_event": "R128"})
 
 
 def test_bids_side_files_are_heeded(bids: Recording) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neurofm.recording import Modality
+from neurofm.recording import SHARED_CLOCK, Clock, Modality
+from neurofm.shards import read_shard
 from neurofm.splits import Segment
 from neurofm.windows import RecordingView
 from neurofm.windows.pairs import inside, overlap_table, pairs_of, samples_at, times_of
@@ -71,6 +72,18 @@ def test_what_was_cut_otherwise_is_no_pair(views: list[RecordingView]) -> None:
     whole = (Segment(start=0, stop=len(meg.valid)),)
     learned = replace(meg, roles=meg.roles.model_copy(update={"train": whole, "validation": (), "test": ()}))
     assert pairs_of([eeg, learned]) == ()
+
+
+def test_a_clock_that_the_catalogue_names_goes_before_the_files(at_once: AtOnce) -> None:
+    eeg, meg = (read_shard(path, signal=False) for path in sorted(at_once.shards.glob("*/*.zarr.zip")))
+    assert eeg.moment(samples=100) == meg.moment(samples=100)
+    named = replace(meg, recording=replace(meg.recording, clock=Clock(id=f"{SHARED_CLOCK}lab/1", offset_s=-2.5)))
+    moment = named.moment(samples=200)
+    assert (moment.clock, moment.begin_s, moment.end_s) == (f"{SHARED_CLOCK}lab/1", -2.5, pytest.approx(-0.5, abs=1e-3))
+    # Made of nothing that is known, or in another run: a clock of its own.
+    bare = replace(meg, attrs={**meg.attrs, "source": {**meg.attrs["source"], "files": []}})
+    other = replace(meg, recording=replace(meg.recording, run="2"))
+    assert len({one.moment(samples=1).clock for one in (eeg, bare, other, named)}) == 4
 
 
 def test_samples_are_found_by_the_clock(views: list[RecordingView]) -> None:

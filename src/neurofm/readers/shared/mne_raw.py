@@ -179,7 +179,7 @@ def raw_recording(
     )
     if not options.clock_event:
         return recording
-    if options.clock_event not in happened.label:
+    if happened is None or options.clock_event not in happened.label:
         raise Unreadable(f"{name}: no event {options.clock_event!r}, which `clock_event` says its clock starts at")
     starts_s = float(happened.onset_s[happened.label.index(options.clock_event)])
     return replace(recording, clock=replace(recording.clock, offset_s=-starts_s))
