@@ -373,10 +373,9 @@ def test_traits_are_rows_beside_the_others(
     assert {(row.protocol, row.seeds) for row in made.few_shot} == {
         *(("knn", 5), ("linear_probe", 5), ("fine_tune", 3), ("lora", 3)),
     }
+    tasks = ("trait:age", "decoding:head_direction", "classification:eyes_closed")
     learned = {(row.task, row.model, row.labels) for row in made.few_shot if row.protocol == "lora"}
-    assert learned == set(
-        product(("trait:age", "decoding:head_direction"), ("neurofm-network", "neurofm-scratch"), ["10 %"])
-    )
+    assert learned == set(product(tasks, ("neurofm-network", "neurofm-scratch"), ["10 %"]))
     assert "neurofm-network fine_tune" in made.timings["rest"]["trait:age"]
     # And what is not learned from is reconstructed after a shorter look at it.
     assert {(row.dataset, row.calibration) for row in made.calibration} == {("rest", "10 s"), ("rest", "all")}
