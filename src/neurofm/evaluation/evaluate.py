@@ -95,7 +95,6 @@ class _Part:
     """``<dataset>/<recording>``"""
     scored: int
     """Recordings of them with something to score."""
-    glm: bool
     values: int
     """Samples times channels."""
 
@@ -138,7 +137,7 @@ def evaluate(
     gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     for number in range(len(splits.folds)):
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
-    parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards, settings=settings)]
+    parts = [part for fold in range(len(splits.folds)) for part in _parts(splits, fold, shards)]
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found = _Found.empty(settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
@@ -177,17 +176,14 @@ def _embeddings(
         return embed(chosen, predictor, known, fold=0, settings=settings, windows=windows)
 
 
-def _parts(splits: Splits, fold: int, shards: Path, *, settings: EvaluateSettings) -> list[_Part]:
+def _parts(splits: Splits, fold: int, shards: Path) -> list[_Part]:
     """Group the recordings of a fold by channel set."""
     loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
-    large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
     return [
         _Part(
             fold=fold,
             names=tuple(view.name for view in views),
             scored=sum(bool(view.roles.test) for view in views),
-            # Some recordings of a dataset without it would make its score one of the others only.
-            glm=views[0].dataset not in large,
             values=sum(len(view.valid) * len(view.channel_ids) for view in views),
         )
         for views in channel_sets(loaded)
@@ -208,7 +204,7 @@ def _score_part(
     window = windows.of(views[0].modality)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with threadpool_limits(1):
-        _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found, glm=part.glm)
+        _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found)
         seconds = found.traits.add(views, attributes, encode=predictor.encode, window_samples=window.window_samples)
         found.seconds.update(seconds)
         if settings.few_shot:
@@ -232,17 +228,12 @@ def _evaluate_set(
     settings: EvaluateSettings,
     windows: WindowsSettings,
     found: _Found,
-    glm: bool,
 ) -> None:
     """Run all tasks on the recordings of one channel set."""
     window = windows.of(views[0].modality)
     estimators: list[Estimator] = [
         *baselines_for(
-            views[0].modality,
-            recordings=len(views),
-            settings=settings,
-            window_samples=window.window_samples,
-            glm=glm,
+            views[0].modality, recordings=len(views), settings=settings, window_samples=window.window_samples
         ),
         *references_for(views[0].modality, settings=settings, window_samples=window.window_samples),
         Neurofm(predictor),

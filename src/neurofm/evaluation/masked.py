@@ -63,7 +63,7 @@ def score(
     gain, total = squares(truth, predicted[..., channels], test.counted)
     scored = [_scores(estimator, test, "R2", gain=gain.sum(axis=1), total=total.sum(axis=1))]
     if test.view.modality is Modality.SPIKES:
-        floor = _choose_floor(estimator, tuning, settings=settings)
+        floor = choose_floor(estimator, tuning, settings=settings)
         spikes = np.einsum("ts,tsc->t", test.counted.astype(np.float64), test.values()[..., channels])
         scored.append(
             _scores(estimator, test, "bits_per_spike", gain=_bits(test, predicted, floor=floor), total=spikes)
@@ -85,7 +85,8 @@ def _bits(windows: Windows, predicted: Floats, *, floor: float) -> Floats:
     return poisson_bits(counts, rate, windows.view.normaliser.mean[units], windows.counted)
 
 
-def _choose_floor(estimator: Estimator, tuning: Sequence[Windows], *, settings: EvaluateSettings) -> float:
+def choose_floor(estimator: Estimator, tuning: Sequence[Windows], *, settings: EvaluateSettings) -> float:
+    """Choose the least rate, as a share of each unit's mean, under which spikes of `tuning` are likeliest."""
     reconstructed = [(windows, reconstruct(estimator, windows, settings=settings)) for windows in tuning]
     return max(
         settings.rate_floors,
