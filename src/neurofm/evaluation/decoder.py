@@ -1,4 +1,4 @@
-"""Decoder: a small recurrent network on top of a linear read-out, over the patches of a window and in both directions."""
+"""Decoder: a small recurrent network on a linear read-out, over the patches of a window and in both directions."""
 
 from __future__ import annotations
 

@@ -66,14 +66,14 @@ def poisson_regression(predictors: Floats, counts: Floats, *, penalty: float) ->
 
 
 def _losses(x: Floats, counts: Floats, weights: Floats, ridge: Floats) -> Floats:
-    """[unit]"""
+    """Return what each unit is to be fitted by: [unit]."""
     drive = np.minimum(x @ weights.T, _MOST)
     losses: Floats = (np.exp(drive) - counts * drive).mean(axis=0) + (ridge * weights**2).sum(axis=1) / 2
     return losses
 
 
 def _curvature(x: Floats, rate: Floats, ridge: Floats) -> Floats:
-    """[unit, regressor, regressor] mean of rate times the product of two regressors, and the penalty."""
+    """Average rate times products of two regressors, and add the penalty: [unit, regressor, regressor]."""
     first, second = np.triu_indices(x.shape[1])
     halves = np.zeros((rate.shape[1], len(first)))
     rows = max(1, _AT_ONCE // len(first))

@@ -121,15 +121,14 @@ class PoissonGlm:
             components=components[len(components) // 2],
             penalty=penalties[len(penalties) // 2],
         )
-        options: list[list[_Choice]]
-        for name, values in (
-            ("sd_samples", settings.smoothing_samples),
-            ("components", components if large else ()),
-            ("penalty", penalties),
-        ):
-            options = [replace(choice, **{name: value}) for value in values]
-            choice = max(options, key=lambda one: self._likelihood(tried, choice=one, large=large), default=choice)
-        return choice
+
+        def best(options: list[_Choice]) -> _Choice:
+            return max(options, key=lambda one: self._likelihood(tried, choice=one, large=large))
+
+        choice = best([replace(choice, sd_samples=sd_samples) for sd_samples in settings.smoothing_samples])
+        if large:
+            choice = best([replace(choice, components=count) for count in components])
+        return best([replace(choice, penalty=penalty) for penalty in penalties])
 
     def _likelihood(self, tried: list[tuple[Windows, Windows]], *, choice: _Choice, large: bool) -> float:
         """Poisson log-likelihood of the judging windows under fits to the others, up to a constant."""
