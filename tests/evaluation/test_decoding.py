@@ -78,6 +78,19 @@ def test_a_target_never_measured_gives_no_score(settings: EvaluateSettings) -> N
     assert _decode(view, settings) == {}
 
 
+def test_recurrent_decoders_stand_on_what_was_chosen_and_are_blind_to_the_test_targets(
+    settings: EvaluateSettings,
+) -> None:
+    view, turned = _turning(tuned=True), _turning(tuned=True)
+    turned.targets["head_direction"][5020:7000] *= -1
+    asked = settings.model_copy(update={"decoder_steps": 20})
+    before, after = _decode(view, asked), _decode(turned, asked)
+    assert set(before) - set(_decode(view, settings)) == {"recurrent_counts", "neurofm-decoder"}
+    for model in ("recurrent_counts", "neurofm-decoder"):
+        assert ratio(before[model].gain, before[model].total) > 0.6
+        assert (before[model].gain + after[model].gain).sum() < 1e-6
+
+
 @pytest.mark.parametrize("model", ["null", "ridge_counts", "ridge_counts_smoothed", "neurofm-probe"])
 def test_decoding_is_blind_to_the_test_targets(model: str, settings: EvaluateSettings) -> None:
     view, turned = _turning(tuned=True), _turning(tuned=True)

@@ -213,17 +213,9 @@ def _models(board: Scoreboard, dataset: str, task: str, metric: str) -> Sequence
     return [row.model for row in board.rows if (row.dataset, row.task, row.metric) == (dataset, task, metric)]
 
 
-@pytest.mark.long
-def test_a_population_that_is_too_large_for_a_glm_gets_none(trained: _Trained, board: Scoreboard) -> None:
-    without = trained.evaluate(glm_most_units=8)
-    assert {row.model for row in board.rows} - {row.model for row in without.rows} == {"poisson_glm"}
-    others = [row for row in board.rows if row.model != "poisson_glm"]
-    assert list(without.rows) == others
-
-
 def test_every_model_is_scored_on_every_task(board: Scoreboard) -> None:
     ours = ["neurofm", "neurofm-linear-core"]
-    spikes = ["gaussian", *ours, "null", "poisson_glm", "ppca", "ridge"]
+    spikes = ["factor_analysis", "factor_analysis_glm", "gaussian", *ours, "null", "poisson_glm", "ppca", "ridge"]
     fmri = ["gaussian", "gaussian_calibrated", *ours, "null", "ppca", "ridge"]
     probes = ["neurofm-probe", "null", "ridge_counts", "ridge_counts_smoothed"]
     assert _models(board, "cells", "masked_reconstruction", "R2") == spikes

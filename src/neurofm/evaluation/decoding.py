@@ -1,4 +1,4 @@
-"""Task `decoding:<target>`: a linear read-out of a target from each patch of time."""
+"""Task `decoding:<target>`: a read-out of a target from each patch of time, linear or recurrent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neurofm.evaluation.row import NULL, PROBE
+from neurofm.evaluation.decoder import Patches, decode_recurrently
+from neurofm.evaluation.row import DECODER, NULL, PROBE
 from neurofm.evaluation.samples import Windows, cut, learning_windows, rounds
 from neurofm.evaluation.scores import TileScores, squares
 from neurofm.evaluation.settings import EvaluateSettings
@@ -26,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 Features = Callable[[Windows], npt.NDArray[np.floating]]
 """Windows to [window, patch, feature]."""
 Encode = Callable[[RecordingView, npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+_SMOOTHED = "ridge_counts_smoothed"
+RECURRENT = "recurrent_counts"
+"""The decoder on smoothed counts alone: what `row.DECODER` has beyond it is the representation's."""
 
 
 class Embedding(Protocol):
@@ -80,7 +84,8 @@ def decode(
 
     Each read-out is a ridge regression on standardised features, fitted on the train segments; its penalty, and
     the smoothing where there is one, are those with the least squared error on validation and in
-    cross-validation (`samples.rounds`).
+    cross-validation (`samples.rounds`). With `EvaluateSettings.decoder_steps` a recurrent decoder stands on two of
+    them, alike: on smoothed counts, and on the same with our latents beside them (`decoder.decode_recurrently`).
 
     Parameters
     ----------
@@ -115,16 +120,26 @@ def decode(
         return scores, seconds
     models = _models(encode, settings=settings, patch_samples=patch_samples)
     further = {one.name: partial(_learned, one) for one in embeddings}
-    for model, learn in (models | further).items():
+    chosen: dict[str, tuple[Features, float]] = {}
+
+    def read_out(model: str, learn: Callable[[Windows], Sequence[Features]]) -> Floats:
+        chosen[model] = _choose(learn(fit), tried=tried, penalties=settings.ridge_penalties, target=cut_out)
+        return _regress(*chosen[model], fit=fit, target=cut_out, predict=test)
+
+    def recur(model: str) -> Floats:
+        features, penalty = chosen[PROBE if model == DECODER else _SMOOTHED]
+        counts, _ = chosen[_SMOOTHED]
+        parts = (counts, features) if model == DECODER else (counts,)
+        fitted, judge = (_patches(parts, windows, cut_out(windows)) for windows in tried[0])
+        asked = _patches(parts, test, truth).features
+        return decode_recurrently(fitted, judge, asked, penalty=penalty, steps=settings.decoder_steps)
+
+    ways = {model: partial(read_out, model, learn) for model, learn in (models | further).items()}
+    if settings.decoder_steps:
+        ways |= {model: partial(recur, model) for model in (RECURRENT, DECODER)}
+    for model, way in ways.items():
         started = time.process_time()
-        predicted = _read_out(
-            learn(fit),
-            fit=fit,
-            tried=tried,
-            test=test,
-            penalties=settings.ridge_penalties,
-            target=cut_out,
-        )
+        predicted = way()
         gain, total = squares(truth.values, predicted, truth.counted)
         scores.append(
             TileScores(roles=view.roles, task=f"decoding:{target}", metric="R2", model=model, gain=gain, total=total)
@@ -152,7 +167,7 @@ def _models(
     features: dict[str, Sequence[Features]] = {
         NULL: [partial(_no_features, patch_samples=patch_samples)],
         "ridge_counts": [partial(averaged_signal, sd_samples=0.0, patch_samples=patch_samples)],
-        "ridge_counts_smoothed": [
+        _SMOOTHED: [
             partial(averaged_signal, sd_samples=sd_samples, patch_samples=patch_samples)
             for sd_samples in settings.smoothing_samples
         ],
@@ -169,16 +184,14 @@ def _given(candidates: Sequence[Features], _fit: Windows) -> Sequence[Features]:
     return candidates
 
 
-def _read_out(
+def _choose(
     candidates: Sequence[Features],
     *,
-    fit: Windows,
     tried: Sequence[tuple[Windows, Windows]],
-    test: Windows,
     penalties: Sequence[float],
     target: Callable[[Windows], TargetPatches],
-) -> Floats:
-    """Predict [window, patch, column] of the test windows with the best candidate and penalty."""
+) -> tuple[Features, float]:
+    """Choose the candidate and the penalty that err least on the judging windows."""
     least, best = np.inf, (candidates[0], penalties[0])
     for features, penalty in itertools.product(candidates, penalties):
         error = 0.0
@@ -188,7 +201,13 @@ def _read_out(
             error += float(np.sum(missed[truth.counted] ** 2))
         if error < least:
             least, best = error, (features, penalty)
-    return _regress(*best, fit=fit, target=target, predict=test)
+    return best
+
+
+def _patches(parts: Sequence[Features], windows: Windows, truth: TargetPatches) -> Patches:
+    """Set features side by side, with what is to be decoded."""
+    features = np.concatenate([part(windows) for part in parts], axis=-1).astype(np.float64)
+    return Patches(features=features, values=truth.values, counted=truth.counted)
 
 
 def _regress(

@@ -103,7 +103,6 @@ class _Part:
     """``<dataset>/<recording>``"""
     scored: int
     """Recordings of them with something to score."""
-    glm: bool
     values: int
     """Samples times channels."""
 
@@ -150,7 +149,7 @@ def evaluate(
     pairs: list[Sequence[Pair]] = []
     for fold in range(len(splits.folds)):
         loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
-        parts += _parts(loaded, fold, settings=settings)
+        parts += _parts(loaded, fold)
         pairs.append(pairs_of(loaded))
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found = _Found.empty(settings)
@@ -212,16 +211,13 @@ def _retrieve(
                 found.seconds[key] += spent
 
 
-def _parts(loaded: Sequence[RecordingView], fold: int, *, settings: EvaluateSettings) -> list[_Part]:
+def _parts(loaded: Sequence[RecordingView], fold: int) -> list[_Part]:
     """Group the recordings of a fold by channel set."""
-    large = {view.dataset for view in loaded if len(view.channel_ids) > settings.glm_most_units}
     return [
         _Part(
             fold=fold,
             names=tuple(view.name for view in views),
             scored=sum(bool(view.roles.test) for view in views),
-            # Some recordings of a dataset without it would make its score one of the others only.
-            glm=views[0].dataset not in large,
             values=sum(len(view.valid) * len(view.channel_ids) for view in views),
         )
         for views in channel_sets(loaded)
@@ -242,7 +238,7 @@ def _score_part(
     window = windows.of(views[0].modality)
     # On matrices this small more threads only wait for each other, and reorder sums.
     with threadpool_limits(1):
-        _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found, glm=part.glm)
+        _evaluate_set(views, predictor, fold=part.fold, settings=settings, windows=windows, found=found)
         seconds = found.traits.add(views, attributes, encode=predictor.encode, window_samples=window.window_samples)
         found.seconds.update(seconds)
         if settings.few_shot:
@@ -274,17 +270,12 @@ def _evaluate_set(
     settings: EvaluateSettings,
     windows: WindowsSettings,
     found: _Found,
-    glm: bool,
 ) -> None:
     """Run all tasks on the recordings of one channel set."""
     window = windows.of(views[0].modality)
     estimators: list[Estimator] = [
         *baselines_for(
-            views[0].modality,
-            recordings=len(views),
-            settings=settings,
-            window_samples=window.window_samples,
-            glm=glm,
+            views[0].modality, recordings=len(views), settings=settings, window_samples=window.window_samples
         ),
         *references_for(views[0].modality, settings=settings, window_samples=window.window_samples),
         Neurofm(predictor),

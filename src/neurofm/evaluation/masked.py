@@ -86,7 +86,7 @@ def _bits(windows: Windows, predicted: Floats, *, floor: float) -> Floats:
 
 
 def choose_floor(estimator: Estimator, tuning: Sequence[Windows], *, settings: EvaluateSettings) -> float:
-    """Choose the least predicted rate, as a share of each unit's mean in calibration, by the bits of `tuning`."""
+    """Choose the least rate, as a share of each unit's mean, under which spikes of `tuning` are likeliest."""
     reconstructed = [(windows, reconstruct(estimator, windows, settings=settings)) for windows in tuning]
     return max(
         settings.rate_floors,

@@ -15,6 +15,8 @@ LINEAR_CORE = "neurofm-linear-core"
 CORE = "neurofm-core"
 """The stationary core, for hidden patches."""
 PROBE = "neurofm-probe"
+DECODER = "neurofm-decoder"
+"""A recurrent read-out of smoothed counts and our latents."""
 
 
 class Row(Settings):

@@ -37,14 +37,17 @@ class EvaluateSettings(Settings):
     glm_penalties: tuple[Positive, ...] = Field(min_length=1)
     """Ridge penalty of the Poisson GLM, per sample of standardised predictors."""
     glm_most_units: int = Field(default=128, gt=1)
-    """Datasets with a recording of more units get no Poisson GLM, whose cost grows with the third power of their
-    number: hours for a thousand."""
+    """Where more units are visible, the Poisson GLM is of their principal components."""
+    glm_components: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(8, 16, 32), min_length=1)
+    """How many of them."""
     rate_floors: tuple[Share, ...] = Field(min_length=1)
     """Least predicted firing rate, as a share of the unit's mean rate in calibration."""
     allow_overlap: bool = False
     """Score what was learned from too, and label its rows, instead of refusing."""
     decode: tuple[str, ...]
     """Targets that are decoded wherever a recording split in time has them."""
+    decoder_steps: int = Field(default=0, ge=0)
+    """Most steps of a recurrent decoder, beside linear read-outs; without (0) there is none."""
     classify: tuple[str, ...]
     """Targets of two states, 0 and 1, that windows are classified by wherever recordings have them."""
     traits: tuple[str, ...] = ()

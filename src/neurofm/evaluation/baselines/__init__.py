@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from neurofm.evaluation.baselines.averaged import FactorAnalysisGlm
 from neurofm.evaluation.baselines.calibrated import GaussianCalibrated
+from neurofm.evaluation.baselines.factor_analysis import factor_analysis
 from neurofm.evaluation.baselines.gaussian import gaussian
 from neurofm.evaluation.baselines.null import Null
 from neurofm.evaluation.baselines.poisson import PoissonGlm
@@ -14,14 +16,14 @@ from neurofm.recording import Modality
 
 
 def baselines_for(
-    modality: Modality, *, recordings: int, settings: EvaluateSettings, window_samples: int, glm: bool = True
+    modality: Modality, *, recordings: int, settings: EvaluateSettings, window_samples: int
 ) -> list[Estimator]:
-    """Make the baselines for one channel set, unfitted.
+    """Make the baselines for one channel set, unfitted, in the order in which they are to be fitted.
 
     Parameters
     ----------
     modality
-        Spike counts get a Poisson regression too, where `glm` lets them.
+        Spike counts get factor analysis, a Poisson regression and the average of the two as well.
     recordings
         How many recordings the channel set has in the fold: with one, there is no prior to calibrate and
         ``gaussian_calibrated`` would equal ``gaussian``.
@@ -36,9 +38,12 @@ def baselines_for(
     ]
     if recordings > 1:
         chosen.append(GaussianCalibrated(settings=settings, window_samples=window_samples))
-    if modality is Modality.SPIKES and glm:
-        chosen.append(PoissonGlm(settings=settings, window_samples=window_samples))
+    if modality is Modality.SPIKES:
+        linear = factor_analysis(settings=settings, window_samples=window_samples)
+        glm = PoissonGlm(settings=settings, window_samples=window_samples)
+        averaged = FactorAnalysisGlm(linear, glm, settings=settings, window_samples=window_samples)
+        chosen += [linear, glm, averaged]
     return chosen
 
 
-__all__ = ["GaussianCalibrated", "Null", "PoissonGlm", "baselines_for", "gaussian", "ppca", "ridge"]
+__all__ = ["GaussianCalibrated", "Null", "PoissonGlm", "baselines_for", "factor_analysis", "gaussian", "ppca", "ridge"]

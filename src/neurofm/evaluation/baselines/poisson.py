@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import PoissonRegressor
 
 from neurofm.evaluation.baselines.linear import Floats, Indices
+from neurofm.evaluation.baselines.newton import poisson_regression
 from neurofm.evaluation.samples import Windows, learning_windows, masks, rounds
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
 
 TUNE_EVERY = 4
-"""Every fourth window is fitted on while settings are chosen; the final fit takes all."""
+"""Every fourth window is fitted on while settings are chosen, of recordings of many; the final fit takes all."""
+TUNE_WINDOWS = 50
+"""So many are fitted on at least, where there are as many."""
 _LEAST_COUNT = 1e-12
+_LEAST_VARIANCE = 1e-9
+"""Of a component, as a share of the first's: fewer samples than components leave some without any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What is chosen on validation."""
+
+    sd_samples: float
+    components: int
+    """Principal components of the visible units that large populations are regressed on."""
+    penalty: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +60,12 @@ class _Fitted:
 class PoissonGlm:
     """The baseline ``poisson_glm``, for spike counts.
 
-    Log link, ridge penalty; smoothing first, then the penalty are chosen per recording by likelihood on validation
-    and in cross-validation (`samples.rounds`). It is fitted for the masks that are scored and for no others.
+    Log link, ridge penalty; smoothing, then components, then the penalty are chosen per recording by likelihood on
+    validation and in cross-validation (`samples.rounds`). It is fitted for the masks that are scored and for no others.
+
+    Where more than `EvaluateSettings.glm_most_units` units are visible, the regressors are their first principal
+    components at unit variance instead, since a regression of a thousand units on a thousand others overfits and takes
+    hours; settings are then chosen on the first mask alone.
 
     References
     ----------
@@ -74,16 +92,13 @@ class PoissonGlm:
         judges = {part.view.name: part for part in tuning}
         for part in fit:
             tried = [
-                (some.take(slice(None, None, TUNE_EVERY)), judge)
+                (some.take(slice(None, None, max(1, min(TUNE_EVERY, len(some) // TUNE_WINDOWS)))), judge)
                 for some, judge in rounds(part, judges[part.view.name])
             ]
-            smoothing, penalties = self.settings.smoothing_samples, self.settings.glm_penalties
-            middle = penalties[len(penalties) // 2]
-            sd_samples = max(smoothing, key=lambda sd: self._likelihood(tried, sd_samples=sd, penalty=middle))
-            penalty = max(penalties, key=lambda amount: self._likelihood(tried, sd_samples=sd_samples, penalty=amount))
+            choice = self._choose(tried)
             for visible, hidden in masks(part.view, self.settings):
-                self.fitted[part.view.name, hidden.tobytes()] = _regress(
-                    part, visible=visible, hidden=hidden, sd_samples=sd_samples, penalty=penalty
+                self.fitted[part.view.name, hidden.tobytes()] = self._regress(
+                    part, visible=visible, hidden=hidden, choice=choice
                 )
 
     def predict(
@@ -97,28 +112,48 @@ class PoissonGlm:
         z: Floats = (counts - normaliser.mean[hidden_index]) / normaliser.sd[hidden_index]
         return z
 
-    def _likelihood(self, tried: list[tuple[Windows, Windows]], *, sd_samples: float, penalty: float) -> float:
+    def _choose(self, tried: list[tuple[Windows, Windows]]) -> _Choice:
+        settings = self.settings
+        large = len(masks(tried[0][0].view, settings)[0][0]) > settings.glm_most_units
+        components, penalties = settings.glm_components, settings.glm_penalties
+        choice = _Choice(
+            sd_samples=settings.smoothing_samples[0],
+            components=components[len(components) // 2],
+            penalty=penalties[len(penalties) // 2],
+        )
+
+        def best(options: list[_Choice]) -> _Choice:
+            return max(options, key=lambda one: self._likelihood(tried, choice=one, large=large))
+
+        choice = best([replace(choice, sd_samples=sd_samples) for sd_samples in settings.smoothing_samples])
+        if large:
+            choice = best([replace(choice, components=count) for count in components])
+        return best([replace(choice, penalty=penalty) for penalty in penalties])
+
+    def _likelihood(self, tried: list[tuple[Windows, Windows]], *, choice: _Choice, large: bool) -> float:
         """Poisson log-likelihood of the judging windows under fits to the others, up to a constant."""
         total = 0.0
         for some, judge in tried:
             observed = judge.values()[judge.counted]
-            for visible, hidden in masks(some.view, self.settings):
-                fitted = _regress(some, visible=visible, hidden=hidden, sd_samples=sd_samples, penalty=penalty)
-                expected = fitted.counts(smooth(judge.z[..., visible], sd_samples=sd_samples))[judge.counted]
+            for visible, hidden in masks(some.view, self.settings)[: 1 if large else None]:
+                fitted = self._regress(some, visible=visible, hidden=hidden, choice=choice)
+                expected = fitted.counts(smooth(judge.z[..., visible], sd_samples=choice.sd_samples))[judge.counted]
                 total += float(np.sum(observed[:, hidden] * np.log(np.maximum(expected, _LEAST_COUNT)) - expected))
         return total
 
-
-def _regress(part: Windows, *, visible: Indices, hidden: Indices, sd_samples: float, penalty: float) -> _Fitted:
-    predictors = smooth(part.z[..., visible], sd_samples=sd_samples)[part.counted]
-    counts = part.values()[part.counted]
-    fits = [
-        PoissonRegressor(alpha=penalty, solver="newton-cholesky", max_iter=50).fit(predictors, counts[:, unit])
-        for unit in hidden
-    ]
-    return _Fitted(
-        sd_samples=sd_samples,
-        weights=np.stack([fit.coef_ for fit in fits]),
-        intercept=np.array([fit.intercept_ for fit in fits]),
-        most=counts[:, hidden].max(axis=0).astype(np.float64),
-    )
+    def _regress(self, part: Windows, *, visible: Indices, hidden: Indices, choice: _Choice) -> _Fitted:
+        predictors = smooth(part.z[..., visible], sd_samples=choice.sd_samples)[part.counted]
+        counts = part.values()[part.counted][:, hidden].astype(np.float64)
+        axes = np.eye(len(visible))
+        if len(visible) > self.settings.glm_most_units:
+            variances, axes = np.linalg.eigh(predictors.T @ predictors / len(predictors))
+            kept = np.maximum(variances[-choice.components :], _LEAST_VARIANCE * variances[-1])
+            axes = axes[:, -choice.components :] / np.sqrt(kept)
+            predictors = predictors @ axes
+        weights, intercept = poisson_regression(predictors, counts, penalty=choice.penalty)
+        return _Fitted(
+            sd_samples=choice.sd_samples,
+            weights=weights @ axes.T,
+            intercept=intercept,
+            most=counts.max(axis=0),
+        )

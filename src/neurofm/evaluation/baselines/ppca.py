@@ -14,7 +14,7 @@ def reduce_rank(measured: Covariances, rank: float) -> Covariances:
     The conditional mean under it equals W times the posterior mean of the latents. Of more latents than there
     are channels, one less than the channels are kept, so that a noise variance remains.
     """
-    variances, axes = np.linalg.eigh(measured.inner)
+    variances, axes = measured.eigen
     kept = min(int(rank), len(variances) - 1)
     noise = max(float(variances[:-kept].mean()), 1e-9 * float(variances.mean()))
     leading = axes[:, -kept:]
