@@ -49,6 +49,31 @@ class TargetPatches:
     """[window, patch] every sample counts and was measured."""
 
 
+class Decoder(Protocol):
+    """A further model that decodes by itself and is not read out."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the scoreboard."""
+
+    def decode(
+        self, fit: Windows, judge: Windows, test: Windows, *, target: Callable[[Windows], TargetPatches]
+    ) -> Floats:
+        """Learn a target from windows to fit on, choose by those that judge, and decode others.
+
+        Parameters
+        ----------
+        fit, judge, test
+            Of one recording. Of `test` the target is not asked.
+        target
+            The target in windows, patch by patch.
+
+        Returns
+        -------
+        [window, patch, column] of `test`.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """What one model decoded of a recording's test segments."""
@@ -75,6 +100,7 @@ def decode(
     patch_samples: int,
     keep: Callable[[Decoded], None] | None = None,
     embeddings: Sequence[Embedding] = (),
+    decoders: Sequence[Decoder] = (),
 ) -> tuple[list[TileScores], dict[str, float]]:
     """Decode `target` in a recording that is split in time, from counts and from our latents.
 
@@ -96,7 +122,7 @@ def decode(
         A patch gives one decoded value.
     keep
         Is given what each model decoded.
-    embeddings
+    embeddings, decoders
         Further models, unfitted.
 
     Returns
@@ -114,17 +140,13 @@ def decode(
     if not tried or not truth.counted.any():
         return scores, seconds
     models = _models(encode, settings=settings, patch_samples=patch_samples)
-    further = {one.name: partial(_learned, one) for one in embeddings}
-    for model, learn in (models | further).items():
+    learners = models | {one.name: partial(_learned, one) for one in embeddings}
+    read = partial(_read_out, fit=fit, tried=tried, test=test, penalties=settings.ridge_penalties, target=cut_out)
+    ways: dict[str, Callable[[], Floats]] = {model: partial(read, learn) for model, learn in learners.items()}
+    ways |= {one.name: partial(one.decode, *tried[0], test, target=cut_out) for one in decoders}
+    for model, way in ways.items():
         started = time.process_time()
-        predicted = _read_out(
-            learn(fit),
-            fit=fit,
-            tried=tried,
-            test=test,
-            penalties=settings.ridge_penalties,
-            target=cut_out,
-        )
+        predicted = way()
         gain, total = squares(truth.values, predicted, truth.counted)
         scores.append(
             TileScores(roles=view.roles, task=f"decoding:{target}", metric="R2", model=model, gain=gain, total=total)
@@ -170,7 +192,7 @@ def _given(candidates: Sequence[Features], _fit: Windows) -> Sequence[Features]:
 
 
 def _read_out(
-    candidates: Sequence[Features],
+    learn: Callable[[Windows], Sequence[Features]],
     *,
     fit: Windows,
     tried: Sequence[tuple[Windows, Windows]],
@@ -178,7 +200,8 @@ def _read_out(
     penalties: Sequence[float],
     target: Callable[[Windows], TargetPatches],
 ) -> Floats:
-    """Predict [window, patch, column] of the test windows with the best candidate and penalty."""
+    """Predict [window, patch, column] of the test windows with the best of the learned features and penalty."""
+    candidates = learn(fit)
     least, best = np.inf, (candidates[0], penalties[0])
     for features, penalty in itertools.product(candidates, penalties):
         error = 0.0

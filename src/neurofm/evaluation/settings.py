@@ -13,7 +13,7 @@ from neurofm.settings import Settings
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Reference = Literal["ndt", "lfads", "cebra"]
+Reference = Literal["ndt", "lfads", "brainlm", "cebra", "poyo"]
 """A published model that is trained here, to compare with."""
 
 
@@ -53,8 +53,16 @@ class EvaluateSettings(Settings):
     """Groups of channels by patterns of their ids or regions; traits are predicted from each of them alone, too."""
     few_shot: bool = False
     """Whether all three are done with few to all labels, too (`neurofm.evaluation.few_shot`)."""
-    references: dict[Reference, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold."""
+    references: dict[Reference, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold; 0, as
+    a profile may say, leaves one out."""
+    references_in: tuple[str, ...] = ()
+    """Datasets whose channel sets they are trained on; of none named, all."""
+
+    @field_validator("references")
+    @classmethod
+    def _asked_for(cls, references: dict[Reference, int]) -> dict[Reference, int]:
+        return {name: steps for name, steps in references.items() if steps}
 
     @field_validator("networks")
     @classmethod
