@@ -53,6 +53,31 @@ class TargetPatches:
     """[window, patch] every sample counts and was measured."""
 
 
+class Decoder(Protocol):
+    """A further model that decodes by itself and is not read out."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the scoreboard."""
+
+    def decode(
+        self, fit: Windows, judge: Windows, test: Windows, *, target: Callable[[Windows], TargetPatches]
+    ) -> Floats:
+        """Learn a target from windows to fit on, choose by those that judge, and decode others.
+
+        Parameters
+        ----------
+        fit, judge, test
+            Of one recording. Of `test` the target is not asked.
+        target
+            The target in windows, patch by patch.
+
+        Returns
+        -------
+        [window, patch, column] of `test`.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
     """What one model decoded of a recording's test segments."""
@@ -79,6 +104,7 @@ def decode(
     patch_samples: int,
     keep: Callable[[Decoded], None] | None = None,
     embeddings: Sequence[Embedding] = (),
+    decoders: Sequence[Decoder] = (),
 ) -> tuple[list[TileScores], dict[str, float]]:
     """Decode `target` in a recording that is split in time, from counts and from our latents.
 
@@ -101,7 +127,7 @@ def decode(
         A patch gives one decoded value.
     keep
         Is given what each model decoded.
-    embeddings
+    embeddings, decoders
         Further models, unfitted.
 
     Returns
@@ -137,6 +163,7 @@ def decode(
     ways = {model: partial(read_out, model, learn) for model, learn in (models | further).items()}
     if settings.decoder_steps:
         ways |= {model: partial(recur, model) for model in (RECURRENT, DECODER)}
+    ways |= {one.name: partial(one.decode, *tried[0], test, target=cut_out) for one in decoders}
     for model, way in ways.items():
         started = time.process_time()
         predicted = way()

@@ -31,7 +31,7 @@ from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
 from neurofm.evaluation.patches import fill_set
-from neurofm.evaluation.references import check_references, embeddings_for, references_for
+from neurofm.evaluation.references import References, check_references
 from neurofm.evaluation.retrieval import retrieve
 from neurofm.evaluation.row import OURS, Row
 from neurofm.evaluation.samples import Windows, cut, learning_windows
@@ -273,16 +273,20 @@ def _evaluate_set(
 ) -> None:
     """Run all tasks on the recordings of one channel set."""
     window = windows.of(views[0].modality)
+    references = References.of(views, settings=settings, window=window)
     estimators: list[Estimator] = [
         *baselines_for(
             views[0].modality, recordings=len(views), settings=settings, window_samples=window.window_samples
         ),
-        *references_for(views[0].modality, settings=settings, window_samples=window.window_samples),
+        *references.estimators,
         Neurofm(predictor),
         Neurofm(predictor, core_only=True),
     ]
     _reconstruct_set(views, estimators, fold=fold, settings=settings, window_samples=window.window_samples, found=found)
-    filled, cost = fill_set(views, predictor, settings=settings, window_samples=window.window_samples)
+    # What it cost to train them is with whole channels.
+    filled, cost = fill_set(
+        views, predictor, settings=settings, window_samples=window.window_samples, trained=references.fillers
+    )
     found.scores.extend(filled)
     for key, share in cost.items():
         found.seconds[key] += share
@@ -299,7 +303,8 @@ def _evaluate_set(
                     window_samples=window.window_samples,
                     patch_samples=window.patch_samples,
                     keep=found.tunings.add,
-                    embeddings=embeddings_for(settings, patch_samples=window.patch_samples),
+                    embeddings=references.embeddings,
+                    decoders=references.decoders,
                 )
                 found.scores.extend(scores)
                 for model, spent in seconds.items():

@@ -65,6 +65,7 @@ def fill_set(
     settings: EvaluateSettings,
     window_samples: int,
     baselines: bool = True,
+    trained: Sequence[Filler] = (),
 ) -> tuple[list[TileScores], dict[tuple[str, str, str], float]]:
     """Score the recordings of one channel set under every kind of mask that the model has learned.
 
@@ -79,7 +80,9 @@ def fill_set(
     window_samples
         Length of a window.
     baselines
-        False scores our model and its core alone.
+        False scores our model and its core alone, with `trained`.
+    trained
+        Further models, already fitted on these recordings.
 
     Returns
     -------
@@ -108,7 +111,7 @@ def fill_set(
         # A block may lie where a short last window overlaps the one before.
         puzzles = [puzzle for puzzle in puzzles if puzzle.scored.any()]
         datasets = sorted({test.view.dataset for test in tests})
-        for filler in [*others, Ours(predictor, kind, core_only=True), Ours(predictor, kind, core_only=False)]:
+        for filler in [*others, *trained, *(Ours(predictor, kind, core_only=core) for core in (True, False))]:
             started = time.process_time()
             _tune(filler, judges, settings=settings)
             tuned = time.process_time() - started

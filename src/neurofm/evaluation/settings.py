@@ -13,7 +13,7 @@ from neurofm.settings import Settings
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Reference = Literal["ndt", "lfads", "cebra"]
+Reference = Literal["ndt", "lfads", "brainlm", "cebra", "poyo"]
 """A published model that is trained here, to compare with."""
 
 
@@ -64,8 +64,16 @@ class EvaluateSettings(Settings):
     (`neurofm.evaluation.calibration`); with neither this nor trials there is no such curve."""
     calibration_trials: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """The same in trials, of recordings that consist of them."""
-    references: dict[Reference, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold."""
+    references: dict[Reference, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold; 0, as
+    a profile may say, leaves one out."""
+    references_in: tuple[str, ...] = ()
+    """Datasets whose channel sets they are trained on; of none named, all."""
+
+    @field_validator("references")
+    @classmethod
+    def _asked_for(cls, references: dict[Reference, int]) -> dict[Reference, int]:
+        return {name: steps for name, steps in references.items() if steps}
 
     @field_validator("networks")
     @classmethod

@@ -204,8 +204,7 @@ class BrainLM(nn.Module):
         reconstructed: Tensor = self.head(decoded).reshape(values.shape)
         return reconstructed
 
-    @staticmethod
-    def _placed(tokens: Tensor, position: Tensor) -> Tensor:
+    def _placed(self, tokens: Tensor, position: Tensor) -> Tensor:
         """[window, parcel, patch, width] with the parcel's place, [parcel, width], and the patch's time added."""
         return tokens + position.unsqueeze(1) + _sine(tokens)
 

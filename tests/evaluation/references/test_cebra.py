@@ -10,30 +10,34 @@ import pytest
 
 from neurofm.errors import UserError
 from neurofm.evaluation.decoding import decode
-from neurofm.evaluation.references import CebraEmbedding, check_references, embeddings_for
+from neurofm.evaluation.references import References, check_references
+from neurofm.evaluation.references.cebra import CebraEmbedding
 from neurofm.evaluation.samples import learning_windows
 from neurofm.evaluation.scores import ratio
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.windows import WindowSettings
 from tests.evaluation.conftest import poison
 from tests.evaluation.references.mouse import awake_mouse
 
 pytestmark = pytest.mark.long
 
 WINDOW, PATCH = 100, 5
+SIZES = WindowSettings(window_samples=WINDOW, patch_samples=PATCH)
 STEPS = 60
 
 
 def test_head_direction_is_decoded(settings: EvaluateSettings, shared_data: Path) -> None:
     pytest.importorskip("cebra", reason="CEBRA is not installed")
     asked = settings.model_copy(update={"references": {"cebra": STEPS}})
+    view = awake_mouse(shared_data)
     scores, seconds = decode(
-        awake_mouse(shared_data),
+        view,
         "head_direction",
         encode=lambda _view, z: z[:, ::PATCH],
         settings=asked,
         window_samples=WINDOW,
         patch_samples=PATCH,
-        embeddings=embeddings_for(asked, patch_samples=PATCH),
+        embeddings=References.of([view], settings=asked, window=SIZES).embeddings,
     )
     values = {score.model: ratio(score.gain, score.total) for score in scores}
     assert set(seconds) == set(values)
@@ -59,10 +63,11 @@ def test_without_the_library_its_absence_is_said(
     settings: EvaluateSettings, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cebra", None)
-    (fit,), _ = learning_windows([awake_mouse(shared_data)], window_samples=WINDOW)
+    view = awake_mouse(shared_data)
+    (fit,), _ = learning_windows([view], window_samples=WINDOW)
     with pytest.raises(UserError, match="`cebra` needs the package cebra, which is not installed"):
         CebraEmbedding(steps=1, settings=settings, patch_samples=PATCH).learn(fit)
-    assert embeddings_for(settings, patch_samples=PATCH) == []
+    assert References.of([view], settings=settings, window=SIZES).embeddings == []
 
 
 def test_its_absence_is_said_before_anything_is_scored(

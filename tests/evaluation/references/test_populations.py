@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,17 @@ import pytest
 
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.masked import reconstruct
-from neurofm.evaluation.references import references_for
+from neurofm.evaluation.references import References
 from neurofm.evaluation.samples import cut, masks
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.recording import Modality
-from neurofm.windows import RecordingView
+from neurofm.windows import RecordingView, WindowSettings
 from tests.evaluation.conftest import Roles, poison, view_of
 from tests.evaluation.references.lorenz import UNITS, WINDOW, Floats, lorenz_spikes
 from tests.evaluation.references.mouse import awake_mouse
 
+SIZES = WindowSettings(window_samples=WINDOW, patch_samples=5)
 SMOOTHING = (1.0, 2.0, 3.0, 4.0, 6.0)
 TRAINED = ("train", "validation", "test")
 NAMES = ["ndt", "lfads"]
@@ -28,7 +30,7 @@ STEPS = [("ndt", 40), pytest.param("lfads", 150, marks=pytest.mark.long)]
 
 def _made(name: str, view: RecordingView, settings: EvaluateSettings, *, steps: int) -> Estimator:
     chosen = settings.model_copy(update={"references": {name: steps}})
-    (made,) = references_for(view.modality, settings=chosen, window_samples=WINDOW)
+    (made,) = References.of([view], settings=chosen, window=SIZES).estimators
     made.fit([view])
     return made
 
@@ -103,9 +105,21 @@ def test_calcium_is_predicted_as_a_mean(settings: EvaluateSettings, shared_data:
     assert (found < -0.1).any()
 
 
-def test_no_reference_is_trained_unless_it_is_asked_for(settings: EvaluateSettings) -> None:
-    asked = settings.model_copy(update={"references": {"ndt": 1, "lfads": 1}})
+def _names(view: RecordingView, settings: EvaluateSettings) -> dict[str, list[str]]:
+    made = References.of([view], settings=settings, window=SIZES)
+    return {field.name: [one.name for one in getattr(made, field.name)] for field in fields(made)}
+
+
+def test_no_reference_is_trained_unless_it_is_asked_for_there(settings: EvaluateSettings) -> None:
+    spikes, fmri = (
+        view_of(np.ones((9, 4)), modality=modality, train=[(0, 9)]) for modality in (Modality.SPIKES, Modality.FMRI)
+    )
+    none: dict[str, list[str]] = {field.name: [] for field in fields(References)}
+    asked = settings.model_copy(update={"references": dict.fromkeys(["brainlm", "poyo", "cebra", *NAMES], 1)})
     assert settings.references == {}
-    assert references_for(Modality.SPIKES, settings=settings, window_samples=WINDOW) == []
-    assert references_for(Modality.FMRI, settings=asked, window_samples=WINDOW) == []
-    assert [one.name for one in references_for(Modality.SPIKES, settings=asked, window_samples=WINDOW)] == NAMES
+    assert _names(spikes, settings) == _names(fmri, settings) == none
+    assert _names(spikes, asked) == none | {"estimators": NAMES, "embeddings": ["cebra"], "decoders": ["poyo"]}
+    assert _names(fmri, asked) == none | {"estimators": ["brainlm"], "fillers": ["brainlm"], "embeddings": ["cebra"]}
+    elsewhere = asked.model_copy(update={"references_in": (fmri.dataset,)})
+    assert _names(spikes, elsewhere) == none
+    assert _names(fmri, elsewhere) == _names(fmri, asked)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
-from neurofm.evaluation.decoding import Embedding
+from neurofm.evaluation.baselines.stationary import Filler
+from neurofm.evaluation.decoding import Decoder, Embedding
 from neurofm.evaluation.estimator import Estimator
+from neurofm.evaluation.references.brainlm import NAME as BRAINLM
+from neurofm.evaluation.references.brainlm import BrainLMReference
 from neurofm.evaluation.references.cebra import NAME as CEBRA
-from neurofm.evaluation.references.cebra import CebraEmbedding, missing
+from neurofm.evaluation.references.cebra import CebraEmbedding
 from neurofm.evaluation.references.lfads import lfads
+from neurofm.evaluation.references.libraries import check_library
 from neurofm.evaluation.references.ndt import ndt
+from neurofm.evaluation.references.poyo import NAME as POYO
+from neurofm.evaluation.references.poyo import PoyoDecoder
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
+from neurofm.windows import RecordingView, WindowSettings
 
 _POPULATIONS = frozenset({Modality.SPIKES, Modality.CALCIUM, Modality.MINISCOPE})
 _OF_POPULATIONS = {"ndt": ndt, "lfads": lfads}
@@ -25,42 +34,61 @@ def check_references(settings: EvaluateSettings) -> None:
     UserError
         With what installs it.
     """
-    if CEBRA in settings.references and find_spec(CEBRA) is None:
-        raise missing()
+    for name in settings.references:
+        check_library(name)
 
 
-def references_for(modality: Modality, *, settings: EvaluateSettings, window_samples: int) -> list[Estimator]:
-    """Make the references that reconstruct hidden channels of a modality, untrained.
+@dataclass(frozen=True, kw_only=True)
+class References:
+    """Those of one channel set, untrained, by what is done with them."""
 
-    Parameters
-    ----------
-    modality
-        NDT and LFADS are for populations of neurons.
-    settings
-        `EvaluateSettings.references` says which and for how many steps.
-    window_samples
-        Length of a window.
-    """
-    return [
-        make(steps=settings.references[name], settings=settings, window_samples=window_samples)
-        for name, make in _OF_POPULATIONS.items()
-        if name in settings.references and modality in _POPULATIONS
-    ]
+    estimators: Sequence[Estimator] = ()
+    """Reconstruct hidden channels."""
+    fillers: Sequence[Filler] = ()
+    """Those of them that fill in patches too, once they are fitted."""
+    embeddings: Sequence[Embedding] = ()
+    """Give features that targets are read out of."""
+    decoders: Sequence[Decoder] = ()
+    """Decode targets by themselves."""
+
+    @classmethod
+    def of(cls, views: Sequence[RecordingView], *, settings: EvaluateSettings, window: WindowSettings) -> Self:
+        """Make those that are asked for.
+
+        Parameters
+        ----------
+        views
+            Recordings of the channel set. NDT and LFADS are for populations of neurons, BrainLM for fMRI, POYO for
+            spikes.
+        settings
+            `EvaluateSettings.references` says which and for how many steps, `references_in` where.
+        window
+            Lengths of a window and a patch.
+        """
+        asked, modality = settings.references, views[0].modality
+        if settings.references_in and not any(view.dataset in settings.references_in for view in views):
+            return cls()
+        samples, patch = window.window_samples, window.patch_samples
+        populations = [
+            _OF_POPULATIONS[name](steps=steps, settings=settings, window_samples=samples)
+            for name, steps in asked.items()
+            if name in _OF_POPULATIONS and modality in _POPULATIONS
+        ]
+        autoencoders = []
+        if BRAINLM in asked and modality is Modality.FMRI:
+            steps = asked[BRAINLM]
+            autoencoders = [
+                BrainLMReference(steps=steps, settings=settings, window_samples=samples, patch_samples=patch)
+            ]
+        embeddings = []
+        if CEBRA in asked:
+            embeddings = [CebraEmbedding(steps=asked[CEBRA], settings=settings, patch_samples=patch)]
+        decoders = []
+        if POYO in asked and modality is Modality.SPIKES:
+            decoders = [PoyoDecoder(steps=asked[POYO], settings=settings, patch_samples=patch)]
+        return cls(
+            estimators=[*populations, *autoencoders], fillers=autoencoders, embeddings=embeddings, decoders=decoders
+        )
 
 
-def embeddings_for(settings: EvaluateSettings, *, patch_samples: int) -> list[Embedding]:
-    """Make the references whose features targets are decoded from, untrained.
-
-    Parameters
-    ----------
-    settings
-        `EvaluateSettings.references` says which and for how many steps.
-    patch_samples
-        Length of a patch.
-    """
-    if CEBRA not in settings.references:
-        return []
-    return [CebraEmbedding(steps=settings.references[CEBRA], settings=settings, patch_samples=patch_samples)]
-
-
-__all__ = ["CebraEmbedding", "check_references", "embeddings_for", "references_for"]
+__all__ = ["References", "check_references"]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from neurofm.errors import UserError
 from neurofm.evaluation.decoding import Features
+from neurofm.evaluation.references.libraries import library
 from neurofm.evaluation.references.training import seeded
 from neurofm.evaluation.samples import Windows
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 
-NAME = "cebra"
+NAME: Final = "cebra"
 DIMENSIONS = 8
 TIME_OFFSETS = 10
 """Samples between a moment and what counts as near to it."""
@@ -49,16 +48,24 @@ class CebraEmbedding:
 
     def __init__(self, *, steps: int, settings: EvaluateSettings, patch_samples: int) -> None:
         self._steps, self._seed, self._patch_samples = steps, settings.seed, patch_samples
+        self._learned: dict[str, Features] = {}
 
     def learn(self, fit: Windows) -> Features:
         """Train on the samples of windows to fit on, one after the other as they were recorded; see `Embedding.learn`.
+
+        Once per recording: it is given no target, so that it serves all of them.
 
         Raises
         ------
         UserError
             If the library is not installed.
         """
-        cebra = _library()
+        if fit.view.name not in self._learned:
+            self._learned[fit.view.name] = self._train(fit)
+        return self._learned[fit.view.name]
+
+    def _train(self, fit: Windows) -> Features:
+        cebra = library(NAME)
         signal = _signal(fit)[fit.counted]
         with seeded(self._seed):
             network = cebra.models.init(_MODEL, signal.shape[1], _UNITS, DIMENSIONS)
@@ -101,18 +108,3 @@ class _Embedded:
 def _signal(windows: Windows) -> npt.NDArray[np.float32]:
     smoothed = smooth(windows.z[..., windows.view.usable], sd_samples=SMOOTHING_SAMPLES)
     return smoothed.astype(np.float32)
-
-
-def missing() -> UserError:
-    """Say that the library is not here, and what installs it."""
-    return UserError(
-        "evaluate.references: `cebra` needs the package cebra, which is not installed.",
-        mend="`pip install 'neurofm[references]'`, or take `cebra` out of `evaluate.references`",
-    )
-
-
-def _library() -> Any:
-    try:
-        return import_module("cebra")
-    except ModuleNotFoundError:
-        raise missing() from None

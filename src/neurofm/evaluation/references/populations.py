@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neurofm.evaluation.references.training import seeded, train
+from neurofm.evaluation.references.training import seeded, spread, starts, train
 from neurofm.evaluation.samples import Windows, learning_windows, masks
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
@@ -59,8 +59,8 @@ class _Data:
         spikes = parts[0].view.modality is Modality.SPIKES
         truth = torch.from_numpy(np.concatenate([part.values() for part in parts])) if spikes else z
         counted = np.concatenate([part.counted[..., None] & part.view.usable for part in parts])
-        starts = torch.from_numpy(np.concatenate(_starts(parts)))
-        return cls(z=z, truth=truth, counted=torch.from_numpy(counted), starts=starts)
+        first = torch.from_numpy(np.concatenate(starts(parts)))
+        return cls(z=z, truth=truth, counted=torch.from_numpy(counted), starts=first)
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Draw a batch of `z`, `truth` and `counted`, from any sample on and not only where windows were cut."""
@@ -115,7 +115,7 @@ class PopulationReference:
         fit, tuning = learning_windows(views, window_samples=self._window_samples)
         data = _Data.of(fit)
         spikes = views[0].modality is Modality.SPIKES
-        judges = [part.take(_spread(len(part), _JUDGED_WINDOWS // len(tuning) + 1)) for part in tuning]
+        judges = [part.take(spread(len(part), _JUDGED_WINDOWS // len(tuning) + 1)) for part in tuning]
         with seeded(self._settings.seed):
             network = self._build(data.z.shape[2], samples=self._window_samples)
             counts = data.counted.sum(dim=(0, 1)).clamp(min=1)
@@ -197,19 +197,3 @@ def _start_at(network: nn.Module, log_rate: Tensor) -> None:
     with torch.no_grad():
         readout.weight.mul_(0.1)
         readout.bias.copy_(log_rate)
-
-
-def _spread(total: int, most: int) -> Indices:
-    return np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(np.int64))
-
-
-def _starts(parts: Sequence[Windows]) -> list[Indices]:
-    """Return where windows may begin: anywhere in stretches of windows that were cut side by side."""
-    found, before = [], 0
-    for part in parts:
-        length = part.z.shape[1]
-        rows = np.arange(before, before + len(part)) * length
-        followed = np.flatnonzero(np.diff(part.start) == length)
-        found += [rows, (rows[followed][:, None] + np.arange(1, length)).ravel()]
-        before += len(part)
-    return found

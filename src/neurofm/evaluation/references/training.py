@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from neurofm.evaluation.samples import Windows
 
 JUDGEMENTS = 12
 """How often validation is looked at in a whole training."""
@@ -80,6 +84,26 @@ def train(
             break
     network.load_state_dict(best)
     network.eval()
+
+
+def spread(total: int, most: int) -> npt.NDArray[np.int64]:
+    """Choose at most so many of `total`, evenly spread."""
+    return np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(np.int64))
+
+
+def starts(parts: Sequence[Windows]) -> list[npt.NDArray[np.int64]]:
+    """Return where windows may begin, in samples from the first window's first.
+
+    Anywhere in stretches of windows that were cut side by side, all windows lying one after the other.
+    """
+    found, before = [], 0
+    for part in parts:
+        length = part.z.shape[1]
+        rows = np.arange(before, before + len(part)) * length
+        followed = np.flatnonzero(np.diff(part.start) == length)
+        found += [rows, (rows[followed][:, None] + np.arange(1, length)).ravel()]
+        before += len(part)
+    return found
 
 
 def _judged(network: nn.Module, judge: Callable[[], float]) -> float:
