@@ -160,7 +160,9 @@ def decode(
         asked = _patches(parts, test, truth).features
         return decode_recurrently(fitted, judge, asked, penalty=penalty, steps=settings.decoder_steps)
 
-    ways = {model: partial(read_out, model, learn) for model, learn in (models | further).items()}
+    ways: dict[str, Callable[[], Floats]] = {
+        model: partial(read_out, model, learn) for model, learn in (models | further).items()
+    }
     if settings.decoder_steps:
         ways |= {model: partial(recur, model) for model in (RECURRENT, DECODER)}
     ways |= {one.name: partial(one.decode, *tried[0], test, target=cut_out) for one in decoders}
