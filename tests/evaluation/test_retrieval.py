@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.evaluation.retrieval import POWER, ranks, retrieve
+from neurofm.evaluation.retrieval import POWER, SIGNAL, ranks, retrieve
 from neurofm.evaluation.row import NULL, PROBE
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.scores import TileScores, ratio
@@ -42,9 +42,11 @@ def test_a_twin_is_found_and_one_that_is_late_is_not(at_once: AtOnce, settings: 
     found = _recall(pairs_of([eeg, _twin(eeg)]), settings)
     assert found[NULL] < 0.2
     assert found[POWER] > 0.7
+    assert found[SIGNAL] > 0.9
     assert found[PROBE] > 0.7
     late = _recall(pairs_of([eeg, _twin(eeg, late=700)]), settings)
     assert late[POWER] < 0.5
+    assert late[SIGNAL] < 0.5
     assert late[PROBE] < 0.5
 
 
@@ -61,13 +63,13 @@ def test_both_directions_and_the_best_five_stand_in_the_scoreboard(at_once: AtOn
         ("mne-sample-meg", "retrieval:eeg"),
     }
     assert {row.metric for row in rows} == {"recall@1", "recall@5"}
-    assert {row.model for row in rows} == {NULL, POWER, PROBE}
+    assert {row.model for row in rows} == {NULL, POWER, SIGNAL, PROBE}
     for row in rows:
         assert row.ci_low <= row.value <= row.ci_high
         assert row.null == next(
             one.value for one in rows if (one.task, one.metric, one.model) == (row.task, row.metric, NULL)
         )
-    assert {key[2] for key in seconds} == {NULL, POWER, PROBE}
+    assert {key[2] for key in seconds} == {NULL, POWER, SIGNAL, PROBE}
     # Chance: one of as many windows as each fold holds out.
     first = [one for one in scores if (one.task, one.metric, one.model) == ("retrieval:meg", "recall@1", NULL)]
     assert [float(one.gain[0, 0]) for one in first] == [1 / len(one.gain) for one in first]
@@ -97,4 +99,4 @@ def test_nothing_of_the_held_out_part_is_fitted_on(at_once: AtOnce, settings: Ev
     ("actual", "expected"), [([[1, 0], [0, 1]], [0, 0]), ([[0, 1], [1, 0]], [1, 1]), ([[1, 1], [1, 1]], [1, 1])]
 )
 def test_ranks_count_who_agrees_at_least_as_well(actual: list[list[float]], expected: list[int]) -> None:
-    assert ranks(np.eye(2), np.array(actual, dtype=np.float64)).tolist() == expected
+    assert ranks(np.eye(2)[:, None], np.array(actual, dtype=np.float64)[:, None]).tolist() == expected

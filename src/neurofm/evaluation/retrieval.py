@@ -3,20 +3,22 @@
 Where two recordings were made at once. A linear map from the features of one modality to those of the other is fitted
 on windows that may be learned from; for each held-out window the simultaneous one of the other modality is looked for
 among all of them, by how well its features agree with the mapped ones. The same map for every model, so that what
-differs is the features: power spectra (the baseline), or the frozen embedding of each modality alone.
+differs is the features: power spectra and the signal's own course (the baselines), or the frozen embedding of each
+modality alone, patch by patch.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.classification import Encode, Features, band_power, latent_statistics, log_power
+from neurofm.evaluation.classification import Encode, band_power, log_power
 from neurofm.evaluation.row import NULL, PROBE
 from neurofm.evaluation.samples import TUNING_SHARE, Windows
 from neurofm.evaluation.scores import TileScores
@@ -27,13 +29,18 @@ from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.pairs import Pair, inside, samples_at
 
 Floats = npt.NDArray[np.float64]
+Course = Callable[[Windows], npt.NDArray[np.floating]]
+"""Windows to [window, step, feature]."""
 
 TASK = "retrieval"
 POWER = "ridge_power"
+SIGNAL = "ridge_signal"
 _NEAREST = (1, 5)
 """How many of the best are looked at."""
 _FITTED_PER_WINDOW = 4
 """Windows that are fitted on begin so often in the length of one: paired recordings are short."""
+_MOST_FITTED = 2000
+"""Windows that a map is fitted on, evenly over the recordings and over each one's time: it has few weights."""
 _LEAST_VALID = 0.5
 """Share of a window that must be fit for use on both sides."""
 _ROUNDING = 1e-6
@@ -48,11 +55,25 @@ class _Moments:
     count: int
     """Moments; of the modality with shorter windows each has several, one after the other."""
 
-    def features(self, features: Features) -> tuple[Floats, Floats]:
-        """Make [moment, feature] of both sides, the mean over the windows of a moment."""
-        made = (np.asarray(features(side), dtype=np.float64) for side in (self.first, self.second))
-        one, two = (part.reshape(self.count, -1, part.shape[1]).mean(axis=1) for part in made)
+    def features(self, features: Course) -> tuple[Floats, Floats]:
+        """Make [moment, step, feature] of both sides, in as many steps as both can be cut into."""
+        made = [np.asarray(features(side), dtype=np.float64) for side in (self.first, self.second)]
+        one, two = (part.reshape(self.count, -1, part.shape[-1]) for part in made)
+        steps = math.gcd(one.shape[1], two.shape[1])
+        one, two = (part.reshape(self.count, steps, -1, part.shape[-1]).mean(axis=2) for part in (one, two))
         return one, two
+
+    def some(self, most: int) -> _Moments:
+        """Return no more than so many of them, evenly."""
+        if self.count <= most:
+            return self
+        chosen = np.linspace(0, self.count - 1, most).round().astype(np.int64)
+
+        def of(side: Windows) -> Windows:
+            each = len(side) // self.count
+            return side.take((each * chosen[:, None] + np.arange(each)).ravel())
+
+        return _Moments(first=of(self.first), second=of(self.second), count=most)
 
 
 def retrieve(
@@ -85,7 +106,7 @@ def retrieve(
     seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for _, group in sorted(groups.items()):
         task = f"{TASK}:{group[0].second.modality}"
-        for model, features in _models(encode).items():
+        for model, features in _models(encode, windows=windows).items():
             started = time.process_time()
             found = _of_group(group, model, features, task=task, settings=settings, windows=windows)
             scores.extend(found)
@@ -94,19 +115,24 @@ def retrieve(
     return scores, dict(seconds)
 
 
-def _models(encode: Encode) -> Mapping[str, Features]:
+def _models(encode: Encode, *, windows: WindowsSettings) -> Mapping[str, Course]:
     """Features per model; the null needs none."""
-    return {
-        NULL: log_power,
-        POWER: lambda part: band_power(part) if part.view.modality in (Modality.EEG, Modality.MEG) else log_power(part),
-        PROBE: lambda part: latent_statistics(encode(part.view, part.z)),
-    }
+
+    def power(part: Windows) -> Floats:
+        waves = part.view.modality in (Modality.EEG, Modality.MEG)
+        return (band_power(part) if waves else log_power(part))[:, None]
+
+    def signal(part: Windows) -> Floats:
+        patch = windows.of(part.view.modality).patch_samples
+        return part.z.reshape(len(part), -1, patch, part.z.shape[-1]).mean(axis=2, dtype=np.float64)
+
+    return {NULL: power, POWER: power, SIGNAL: signal, PROBE: lambda part: encode(part.view, part.z)}
 
 
 def _of_group(
     group: Sequence[Pair],
     model: str,
-    features: Features,
+    features: Course,
     *,
     task: str,
     settings: EvaluateSettings,
@@ -115,7 +141,11 @@ def _of_group(
     tests = [(pair, _moments(pair, "test", windows=windows, every=1)) for pair in group]
     tests = [(pair, moments) for pair, moments in tests if moments.count > 1]
     learned, judging = (
-        [part for pair in group if (part := _moments(pair, role, windows=windows, every=_FITTED_PER_WINDOW)).count]
+        [
+            part.some(max(1, _MOST_FITTED // len(group)))
+            for pair in group
+            if (part := _moments(pair, role, windows=windows, every=_FITTED_PER_WINDOW)).count
+        ]
         for role in ("train", "validation")
     )
     if not tests or sum(part.count for part in learned) < 2:
@@ -149,9 +179,10 @@ def ranks(mapped: Floats, actual: Floats) -> npt.NDArray[np.int64]:
     Parameters
     ----------
     mapped, actual
-        [moment, feature] standardised; agreement is the cosine of the angle between them.
+        [moment, step, feature] standardised; agreement is the cosine of the angle between all of a moment's steps.
     """
-    one, two = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (mapped, actual))
+    flat = (part.reshape(len(part), -1) for part in (mapped, actual))
+    one, two = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in flat)
     agreement = one @ two.T
     counted: npt.NDArray[np.int64] = (agreement >= np.diag(agreement)[:, None]).sum(axis=1) - 1
     return counted
@@ -159,7 +190,7 @@ def ranks(mapped: Floats, actual: Floats) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Translation:
-    """A linear map from standardised features of one side to those of the other."""
+    """A linear map from standardised features of one side to those of the other, the same in every step."""
 
     mean: tuple[Floats, Floats]
     sd: tuple[Floats, Floats]
@@ -168,16 +199,18 @@ class _Translation:
 
     @classmethod
     def fit(cls, first: Floats, second: Floats, *, penalty: float) -> _Translation:
-        """Fit by ridge regression; `penalty` is a multiple of the mean variance of a feature, per window."""
-        sides = first, second
+        """Fit by ridge regression; `penalty` is a multiple of the mean variance of a feature."""
+        sides = first, second = first.reshape(-1, first.shape[-1]), second.reshape(-1, second.shape[-1])
         mean = first.mean(axis=0), second.mean(axis=0)
         sd = first.std(axis=0), second.std(axis=0)
         sd = np.where(sd[0] > 0, sd[0], 1.0), np.where(sd[1] > 0, sd[1], 1.0)
         x, y = ((side - centre) / spread for side, centre, spread in zip(sides, mean, sd, strict=True))
-        # There are more features than windows: by the windows' products.
-        inner = x @ x.T
-        amount = penalty * max(float(np.trace(inner)) / len(x), 1e-12)
-        return cls(mean=mean, sd=sd, weights=x.T @ np.linalg.solve(inner + amount * np.eye(len(x)), y))
+        amount = penalty * max(float((x**2).sum()) / x.shape[1], 1e-12)
+        if len(x) > x.shape[1]:
+            weights = np.linalg.solve(x.T @ x + amount * np.eye(x.shape[1]), x.T @ y)
+        else:  # The same by the products of the windows, of which there are fewer.
+            weights = x.T @ np.linalg.solve(x @ x.T + amount * np.eye(len(x)), y)
+        return cls(mean=mean, sd=sd, weights=weights)
 
     def __call__(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
         """Map the first, and standardise the second."""
@@ -186,7 +219,7 @@ class _Translation:
 
 
 def _fitted(
-    learned: Sequence[_Moments], judging: Sequence[_Moments], features: Features, *, penalties: Sequence[float]
+    learned: Sequence[_Moments], judging: Sequence[_Moments], features: Course, *, penalties: Sequence[float]
 ) -> _Translation:
     """Fit with the penalty that judges best: on validation, or on the last fifth where there is none."""
     first, second = _together(learned, features)
@@ -202,7 +235,7 @@ def _fitted(
     return _Translation.fit(first, second, penalty=penalties[int(np.argmin(errors))])
 
 
-def _together(parts: Sequence[_Moments], features: Features) -> tuple[Floats, Floats]:
+def _together(parts: Sequence[_Moments], features: Course) -> tuple[Floats, Floats]:
     first, second = zip(*(part.features(features) for part in parts), strict=True)
     return np.concatenate(first), np.concatenate(second)
 
