@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,7 @@ def spans(given: Sequence[Span]) -> tuple[Segment, ...]:
 def view_of(
     values: npt.NDArray[np.float64],
     *,
-    modality: Modality = Modality.CALCIUM,
-    dataset: str = "",
+    modality: Modality,
     name: str = "r",
     channel_set: str = "",
     kind: Kind = "time",
@@ -30,11 +29,10 @@ def view_of(
     validation: Sequence[Span] = (),
     test: Sequence[Span] = (),
     calibration: Sequence[Span] | None = None,
-    targets: Mapping[str, npt.NDArray[np.float32]] | None = None,
 ) -> RecordingView:
     """Wrap [time, channel] values as a view; calibration is the train segments unless given."""
     roles = FoldRecording(
-        dataset=dataset or str(modality),
+        dataset=str(modality),
         recording=name,
         subject=f"lab:{name}",
         modality=modality,
@@ -66,5 +64,5 @@ def view_of(
         valid=np.ones(len(values), dtype=bool),
         roles=roles,
         normaliser=fit_normaliser(parts, usable=np.ones(channels, dtype=bool)),
-        targets=targets or {},
+        targets={},
     )

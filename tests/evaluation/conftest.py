@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.recording import Modality
 from neurofm.windows import RecordingView
-from tests.views import Span, spans, view_of
+from tests import views
+from tests.views import Span, spans
 
-__all__ = ["Span", "spans", "view_of"]
+__all__ = ["Span", "spans"]
 
 Roles = dict[str, Any]
 """Spans by the name of their role, as keyword arguments of `view_of`."""
@@ -32,6 +36,21 @@ SETTINGS = {
     "decode": ["head_direction"],
     "classify": ["eyes_closed"],
 }
+
+
+def view_of(
+    values: npt.NDArray[np.float64],
+    *,
+    modality: Modality = Modality.CALCIUM,
+    dataset: str = "",
+    targets: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    **told: Any,
+) -> RecordingView:
+    """Wrap [time, channel] values as a view, as `tests.views` does, of a dataset and with targets."""
+    view = views.view_of(values, modality=modality, **told)
+    dataset = dataset or view.dataset
+    roles = view.roles.model_copy(update={"dataset": dataset})
+    return replace(view, dataset=dataset, roles=roles, targets=targets or {})
 
 
 def poison(view: RecordingView) -> RecordingView:
