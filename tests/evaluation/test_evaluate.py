@@ -414,7 +414,11 @@ def test_mixing_up_the_channels_of_what_is_scored_ruins_the_score(trained: _Trai
 
 
 def test_references_are_rows_beside_the_others(trained: _Trained) -> None:
-    board = trained.evaluate(references={"ndt": 2, "lfads": 2})
-    found = {(row.dataset, row.task, row.metric) for row in board.rows if row.model in {"ndt", "lfads"}}
-    assert found == {("cells", "masked_reconstruction", "R2"), ("cells", "masked_reconstruction", "bits_per_spike")}
+    board = trained.evaluate(references={"ndt": 2, "lfads": 2, "brainlm": 1})
+    found = {
+        model: {(row.dataset, row.task, row.metric) for row in board.rows if row.model == model}
+        for model in ("ndt", "lfads", "brainlm")
+    }
+    cells = {("cells", "masked_reconstruction", "R2"), ("cells", "masked_reconstruction", "bits_per_spike")}
+    assert found == {"ndt": cells, "lfads": cells, "brainlm": {("rest", "masked_reconstruction", "R2")}}
     assert board.timings["cells"]["masked_reconstruction"].keys() > {"ndt", "lfads"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from neurofm.evaluation.baselines.stationary import Stationary, stationary_baselines
 from neurofm.evaluation.patches import fill_set
+from neurofm.evaluation.references.brainlm import BrainLMReference
 from neurofm.evaluation.samples import learning_windows
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.settings import EvaluateSettings
@@ -95,6 +97,17 @@ def test_the_network_counts_where_it_has_a_gain(predictor: Predictor, views: lis
     values = {(row.task, row.model): row.value for row in rows}
     assert values["hidden_patches", "neurofm"] != values["hidden_patches", "neurofm-core"]
     assert values["hidden_block", "neurofm"] == values["hidden_block", "neurofm-core"]
+
+
+def test_a_model_that_is_trained_already_fills_in_too(predictor: Predictor, views: list[RecordingView]) -> None:
+    made = BrainLMReference(steps=1, settings=CHOSEN, window_samples=WINDOW, patch_samples=PATCH)
+    made.fit(views)
+    scores, seconds = fill_set(
+        views, predictor, settings=CHOSEN, window_samples=WINDOW, baselines=False, trained=[made]
+    )
+    tasks, models = ("hidden_block", "hidden_patches"), ("brainlm", "neurofm", "neurofm-core")
+    assert {(score.task, score.model) for score in scores} == set(product(tasks, models))
+    assert set(seconds) == set(product(["fmri"], tasks, models))
 
 
 def test_a_model_of_whole_channels_is_not_asked(predictor: Predictor, views: list[RecordingView]) -> None:
