@@ -270,7 +270,8 @@ def test_shares_and_group_of_a_dataset(project: Path) -> None:
     assert set(groups["streamed"]) == {"hcp-rest", "a2929-hd"}  # not to be handed on; larger than 5 MB
     assert groups["local"] == {"adni": {"modality": "fmri", "reader": "tables", "path": "../data/adni"}}
     pretrain = load_params(project).pretrain
-    assert pretrain.shares.of() == {"spikes": 0.4, "calcium": 0, "miniscope": 0, "fmri": 0.6, "eeg": 0}
+    of_those = {"spikes": 0.4, "calcium": 0, "miniscope": 0, "fmri": 0.6, "eeg": 0}
+    assert pretrain.shares.of() == of_those | {"meg": 0.15}, "MEG, which takes part nowhere here, keeps its default"
     assert pretrain.dataset_shares == facts["datasets"]
     used(project, "mix", Budget.QUICK)
     assert groups_of(project)["datasets"]["gw-rest"]["max_subjects"] == 2
