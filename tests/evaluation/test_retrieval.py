@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from neurofm.evaluation.evaluate import evaluate
 from neurofm.evaluation.retrieval import POWER, SIGNAL, ranks, retrieve
 from neurofm.evaluation.row import NULL, PROBE
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.scores import TileScores, ratio
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
+from neurofm.training.pretrain import pretrain
 from neurofm.windows import RecordingView
 from neurofm.windows.pairs import Pair, pairs_of
 from tests.at_once import WINDOWS, AtOnce
+from tests.training.conftest import small_settings
 
 
 def _patches(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -74,6 +78,26 @@ def test_both_directions_and_the_best_five_stand_in_the_scoreboard(at_once: AtOn
     first = [one for one in scores if (one.task, one.metric, one.model) == ("retrieval:meg", "recall@1", NULL)]
     assert [float(one.gain[0, 0]) for one in first] == [1 / len(one.gain) for one in first]
     assert min(len(one.gain) for one in first) >= 6
+
+
+@pytest.mark.long
+def test_evaluation_has_its_rows_and_differences(at_once: AtOnce, settings: EvaluateSettings, tmp_path: Path) -> None:
+    untrained = small_settings().model_copy(update={"steps": 0})
+    for fold in range(3):
+        pretrain(
+            at_once.views(fold),
+            settings=untrained,
+            windows=WINDOWS,
+            fold=fold,
+            run_dir=tmp_path / "runs" / str(fold),
+            out_dir=tmp_path / f"fold-{fold}",
+        )
+    board = evaluate(at_once.splits, shards=at_once.shards, models=tmp_path, settings=settings, windows=WINDOWS)
+    found = {(row.dataset, row.task, row.model) for row in board.rows if row.task.startswith("retrieval")}
+    pairs = {("mne-sample-eeg", "retrieval:meg"), ("mne-sample-meg", "retrieval:eeg")}
+    assert found == {(*pair, model) for pair in pairs for model in (NULL, POWER, SIGNAL, PROBE)}
+    assert {(one.dataset, one.task) for one in board.differences.differences} >= pairs
+    assert board.timings["mne-sample-eeg"]["retrieval:meg"].keys() == {NULL, POWER, SIGNAL, PROBE}
 
 
 def test_where_nothing_was_recorded_at_once_there_is_no_row(at_once: AtOnce, settings: EvaluateSettings) -> None:

@@ -124,8 +124,7 @@ def _models(encode: Encode, *, windows: WindowsSettings) -> Mapping[str, Course]
 
     def signal(part: Windows) -> Floats:
         patch = windows.of(part.view.modality).patch_samples
-        averaged: Floats = part.z.reshape(len(part), -1, patch, part.z.shape[-1]).mean(axis=2, dtype=np.float64)
-        return averaged
+        return np.asarray(part.z.reshape(len(part), -1, patch, part.z.shape[-1]).mean(axis=2), dtype=np.float64)
 
     return {NULL: power, POWER: power, SIGNAL: signal, PROBE: lambda part: encode(part.view, part.z)}
 
