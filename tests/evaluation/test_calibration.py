@@ -10,7 +10,6 @@ import pytest
 from neurofm.evaluation.baselines import GaussianCalibrated, Null
 from neurofm.evaluation.calibration import Amount, CalibrationTask, clipped
 from neurofm.evaluation.calibration_row import NULL_TRAIN, CalibrationRow
-from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.row import NULL, OURS
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
@@ -28,15 +27,11 @@ class _Ours(GaussianCalibrated):
     name = OURS
 
 
-def _ours() -> list[Estimator]:
-    return [_Ours(settings=SHORT, window_samples=WINDOW, whole_windows=False)]
-
-
 def _rows(views: list[RecordingView]) -> dict[tuple[str, str], CalibrationRow]:
     task = CalibrationTask(settings=SHORT)
-    (model,) = _ours()
+    model = _Ours(settings=SHORT, window_samples=WINDOW, whole_windows=False)
     model.fit(views)
-    task.add(views, ours=lambda: [model], window_samples=WINDOW)
+    task.add(views, ours=[model], window_samples=WINDOW)
     joined = CalibrationTask(settings=SHORT)
     joined.join(task)
     return {(row.calibration, row.model): row for row in joined.rows()}
@@ -91,7 +86,7 @@ def test_spikes_of_an_unseen_session_are_scored_against_one_mean_rate() -> None:
         test=[(700, 1200)],
     )
     task = CalibrationTask(settings=SHORT)
-    task.add([view], ours=lambda: [Null()], window_samples=WINDOW)
+    task.add([view], ours=[Null()], window_samples=WINDOW)
     rows = {(row.calibration, row.metric, row.model): row for row in task.rows()}
     assert rows["all", "bits_per_spike", NULL].value == pytest.approx(0.0, abs=1e-9)
     assert rows["10 s", "bits_per_spike", NULL].value < 0

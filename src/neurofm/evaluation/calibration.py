@@ -9,7 +9,7 @@ in which errors are counted: the SDs of the whole calibration.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Protocol
@@ -89,9 +89,7 @@ class CalibrationTask:
         ]
         return (*asked, Amount()) if asked else ()
 
-    def add(
-        self, views: Sequence[RecordingView], *, ours: Callable[[], Sequence[Estimator]], window_samples: int
-    ) -> None:
+    def add(self, views: Sequence[RecordingView], *, ours: Sequence[Estimator], window_samples: int) -> None:
         """Add the recordings of one channel set in one fold; those that the fold learns from are not scored.
 
         Parameters
@@ -99,7 +97,7 @@ class CalibrationTask:
         views
             Recordings, with their roles in the fold.
         ours
-            Makes the fold's models anew: what they have described they keep by the recording's name.
+            The fold's models, which describe a recording from the calibration that it has.
         window_samples
             Length of a window.
         """
@@ -119,7 +117,7 @@ class CalibrationTask:
             looked_at = tuple(view.roles.calibration for view in short.values())
             if looked_at not in found:  # of recordings shorter than an amount nothing new is seen
                 again = self._fitted(list(short.values()), of_calibration, window_samples=window_samples)
-                models = {NULL: Null(), **fitted, **again, **{estimator.name: estimator for estimator in ours()}}
+                models = {NULL: Null(), **fitted, **again, **{estimator.name: estimator for estimator in ours}}
                 recordings = [
                     _Scored(whole=view, short=short[view.name], settings=self.settings, window_samples=window_samples)
                     for view in tests
@@ -144,8 +142,12 @@ class CalibrationTask:
             for score in self.scores[amount]:
                 if (score.roles.dataset, score.metric) == (dataset, metric):
                     by_model[score.model].append(score)
-            seconds = float(np.mean([spent for of, spent in self.seconds[amount] if of == dataset]))
-            yield from self._rows(by_model, amount, seconds=seconds)
+            seconds, every = (self._seconds(dataset, one) for one in (amount, Amount()))
+            if seconds < every or amount == Amount():  # no recording had more
+                yield from self._rows(by_model, amount, seconds=seconds)
+
+    def _seconds(self, dataset: str, amount: Amount) -> float:
+        return float(np.mean([seconds for of, seconds in self.seconds[amount] if of == dataset]))
 
     def _rows(
         self, by_model: Mapping[str, Sequence[TileScores]], amount: Amount, *, seconds: float

@@ -10,7 +10,7 @@ import torch
 
 from neurofm.evaluation.classification import BANDS_HZ, Encode
 from neurofm.evaluation.samples import cut
-from neurofm.evaluation.series import Features, FitFeatures, Floats, Series
+from neurofm.evaluation.series import Features, FitFeatures, Floats, Series, shared_samples
 from neurofm.model.adaptation import log_map, map_covariance
 from neurofm.model.cross_spectrum import CrossSpectrumSettings, calibrate
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
@@ -84,31 +84,34 @@ def embedding(encode: Encode, *, window_samples: int) -> FitFeatures:
         Length of a window.
     """
 
-    def of(view: RecordingView) -> Floats:
-        whole = described_whole(view)
-        windows = cut(whole, whole.roles.calibration, window_samples=window_samples)
-        encoded = encode(whole, windows.z).astype(np.float64)
-        flat = encoded.reshape(-1, encoded.shape[-1])
-        return np.concatenate([flat.mean(axis=0), flat.std(axis=0)])
+    def fit(train: Sequence[RecordingView]) -> Features:
+        samples = shared_samples(train)
 
-    return lambda _train: lambda views: np.array([of(view) for view in views])
+        def of(view: RecordingView) -> Floats:
+            alike = described_alike(view, samples=samples)
+            windows = cut(alike, alike.roles.calibration, window_samples=window_samples)
+            encoded = encode(alike, windows.z).astype(np.float64)
+            flat = encoded.reshape(-1, encoded.shape[-1])
+            return np.concatenate([flat.mean(axis=0), flat.std(axis=0)])
+
+        return lambda views: np.array([of(view) for view in views])
+
+    return fit
 
 
-def described_whole(view: RecordingView) -> RecordingView:
-    """Return a recording that is normalised and described from all of it, as those are that are learned from.
+def described_alike(view: RecordingView, *, samples: int) -> RecordingView:
+    """Return a recording that is normalised and described from so many valid samples, its first ones.
 
-    An attribute is told from the whole recording, which comes without labels. Described from its calibration alone, as
-    for reconstruction, people who are held out would differ from all others by how little was looked at.
+    So are all recordings that an attribute is told from, whoever is held out. Described from their calibration, as for
+    reconstruction, people held out would differ from the others by how little of them was looked at; and a task from
+    rest, by how long each was recorded.
     """
-    every = Segment(start=0, stop=len(view.valid))
-    if view.roles.calibration == (every,):
-        return view
+    stop = min(int(np.searchsorted(np.cumsum(view.valid), samples)) + 1, len(view.valid))
+    first = Segment(start=0, stop=stop)
     return replace(
         view,
-        # Descriptions are kept by a recording's name, and there is one of its calibration already.
-        recording=f"{view.recording}, all of it",
-        roles=view.roles.model_copy(update={"calibration": (every,)}),
-        normaliser=fit_normaliser([view.values(0, every.stop)[view.valid]], usable=view.usable),
+        roles=view.roles.model_copy(update={"calibration": (first,)}),
+        normaliser=fit_normaliser([view.values(0, stop)[view.valid[:stop]]], usable=view.usable),
     )
 
 

@@ -42,7 +42,6 @@ from neurofm.evaluation.traits import TraitTask
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
-from neurofm.training.checkpoint import Checkpoint
 from neurofm.training.predict import Predictor
 from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
@@ -244,14 +243,9 @@ def _score_part(
         if settings.few_shot:
             learned = found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
             found.seconds.update(learned)
-        anew = partial(_ours, predictor.checkpoint)
-        found.calibration.add(views, ours=anew, window_samples=window.window_samples)
+        ours = [Neurofm(predictor, core_only=True), Neurofm(predictor)]
+        found.calibration.add(views, ours=ours, window_samples=window.window_samples)
     return found
-
-
-def _ours(checkpoint: Checkpoint) -> list[Estimator]:
-    predictor = Predictor(checkpoint, strict=False)
-    return [Neurofm(predictor, core_only=True), Neurofm(predictor)]
 
 
 def channel_sets(views: Sequence[RecordingView]) -> list[list[RecordingView]]:

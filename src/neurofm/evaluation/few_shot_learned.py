@@ -135,14 +135,15 @@ def learn(
         model = _Answering(network, learned, question=question, columns=question.groups or len(scale[0]))
         weights = [one for one in model.parameters() if one.requires_grad]
         optimiser = torch.optim.AdamW(weights, lr=_RATE, weight_decay=_DECAY)
-        least, best = np.inf, model.state_dict()
+        # Without a step the mean is said of all, which few labels may not improve on.
+        least, best = _held_loss(model, held, groups=question.groups, step=0), copy.deepcopy(model.state_dict())
         for step in range(1, question.steps + 1):
             optimiser.zero_grad()
             _loss(model.train(), _some(fit, rng), groups=question.groups).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if step % _VALIDATED_EVERY and step < question.steps:
                 continue
-            loss = float(_loss(model.eval(), held, groups=question.groups)) if held else -float(step)
+            loss = _held_loss(model, held, groups=question.groups, step=step)
             if loss < least:
                 least, best = loss, copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
@@ -229,6 +230,11 @@ def _loss(model: _Answering, parts: Sequence[Labelled], *, groups: int) -> Tenso
     member = wanted[:, 0].long()
     weight = 1 / torch.bincount(member, minlength=groups).clamp_min(1).to(answers.dtype)
     return nn.functional.cross_entropy(answers, member, weight=weight)
+
+
+def _held_loss(model: _Answering, held: Sequence[Labelled], *, groups: int, step: int) -> float:
+    """Loss of what is not learned from; where that is nothing, less with every step."""
+    return float(_loss(model.eval(), held, groups=groups)) if held else -float(step)
 
 
 def _answers(model: _Answering, asked: Labelled, *, scale: Scale, groups: int) -> Floats:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from neurofm.evaluation.attributes import Labelled as Attribute
 from neurofm.evaluation.attributes import Unit, values_of
 from neurofm.evaluation.classification import has_both_states, known_states, labelled_windows, log_power, state_scores
-from neurofm.evaluation.core_features import described_whole
+from neurofm.evaluation.core_features import described_alike
 from neurofm.evaluation.decoding import target_patches
 from neurofm.evaluation.few_shot import drawn
 from neurofm.evaluation.few_shot_learned import (
@@ -36,6 +36,7 @@ from neurofm.evaluation.protocols import Protocol
 from neurofm.evaluation.readout import null_readout
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores, squares
+from neurofm.evaluation.series import shared_samples
 from neurofm.evaluation.trait_scores import Predictions
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView
@@ -145,8 +146,13 @@ class Learning:
         learned, held = (
             tuple(unit for unit in found.units if (unit.subject in set(train)) == side) for side in (True, False)
         )
+        samples = shared_samples([view for unit in learned for view in unit.views])
         pieces, asked = (
-            [self._person(view, number, unit) for number, unit in enumerate(units) for view in unit.views]
+            [
+                self._person(described_alike(view, samples=samples), number, unit)
+                for number, unit in enumerate(units)
+                for view in unit.views
+            ]
             for units in (learned, held)
         )
         values = values_of(learned)
@@ -205,12 +211,11 @@ class Learning:
         )
 
     def _person(self, view: RecordingView, number: int, unit: Unit) -> Labelled:
-        """Windows of a whole recording, evenly over it, which all have the value of whose it is."""
-        whole = described_whole(view)
-        windows = cut(whole, whole.roles.calibration, window_samples=self.window.window_samples)
+        """Windows of a recording, evenly over it, which all have the value of whose it is."""
+        windows = cut(view, view.roles.calibration, window_samples=self.window.window_samples)
         kept = windows.take(spread_rows(len(windows)))
         return Labelled(
-            seen=seen_of(self.predictor, whole, kept.z),
+            seen=seen_of(self.predictor, view, kept.z),
             unit=np.full(len(kept), number),
             values=np.full((len(kept), 1, 1), unit.value),
             counted=np.ones((len(kept), 1), dtype=np.bool_),

@@ -43,8 +43,7 @@ class Series:
     @classmethod
     def fit(cls, views: Sequence[RecordingView]) -> Self:
         """Learn it from training recordings of one channel set."""
-        counts = [int(view.valid.sum()) for view in views]
-        samples = max(min(counts), round(_LEAST_SHARE * float(np.median(counts))))
+        samples = shared_samples(views)
         usable = np.mean([known_channels(view) for view in views], axis=0)
         kept = np.flatnonzero(usable >= min(_SHARED, usable.max())).astype(np.int64)
         raw = [_raw(view, used=_first(view, samples)) for view in views]
@@ -83,6 +82,12 @@ class Series:
         """Leave the other samples out of `of`: [used time, kept]."""
         x: Floats = self.of(view)[self.used(view)]
         return x
+
+
+def shared_samples(views: Sequence[RecordingView]) -> int:
+    """Return how many valid samples are taken of each recording, as the shortest training recording has, `Series`."""
+    counts = [int(view.valid.sum()) for view in views]
+    return max(min(counts), round(_LEAST_SHARE * float(np.median(counts))))
 
 
 def is_standardised(view: RecordingView) -> bool:

@@ -15,6 +15,7 @@ from neurofm.model.links import predict, to_z
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
 from neurofm.model.whole_channels import Network
 from neurofm.recording import Modality
+from neurofm.splits import Segment
 from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
 from neurofm.training.cache import MOST_BYTES, Cache
@@ -26,6 +27,8 @@ from neurofm.training.subject_sums import lag_sums_of_others, moments_of_others
 from neurofm.windows import RecordingView
 
 _COMPONENTS = 32
+Described = tuple[str, tuple[Segment, ...]]
+"""A recording's name, and the segments that it is described from."""
 
 
 class Predictor:
@@ -48,8 +51,8 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint, *, strict: bool = True, most_bytes: int = MOST_BYTES) -> None:
         self.checkpoint = checkpoint
         self._strict = strict
-        self._contexts: Cache[str, Context] = Cache(most_bytes=most_bytes)
-        self._cores: Cache[str, StationaryCore] = Cache(most_bytes=most_bytes, size=lambda core: core.bytes)
+        self._contexts: Cache[Described, Context] = Cache(most_bytes=most_bytes)
+        self._cores: Cache[Described, StationaryCore] = Cache(most_bytes=most_bytes, size=lambda core: core.bytes)
 
     @classmethod
     def load(cls, folder: Path, *, strict: bool = True) -> Self:
@@ -92,7 +95,7 @@ class Predictor:
         return self.checkpoint.roles.get(digest(recording))
 
     def prepare(self, view: RecordingView) -> Context:
-        """Describe a recording from its calibration segments and other subjects; kept by its name, while there is room.
+        """Describe a recording from its calibration segments and other subjects; kept, while there is room.
 
         Raises
         ------
@@ -100,7 +103,7 @@ class Predictor:
             For a modality that the model was not trained on; and, if this one is strict, for another rate, atlas or
             montage.
         """
-        return self._contexts.get(view.name, lambda: self._described(view))
+        return self._contexts.get((view.name, view.roles.calibration), lambda: self._described(view))
 
     def kinds(self, modality: Modality) -> tuple[str, ...]:
         """Kinds of masks, other than whole channels, that the model has learned to fill in."""
@@ -248,13 +251,13 @@ class Predictor:
         return predicted
 
     def _stationary(self, view: RecordingView) -> StationaryCore:
-        """Describe a recording's usable channels from its calibration segments and the prior; kept by its name."""
+        """Describe a recording's usable channels from its calibration segments and the prior; kept, too."""
         if view.modality not in STATIONARY:
             raise UserError(
                 f"{view.name}: hidden patches of {view.modality} have no core to fill them in.",
                 mend=f"hide whole channels; patches are for {', '.join(STATIONARY)}",
             )
-        return self._cores.get(view.name, lambda: self._core(view))
+        return self._cores.get((view.name, view.roles.calibration), lambda: self._core(view))
 
     def _described(self, view: RecordingView) -> Context:
         """Describe a recording anew."""
