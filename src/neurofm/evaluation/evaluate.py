@@ -236,8 +236,8 @@ def _evaluate_set(
             views[0].modality, recordings=len(views), settings=settings, window_samples=window.window_samples
         ),
         *references_for(views[0].modality, settings=settings, window_samples=window.window_samples),
-        Neurofm(predictor),
-        Neurofm(predictor, core_only=True),
+        Neurofm(predictor, settings=settings),
+        Neurofm(predictor, core_only=True, settings=settings),
     ]
     _reconstruct_set(views, estimators, fold=fold, settings=settings, window_samples=window.window_samples, found=found)
     filled, cost = fill_set(views, predictor, settings=settings, window_samples=window.window_samples)
