@@ -273,8 +273,8 @@ def _evaluate_set(
             views[0].modality, recordings=len(views), settings=settings, window_samples=window.window_samples
         ),
         *references.estimators,
-        Neurofm(predictor),
-        Neurofm(predictor, core_only=True),
+        Neurofm(predictor, settings=settings),
+        Neurofm(predictor, core_only=True, settings=settings),
     ]
     _reconstruct_set(views, estimators, fold=fold, settings=settings, window_samples=window.window_samples, found=found)
     # What it cost to train them is with whole channels.

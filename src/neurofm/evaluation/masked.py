@@ -87,11 +87,16 @@ def _bits(windows: Windows, predicted: Floats, *, floor: float) -> Floats:
 
 def choose_floor(estimator: Estimator, tuning: Sequence[Windows], *, settings: EvaluateSettings) -> float:
     """Choose the least rate, as a share of each unit's mean, under which spikes of `tuning` are likeliest."""
+    bits = floored_bits(estimator, tuning, settings=settings)
+    return max(settings.rate_floors, key=bits.__getitem__)
+
+
+def floored_bits(estimator: Estimator, tuning: Sequence[Windows], *, settings: EvaluateSettings) -> dict[float, float]:
+    """Say how much likelier an estimator makes the spikes of `tuning` than their means do, by the least rate."""
     reconstructed = [(windows, reconstruct(estimator, windows, settings=settings)) for windows in tuning]
-    return max(
-        settings.rate_floors,
-        key=lambda floor: sum(float(_bits(*each, floor=floor).sum()) for each in reconstructed),
-    )
+    return {
+        floor: sum(float(_bits(*each, floor=floor).sum()) for each in reconstructed) for floor in settings.rate_floors
+    }
 
 
 def _scores(estimator: Estimator, test: Windows, metric: str, *, gain: Floats, total: Floats) -> TileScores:

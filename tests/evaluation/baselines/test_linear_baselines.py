@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.evaluation.baselines import GaussianCalibrated, factor_analysis, gaussian, ppca, ridge
+from neurofm.evaluation.baselines import GaussianCalibrated, gaussian, ppca, ridge
 from neurofm.evaluation.baselines.linear import LinearBaseline
 from neurofm.evaluation.masked import reconstruct, score
 from neurofm.evaluation.samples import cut, masks
@@ -21,7 +21,7 @@ from tests.evaluation.conftest import WINDOW, Roles, view_of
 Make = Callable[..., LinearBaseline]
 SAMPLES = 24_000
 ROLES: Roles = {"train": [(0, 16_000)], "validation": [(16_000, 20_000)], "test": [(20_000, SAMPLES)]}
-BASELINES = [pytest.param(make, id=make.__name__) for make in (ppca, gaussian, ridge, factor_analysis)]
+BASELINES = [pytest.param(make, id=make.__name__) for make in (ppca, gaussian, ridge)]
 
 
 def _covariance() -> npt.NDArray[np.float64]:

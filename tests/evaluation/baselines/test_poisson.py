@@ -50,3 +50,13 @@ def test_predictions_are_positive_rates(spikes: RecordingView, settings: Evaluat
     test = cut(spikes, spikes.roles.test, window_samples=WINDOW)
     z = reconstruct(glm, test, settings=settings)
     assert (z * spikes.normaliser.sd + spikes.normaliser.mean > 0).all()
+
+
+def test_a_large_population_is_regressed_on_its_components(spikes: RecordingView, settings: EvaluateSettings) -> None:
+    asked = settings.model_copy(
+        update={"glm_most_units": 4, "glm_components": (1, 4), "smoothing_samples": (1.0,), "glm_penalties": (0.01,)}
+    )
+    glm = PoissonGlm(settings=asked, window_samples=WINDOW)
+    # A ring takes two components at least: one would not be chosen.
+    assert _bits(glm, spikes, asked) > 0.2
+    assert all(np.linalg.matrix_rank(each.weights) == 4 for each in glm.fitted.values())

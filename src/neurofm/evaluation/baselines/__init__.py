@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neurofm.evaluation.baselines.averaged import FactorAnalysisGlm
 from neurofm.evaluation.baselines.calibrated import GaussianCalibrated
-from neurofm.evaluation.baselines.factor_analysis import factor_analysis
+from neurofm.evaluation.baselines.factor_analysis import FactorAnalysis
 from neurofm.evaluation.baselines.gaussian import gaussian
 from neurofm.evaluation.baselines.null import Null
 from neurofm.evaluation.baselines.poisson import PoissonGlm
@@ -39,11 +39,20 @@ def baselines_for(
     if recordings > 1:
         chosen.append(GaussianCalibrated(settings=settings, window_samples=window_samples))
     if modality is Modality.SPIKES:
-        linear = factor_analysis(settings=settings, window_samples=window_samples)
+        linear = FactorAnalysis(settings=settings, window_samples=window_samples)
         glm = PoissonGlm(settings=settings, window_samples=window_samples)
         averaged = FactorAnalysisGlm(linear, glm, settings=settings, window_samples=window_samples)
         chosen += [linear, glm, averaged]
     return chosen
 
 
-__all__ = ["GaussianCalibrated", "Null", "PoissonGlm", "baselines_for", "factor_analysis", "gaussian", "ppca", "ridge"]
+__all__ = [
+    "FactorAnalysis",
+    "GaussianCalibrated",
+    "Null",
+    "PoissonGlm",
+    "baselines_for",
+    "gaussian",
+    "ppca",
+    "ridge",
+]

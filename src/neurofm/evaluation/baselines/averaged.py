@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.baselines.linear import Floats, Indices, LinearBaseline
+from neurofm.evaluation.baselines.factor_analysis import FactorAnalysis
+from neurofm.evaluation.baselines.linear import Floats, Indices
 from neurofm.evaluation.baselines.poisson import PoissonGlm
 from neurofm.evaluation.masked import choose_floor
 from neurofm.evaluation.samples import learning_windows
@@ -31,7 +32,7 @@ class FactorAnalysisGlm:
     name = "factor_analysis_glm"
 
     def __init__(
-        self, linear: LinearBaseline, glm: PoissonGlm, *, settings: EvaluateSettings, window_samples: int
+        self, linear: FactorAnalysis, glm: PoissonGlm, *, settings: EvaluateSettings, window_samples: int
     ) -> None:
         self.linear = linear
         self.glm = glm

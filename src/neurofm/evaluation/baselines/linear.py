@@ -134,8 +134,6 @@ class LinearBaseline:
         Masks and smoothing.
     window_samples
         Length of a window; smoothing never reaches beyond one.
-    in_turn
-        Choose smoothing at the middle strength, then strength, where a fit is too dear to try all pairs.
     """
 
     def __init__(
@@ -146,14 +144,12 @@ class LinearBaseline:
         shape: Callable[[Covariances, float], Covariances],
         settings: EvaluateSettings,
         window_samples: int,
-        in_turn: bool = False,
     ) -> None:
         self.name = name
         self.strengths = strengths
         self.shape = shape
         self.settings = settings
         self.window_samples = window_samples
-        self.in_turn = in_turn
         self.sd_samples = 0.0
         self.strength = strengths[0]
         self.covariances: Covariances
@@ -161,33 +157,10 @@ class LinearBaseline:
     def fit(self, views: Sequence[RecordingView]) -> None:
         """Fit on the recordings of one channel set; see `Estimator.fit`."""
         fit, tuning = learning_windows(views, window_samples=self.window_samples)
-        if self.in_turn:
-            middle = self.strengths[len(self.strengths) // 2]
-            self._search(fit, tuning, smoothing=self.settings.smoothing_samples, strengths=[middle])
-            self._search(fit, tuning, smoothing=[self.sd_samples], strengths=self.strengths)
-        else:
-            self._search(fit, tuning, smoothing=self.settings.smoothing_samples, strengths=self.strengths)
-
-    def predict(
-        self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices
-    ) -> Floats:
-        """Predict hidden channels; see `Estimator.predict`."""
-        del view  # one covariance serves every recording of the channel set
-        weights = self.covariances.weights(hidden=hidden_index, visible=visible_index)
-        return smooth(visible, sd_samples=self.sd_samples) @ weights.T
-
-    def _search(
-        self,
-        fit: Sequence[Windows],
-        tuning: Sequence[Windows],
-        *,
-        smoothing: Sequence[float],
-        strengths: Sequence[float],
-    ) -> None:
         least = np.inf
-        for sd_samples in smoothing:
+        for sd_samples in self.settings.smoothing_samples:
             everything, rounds = self._rounds(fit, tuning, sd_samples=sd_samples)
-            for strength in strengths:
+            for strength in self.strengths:
                 error = sum(
                     squared_error(self.shape(measured, strength), view, judge, settings=self.settings)
                     for measured, view, judge in rounds
@@ -196,6 +169,14 @@ class LinearBaseline:
                     least = error
                     self.sd_samples, self.strength = sd_samples, strength
                     self.covariances = self.shape(everything, strength)
+
+    def predict(
+        self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices
+    ) -> Floats:
+        """Predict hidden channels; see `Estimator.predict`."""
+        del view  # one covariance serves every recording of the channel set
+        weights = self.covariances.weights(hidden=hidden_index, visible=visible_index)
+        return smooth(visible, sd_samples=self.sd_samples) @ weights.T
 
     def _rounds(
         self, fit: Sequence[Windows], tuning: Sequence[Windows], *, sd_samples: float

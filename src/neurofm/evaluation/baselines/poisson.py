@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neurofm.evaluation.baselines.linear import Floats, Indices
 from neurofm.evaluation.baselines.newton import poisson_regression
+from neurofm.evaluation.baselines.often import often
 from neurofm.evaluation.samples import Windows, learning_windows, masks, rounds
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
@@ -65,7 +66,7 @@ class PoissonGlm:
 
     Where more than `EvaluateSettings.glm_most_units` units are visible, the regressors are their first principal
     components at unit variance instead, since a regression of a thousand units on a thousand others overfits and takes
-    hours; settings are then chosen on the first mask alone.
+    hours; settings are then chosen on the first mask alone. Units that seldom fire are not looked at (`often`).
 
     References
     ----------
@@ -142,7 +143,9 @@ class PoissonGlm:
         return total
 
     def _regress(self, part: Windows, *, visible: Indices, hidden: Indices, choice: _Choice) -> _Fitted:
-        predictors = smooth(part.z[..., visible], sd_samples=choice.sd_samples)[part.counted]
+        # A regressor that is always 0 gets no weight.
+        looked_at = part.z[..., visible] * often(part)[visible]
+        predictors = smooth(looked_at, sd_samples=choice.sd_samples)[part.counted]
         counts = part.values()[part.counted][:, hidden].astype(np.float64)
         axes = np.eye(len(visible))
         if len(visible) > self.settings.glm_most_units:
