@@ -31,7 +31,7 @@ def _explained(truth: Floats, predicted: Floats) -> float:
 
 
 @pytest.mark.parametrize(
-    ("steps", "share", "patches"), [(60, 0.3, 0.1), pytest.param(300, 0.8, 0.4, marks=pytest.mark.long)]
+    ("steps", "share", "patches"), [(60, 0.3, 0.1), pytest.param(600, 0.8, 0.4, marks=pytest.mark.long)]
 )
 def test_parcels_of_known_covariance_are_filled_in(
     steps: int, share: float, patches: float, settings: EvaluateSettings

@@ -25,16 +25,16 @@ NAME: Final = "brainlm"
 SIZE = BrainLMSize(width=64, layers=2, heads=4, decoder_width=64, decoder_layers=2, decoder_heads=4)
 AXES = 8
 """Leading axes of the parcels' covariance by which they are told apart at first."""
-BATCH = 8
+BATCH = 4
 """Windows in a step."""
 HIDDEN_TOKENS = 0.5
 """Share of tokens that every other step hides; the steps between hide so large a part of the parcels, whole."""
 HIDDEN_PARCELS = 1 / 3
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
-_GAIN = 2.0
+_GAIN = 3.0
 """Of the signal, and of queries and keys, over where the published network starts."""
-_JUDGED_WINDOWS = 24
+_JUDGED_WINDOWS = 12
 
 
 class BrainLMReference:
@@ -43,7 +43,7 @@ class BrainLMReference:
     Parameters
     ----------
     steps
-        Budget, in steps of 8 windows.
+        Budget, in steps of 4 windows.
     settings
         Seed and masks.
     window_samples, patch_samples
