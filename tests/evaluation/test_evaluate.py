@@ -344,6 +344,7 @@ def test_traits_are_rows_beside_the_others(
     trained: _Trained, board: Scoreboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("neurofm.evaluation.attributes.LEAST_SUBJECTS", SUBJECTS // 2)
+    monkeypatch.setattr("neurofm.evaluation.few_shot_networks.SEEDS", 2)
     made = trained.evaluate(traits=["age"], few_shot=True, few_shot_steps=2, calibration_s=[10])
     assert made.rows[: len(board.rows)] == board.rows
     added = made.rows[len(board.rows) :]
@@ -361,9 +362,9 @@ def test_traits_are_rows_beside_the_others(
         ours | {"connectivity", "tangent_connectivity", "neurofm-tangent"}
     )
     assert {model for task, model in curves if task == "decoding:head_direction"} == ours | {"counts"}
-    # Networks that learn themselves have three seeds, and 10 % of the labels.
+    # Networks that learn themselves have fewer draws, and 10 % of the labels.
     assert {(row.protocol, row.seeds) for row in made.few_shot} == {
-        *(("knn", 5), ("linear_probe", 5), ("fine_tune", 3), ("lora", 3)),
+        *(("knn", 5), ("linear_probe", 5), ("fine_tune", 2), ("lora", 2)),
     }
     tasks = ("trait:age", "decoding:head_direction", "classification:eyes_closed")
     learned = {(row.task, row.model, row.labels) for row in made.few_shot if row.protocol == "lora"}
