@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class _Ours(GaussianCalibrated):
 
 def _rows(views: list[RecordingView]) -> dict[tuple[str, str], CalibrationRow]:
     task = CalibrationTask(settings=SHORT)
-    model = _Ours(settings=SHORT, window_samples=WINDOW, whole_windows=False)
+    model = _Ours(settings=SHORT, window_samples=WINDOW)
     model.fit(views)
     task.add(views, ours=[model], window_samples=WINDOW)
     joined = CalibrationTask(settings=SHORT)
@@ -46,7 +47,8 @@ def test_more_of_a_person_helps_and_their_mean_is_not_that_of_the_others(views: 
     rows = _rows(views)
     assert {name for name, _ in rows} == {"10 s", "60 s", "all"}
     assert [rows[name, OURS].seconds for name in ("10 s", "60 s", "all")] == [10, 60, 100]
-    assert {model for _, model in rows} == {NULL, NULL_TRAIN, "ridge", "gaussian", "gaussian_calibrated", OURS}
+    baselines = {"ridge", "ppca", "gaussian", "gaussian_calibrated"}
+    assert {model for _, model in rows} == {NULL, NULL_TRAIN, OURS} | baselines
     assert {row.n for row in rows.values()} == {4}
     assert rows["10 s", OURS].value < rows["all", OURS].value
     assert rows["10 s", NULL].value < rows["all", NULL].value <= 0, "the mean of five volumes is a poor one"
@@ -91,4 +93,34 @@ def test_spikes_of_an_unseen_session_are_scored_against_one_mean_rate() -> None:
     assert rows["all", "bits_per_spike", NULL].value == pytest.approx(0.0, abs=1e-9)
     assert rows["10 s", "bits_per_spike", NULL].value < 0
     assert rows["60 s", "bits_per_spike", "gaussian"].value > 0.05
+    assert rows["all", "bits_per_spike", "factor_analysis"].value > 0.05
     assert not any(model == NULL_TRAIN for _, _, model in rows), "nobody has these units in common"
+
+
+def test_a_unit_that_is_silent_at_first_is_expected_to_fire_at_some_time() -> None:
+    """Whatever floor is chosen while it is silent, it is taken to fire as half a spike in what was looked at."""
+    rng = np.random.default_rng(2)
+    counts = rng.poisson(0.5, size=(1200, 9)).astype(np.float64)
+    counts[:100, 0] = 0
+    rows = {}
+    for floor in (0.01, 0.5):
+        settings = SHORT.model_copy(update={"rate_floors": (floor,)})
+        task = CalibrationTask(settings=settings)
+        view = view_of(counts, modality=Modality.SPIKES, kind="session", calibration=[(0, 700)], test=[(700, 1200)])
+        task.add([view], ours=[Null()], window_samples=WINDOW)
+        rows[floor] = {(row.calibration, row.metric, row.model): row.value for row in task.rows()}
+    assert rows[0.01]["10 s", "bits_per_spike", NULL] == rows[0.5]["10 s", "bits_per_spike", NULL]
+
+
+def test_a_baseline_of_some_montages_alone_is_not_compared_with_ours(views: list[RecordingView]) -> None:
+    """A person whose channels nobody else has: `gaussian_calibrated` is not there for that one."""
+    alone = next(view for view in views if view.roles.test)
+    roles = alone.roles.model_copy(update={"recording": "other", "subject": "lab:other"})
+    task = CalibrationTask(settings=SHORT)
+    for some in (views, [replace(alone, recording="other", subject="lab:other", channel_set="other", roles=roles)]):
+        model = _Ours(settings=SHORT, window_samples=WINDOW)
+        model.fit(some)
+        task.add(some, ours=[model], window_samples=WINDOW)
+    rows = {(row.calibration, row.model): row for row in task.rows()}
+    assert rows["all", "gaussian_calibrated"].n < rows["all", OURS].n
+    assert rows["all", OURS].linear != "gaussian_calibrated"

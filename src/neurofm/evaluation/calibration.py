@@ -12,17 +12,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from neurofm.errors import UserError
-from neurofm.evaluation.baselines import GaussianCalibrated, Null, gaussian, ridge
+from neurofm.evaluation.baselines import GaussianCalibrated, Null, baselines_for
 from neurofm.evaluation.calibration_row import NULL_TRAIN, CalibrationRow
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.masked import TASK, Floats, choose_floor, reconstruct
-from neurofm.evaluation.row import NULL, OURS
+from neurofm.evaluation.row import OURS
 from neurofm.evaluation.samples import Windows, cut
 from neurofm.evaluation.scoreboard import HELD_OUT, rounded, units_of
 from neurofm.evaluation.scores import TileScores, bootstrap, paired_bootstrap, poisson_bits, ratio, squares
@@ -31,7 +30,7 @@ from neurofm.recording import Modality
 from neurofm.splits import UNSEEN, Segment
 from neurofm.windows import RecordingView, fit_normaliser
 
-_LINEAR = ("ridge", "gaussian", "gaussian_calibrated")
+_LINEAR = ("ridge", "ppca", "gaussian", "gaussian_calibrated", "factor_analysis")
 _RATE_OF_NONE = 0.5
 """Spikes that a unit silent throughout its calibration is taken to have fired in it."""
 
@@ -105,19 +104,27 @@ class CalibrationTask:
         if not tests or not self.amounts:
             return
         learned = [view for view in views if view.roles.train]
-        expected = np.mean([view.normaliser.mean for view in learned], axis=0) if learned else None
-        # Without training recordings of these channels all baselines learn from the calibration.
-        of_training, of_calibration = (
-            ((ridge, gaussian), (_gaussian_calibrated,)) if learned else ((), (ridge, gaussian))
+        expected = _mean_of(learned) if learned else None
+        make = partial(
+            baselines_for,
+            tests[0].modality,
+            recordings=len(views) if learned else 1,
+            settings=self.settings,
+            window_samples=window_samples,
         )
-        fitted = self._fitted(views, of_training, window_samples=window_samples)
+        # Without training recordings of these channels all baselines learn from the calibration.
+        fitted = _fitted(views, [one for one in make() if learned and not isinstance(one, GaussianCalibrated)])
         found: dict[tuple[tuple[Segment, ...], ...], list[tuple[float, list[TileScores]]]] = {}
         for amount in self.amounts:
             short = {view.name: view if view.roles.train else clipped(view, amount) for view in views}
             looked_at = tuple(view.roles.calibration for view in short.values())
             if looked_at not in found:  # of recordings shorter than an amount nothing new is seen
-                again = self._fitted(list(short.values()), of_calibration, window_samples=window_samples)
-                models = {NULL: Null(), **fitted, **again, **{estimator.name: estimator for estimator in ours}}
+                again = [one for one in make() if one.name not in fitted]
+                models = {
+                    **fitted,
+                    **_fitted(list(short.values()), again),
+                    **{estimator.name: estimator for estimator in ours},
+                }
                 recordings = [
                     _Scored(whole=view, short=short[view.name], settings=self.settings, window_samples=window_samples)
                     for view in tests
@@ -154,7 +161,10 @@ class CalibrationTask:
     ) -> Iterator[CalibrationRow]:
         samples, seed = self.settings.bootstrap_samples, self.settings.seed
         units = {model: units_of(parts) for model, parts in by_model.items()}
-        linear = max((model for model in units if model in _LINEAR), key=lambda model: ratio(*units[model]))
+        # A baseline that is there for some sets of channels alone is scored on fewer, and not compared.
+        most = max(len(gain) for gain, _ in units.values())
+        whole = (model for model in units if model in _LINEAR and len(units[model][0]) == most)
+        linear = max(whole, key=lambda model: ratio(*units[model]))
         for model, parts in sorted(by_model.items()):
             low, high = bootstrap(*units[model], samples=samples, seed=seed)
             minus, minus_low, minus_high = None, None, None
@@ -181,31 +191,26 @@ class CalibrationTask:
                 minus_linear_ci_high=minus_high,
             )
 
-    def _fitted(
-        self, views: Sequence[RecordingView], made: Sequence[Make], *, window_samples: int
-    ) -> dict[str, Estimator]:
-        """Fit baselines; one that has too little to be fitted on knows no more than the mean."""
-        found: dict[str, Estimator] = {}
-        for make in made:
-            estimator: Estimator = make(settings=self.settings, window_samples=window_samples)
-            name = estimator.name
-            try:
-                estimator.fit(views)
-            except UserError:
-                estimator = Null()
-            found[name] = estimator
-        return found
+
+def _fitted(views: Sequence[RecordingView], baselines: Sequence[Estimator]) -> dict[str, Estimator]:
+    """Fit baselines; one that has too little to be fitted on knows no more than the mean."""
+    found: dict[str, Estimator] = {}
+    for estimator in baselines:
+        try:
+            estimator.fit(views)
+        except UserError:
+            found[estimator.name] = Null()
+        else:
+            found[estimator.name] = estimator
+    return found
 
 
-class Make(Protocol):
-    """Makes a baseline, unfitted."""
-
-    def __call__(self, *, settings: EvaluateSettings, window_samples: int) -> Estimator:
-        """Of these grids and this length of a window."""
-
-
-def _gaussian_calibrated(*, settings: EvaluateSettings, window_samples: int) -> Estimator:
-    return GaussianCalibrated(settings=settings, window_samples=window_samples, whole_windows=False)
+def _mean_of(learned: Sequence[RecordingView]) -> Floats:
+    """[channel] mean over the recordings that have the channel; not a number where none has."""
+    has = np.stack([view.usable for view in learned])
+    means = np.stack([view.normaliser.mean for view in learned])
+    summed, count = (means * has).sum(axis=0), has.sum(axis=0)
+    return np.where(count > 0, summed / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,23 +245,23 @@ class _Scored:
     def of_all(self, models: Mapping[str, Estimator], *, expected: Floats | None) -> list[TileScores]:
         """Score every model, and what is expected of each channel, [channel], where anything is."""
         scores = [score for model, estimator in models.items() for score in self._of(model, estimator)]
-        return (
-            scores
-            if expected is None
-            else [*scores, self._r2(NULL_TRAIN, np.broadcast_to(expected, self.test.z.shape))]
-        )
+        if expected is not None:
+            told = np.where(np.isnan(expected), self.looked_at.mean(axis=0, dtype=np.float64), expected)
+            scores.append(self._r2(NULL_TRAIN, np.broadcast_to(told, self.test.z.shape)))
+        return scores
 
     def _of(self, model: str, estimator: Estimator) -> list[TileScores]:
         predicted = reconstruct(estimator, self.seen, settings=self.settings)
         # A channel that seems silent in a short calibration is not asked for: of it all models know the mean.
         known = self.short.usable
         mean = np.where(known, self.short.normaliser.mean, self.looked_at.mean(axis=0, dtype=np.float64))
+        if self.whole.modality is Modality.SPIKES:
+            mean = np.maximum(mean, _RATE_OF_NONE / len(self.looked_at))
         values = predicted * self.short.normaliser.sd * known + mean
         scores = [self._r2(model, values)]
         if self.whole.modality is Modality.SPIKES:
             floor = choose_floor(estimator, self._tuning(), settings=self.settings)
-            least = floor * np.maximum(mean, _RATE_OF_NONE / len(self.looked_at))
-            scores.append(self._bits(model, np.maximum(values, least)))
+            scores.append(self._bits(model, np.maximum(values, floor * mean)))
         return scores
 
     def _tuning(self) -> list[Windows]:

@@ -35,7 +35,8 @@ class CalibrationRow(Settings):
     ci_unit: str
     """``subject`` or ``session``."""
     n: int
-    """How many of them there are; the same at every point."""
+    """How many of them there are: at every point the same, and fewer for a baseline that is there for some sets of
+    channels alone."""
     linear: str
     """The best baseline of this point that is linear, by its score; it has the same calibration."""
     minus_linear: float | None

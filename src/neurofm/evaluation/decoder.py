@@ -82,7 +82,8 @@ def decode_recurrently(
     [window, patch, column]
     """
     seen, target = fit.features[fit.counted], fit.values[fit.counted]
-    mean, sd = seen.mean(axis=0), np.maximum(seen.std(axis=0), _LEAST_SD)
+    mean, spread = seen.mean(axis=0), seen.std(axis=0)
+    sd = np.where(spread > _LEAST_SD, spread, 1.0)  # What was constant may move in `asked`, and must not explode there.
     middle, scale = target.mean(axis=0), np.maximum(target.std(axis=0), _LEAST_SD)
     linear = Ridge(alpha=penalty * len(seen)).fit((seen - mean) / sd, (target - middle) / scale)
 

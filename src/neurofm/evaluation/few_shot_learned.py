@@ -162,7 +162,8 @@ class _Answering(nn.Module):
         with torch.no_grad():
             found = torch.cat([self._features(part.seen).flatten(0, 1) for part in learned])
         self.register_buffer("mean", found.mean(dim=0))
-        self.register_buffer("sd", found.std(dim=0).clamp_min(1e-6))
+        spread = found.std(dim=0)
+        self.register_buffer("sd", torch.where(spread > 1e-6, spread, 1.0))
         self.head = nn.Linear(found.shape[-1], columns)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -41,8 +41,8 @@ _FITTED_PER_WINDOW = 4
 """Windows that are fitted on begin so often in the length of one: paired recordings are short."""
 _MOST_FITTED = 2000
 """Windows that a map is fitted on, evenly over the recordings and over each one's time: it has few weights."""
-_LEAST_VALID = 0.5
-"""Share of a window that must be fit for use on both sides."""
+_LEAST_VALID = 1.0
+"""Share of a window that must be fit for use on both sides: gaps that both have would give the moment away."""
 _ROUNDING = 1e-6
 
 

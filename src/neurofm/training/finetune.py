@@ -20,12 +20,13 @@ from neurofm.model.pretrained import CONFIG, STATISTICS, WEIGHTS
 from neurofm.model.prior import LagSums
 from neurofm.model.whole_channels import Network
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
-from neurofm.training.fold import FoldResult, checkpoint_of, learn, learned_from, reproducible, save_model
+from neurofm.training.fold import FoldResult, checkpoint_of, learn, learned_from, save_model
 from neurofm.training.gates import choose_gates
 from neurofm.training.guard import Guard
 from neurofm.training.keeping import Keeper
 from neurofm.training.kinds import choose_kinds
 from neurofm.training.recordings import chosen_of
+from neurofm.training.reproducible import reproducible
 from neurofm.training.settings import Mode, PretrainSettings
 from neurofm.training.stopping import Stopping
 from neurofm.training.tuning import CoreChoices, choose_cores

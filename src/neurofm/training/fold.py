@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from neurofm.training.learner import learner_of
 from neurofm.training.loop import Loop
 from neurofm.training.processes import Processes, joined
 from neurofm.training.recordings import chosen_of, left_out, schedule_of, training_recordings
+from neurofm.training.reproducible import reproducible
 from neurofm.training.scoring import choose_gains, residuals, score_of, validation_items
 from neurofm.training.settings import PretrainSettings
 from neurofm.training.site import TrainingSite
@@ -382,18 +381,3 @@ def _subject_sums(
 def learned_from(views: Sequence[RecordingView], shards_sha256: Mapping[str, str]) -> frozenset[str]:
     """Return the SHA-256 of every shard that is learned from, where it is told."""
     return frozenset(shards_sha256[view.name] for view in views if view.roles.train and view.name in shards_sha256)
-
-
-@contextmanager
-def reproducible() -> Iterator[None]:
-    """Deterministic kernels on one thread, as it was before afterwards."""
-    threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
-    torch.set_num_threads(1)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it torch refuses to multiply on a GPU.
-    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` loads the compiler first, a second.
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_deterministic_debug_mode(before)

@@ -21,6 +21,9 @@ from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.sampling import Source, source_of
 from neurofm.windows.schedule import Drawing, Schedule
 
+_MOST_BYTES = 2 * 2**30
+"""Of contexts: those of a thousand units take 80 MB, and up to a minute to be made again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecording:
@@ -64,7 +67,7 @@ def training_recordings(
     for, to the same bits.
     """
     known = TrainMoments()
-    kept = Cache() if kept is None else kept
+    kept = Cache(most_bytes=_MOST_BYTES) if kept is None else kept
     cores = cores or StationaryCores(views, settings=settings, windows=windows)
     made = []
     for view in chosen_of(views, learn_from):

@@ -39,16 +39,13 @@ class GaussianCalibrated:
         Grids and masks.
     window_samples
         Length of a window; smoothing never reaches beyond one.
-    whole_windows
-        Whether a calibration shorter than a window is left aside, as a window of what is scored would be.
     """
 
     name = "gaussian_calibrated"
 
-    def __init__(self, *, settings: EvaluateSettings, window_samples: int, whole_windows: bool = True) -> None:
+    def __init__(self, *, settings: EvaluateSettings, window_samples: int) -> None:
         self.settings = settings
         self.window_samples = window_samples
-        self.whole_windows = whole_windows
         self.sd_samples = 0.0
         self.prior_samples = 0.0
         self.shrinkage = settings.shrinkages[0]
@@ -87,13 +84,13 @@ class GaussianCalibrated:
 
     def _own(self, view: RecordingView, *, sd_samples: float) -> Moments:
         segments = view.roles.calibration
+        # A calibration shorter than a window is known whole, as it is to our model.
         longest = max((part.stop - part.start for part in segments), default=self.window_samples)
-        length = self.window_samples if self.whole_windows else min(self.window_samples, longest)
-        calibration = cut(view, segments, window_samples=length)
+        calibration = cut(view, segments, window_samples=min(self.window_samples, longest))
         return moments(calibration, sd_samples=sd_samples)
 
 
 def _update(prior: Moments, own: Moments, *, worth: float, shrinkage: float) -> Covariances:
-    # A recording whose calibration is shorter than a window has nothing of its own: the prior alone remains.
+    # A recording without calibration has nothing of its own: the prior alone remains.
     weight = max(worth, 1.0)
     return shrink((prior.worth(weight) + own).covariances(), shrinkage)

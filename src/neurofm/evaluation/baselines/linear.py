@@ -120,7 +120,8 @@ class LinearBaseline:
     """A baseline that predicts through weights from a covariance.
 
     Smoothing and strength are those with the least squared error on validation and in cross-validation over what
-    is fitted on (`samples.chunks`), for the masks that are scored.
+    is fitted on (`samples.chunks`), for the masks that are scored. Without validation segments it is tuned on a part
+    of what it may be fitted on, and then fitted on all of it.
 
     Parameters
     ----------
@@ -169,6 +170,10 @@ class LinearBaseline:
                     least = error
                     self.sd_samples, self.strength = sd_samples, strength
                     self.covariances = self.shape(everything, strength)
+        if not any(view.roles.validation for view in views):
+            # What it was tuned on is of the same stretch that our model describes the recording from.
+            measured = total(moments(part, sd_samples=self.sd_samples) for part in (*fit, *tuning))
+            self.covariances = self.shape(measured.covariances(), self.strength)
 
     def predict(
         self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices
