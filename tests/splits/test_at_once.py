@@ -7,7 +7,8 @@ from itertools import product
 
 import pytest
 
-from neurofm.recording import Modality
+from neurofm.errors import UserError
+from neurofm.recording import SHARED_CLOCK, Modality
 from neurofm.shards import Moment
 from neurofm.splits import Candidate, FoldRecording, Role, Splits, SplitSettings, make_splits
 
@@ -65,6 +66,51 @@ def test_no_second_is_learned_from_in_one_and_scored_in_the_other(fold: int) -> 
             part.stop for role in ("train", "validation", "test") for part in getattr(_of(together, fold, one), role)
         )
         assert last <= one.samples
+
+
+def test_what_shares_a_part_of_the_time_takes_no_part_where_it_has_nothing_to_learn_from() -> None:
+    eeg = _recorded(Modality.EEG, rate_hz=100.0, support_s=0.0, begin_s=0.0, end_s=600.0)
+    short = _recorded(Modality.SPIKES, rate_hz=50.0, support_s=0.0, begin_s=140.0, end_s=180.0)
+    splits = make_splits([eeg, short], settings=SETTINGS, window_samples=WINDOWS)
+    for fold in splits.folds:
+        assert fold.recordings[0].test
+        for entry in fold.recordings:
+            assert entry.calibration == entry.train != ()
+            assert not entry.test or entry.validation
+    # All of it lies in one block.
+    assert [len(fold.recordings) for fold in splits.folds].count(1) >= 1
+    (out,) = splits.left_out
+    assert (out.dataset, out.trains) == ("spikes", any(len(fold.recordings) == 2 for fold in splits.folds))
+    assert out.reason.startswith("shares too little time")
+
+
+def test_recordings_of_one_moment_that_are_learned_from_in_all_folds_are_cut_alike() -> None:
+    held = replace(EEG, recording="sub-02", subject="lab:02", moment=None)
+    settings = SETTINGS.model_copy(update={"leave_out": "subject"})
+    splits = make_splits([EEG, SPIKES, held], settings=settings, window_samples=WINDOWS)
+    fold = next(
+        number for number, one in enumerate(splits.folds) if any(e.name == held.name for e in one.recordings if e.test)
+    )
+    eeg, spikes = (_of(splits, fold, one) for one in (EEG, SPIKES))
+    assert (eeg.kind, spikes.kind) == ("time", "time")
+    for part in eeg.validation:
+        begin_s, end_s = part.start / 100.0 - 4.0, part.stop / 100.0 - 4.0
+        assert all(end_s <= s.start / 50.0 or s.stop / 50.0 <= begin_s for s in spikes.train)
+        assert any(abs(begin_s - s.start / 50.0) < 0.05 for s in spikes.validation)
+
+
+def test_two_of_a_kind_at_one_moment_are_refused_where_the_catalogue_says_so() -> None:
+    assert EEG.moment is not None
+    again = replace(EEG, recording="sub-01_run-2")
+    make_splits([EEG, again, SPIKES], settings=SETTINGS, window_samples=WINDOWS)
+    eeg, again, spikes = (
+        replace(one, moment=replace(EEG.moment, clock=f"{SHARED_CLOCK}lab/01")) for one in (EEG, again, SPIKES)
+    )
+    make_splits([eeg, again], settings=SETTINGS, window_samples=WINDOWS)
+    with pytest.raises(
+        UserError, match=r"eeg/sub-01 and eeg/sub-01_run-2 .* name `run` in `recordings.pattern` of eeg"
+    ):
+        make_splits([eeg, again, spikes], settings=SETTINGS, window_samples=WINDOWS)
 
 
 def test_by_themselves_they_would_be_cut_otherwise() -> None:

@@ -6,8 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from neurofm.recording import Modality
+from neurofm.errors import UserError
+from neurofm.recording import SHARED_CLOCK, Modality
 from neurofm.shards import Moment
 from neurofm.splits.candidates import Candidate
 from neurofm.splits.folds import FoldRecording, Segment
@@ -28,6 +30,29 @@ def companions_of(recordings: Sequence[Candidate]) -> dict[str, list[Candidate]]
     return {one.name: own for own in several for one in own}
 
 
+def refuse_two_of_a_kind(recordings: Sequence[Candidate]) -> None:
+    """Refuse that two recordings of one dataset are of one moment of a third, by what the catalogue says.
+
+    Raises
+    ------
+    UserError
+        If two of a modality overlap on a clock that the catalogue names: to the clock they are one run.
+    """
+    for own in {id(own): own for own in companions_of(recordings).values()}.values():
+        alike: defaultdict[tuple[str, Modality], list[Candidate]] = defaultdict(list)
+        for one in own:
+            if _moment(one).clock.startswith(SHARED_CLOCK):
+                alike[one.dataset, one.modality].append(one)
+        for several in alike.values():
+            several.sort(key=lambda one: _moment(one).begin_s)
+            for one, other in pairwise(several):
+                if _moment(other).begin_s < _moment(one).end_s:
+                    raise UserError(
+                        f"split: {one.name} and {other.name} are of the same seconds on one `clock`, as one run.",
+                        mend=f"name `run` in `recordings.pattern` of {one.dataset}",
+                    )
+
+
 def in_blocks_at_once(
     one: Candidate,
     companions: Sequence[Candidate],
@@ -36,8 +61,14 @@ def in_blocks_at_once(
     settings: SplitSettings,
     window_samples: Mapping[Modality, int],
     roles_of: RolesOf,
-) -> FoldRecording:
-    """Cut one of several recordings as all of them are cut: over the time of all, with the longest gap of any."""
+) -> FoldRecording | None:
+    """Cut one of several recordings as all of them are cut: over the time of all, with the longest gap of any.
+
+    Returns
+    -------
+    What it is for. None where it has no train segment of a window's length, as where all of it lies in others' test
+    block: it could not be normalised. Without such a validation segment it is not scored.
+    """
     rate_hz = max(other.sampling_rate_hz for other in companions)
     moments = [_moment(other) for other in companions]
     begin_s = min(moment.begin_s for moment in moments)
@@ -53,6 +84,8 @@ def in_blocks_at_once(
     if planned.kind == "train-only":
         return train_only(one)
 
+    needed = window_samples[one.modality]
+
     def own(segments: Sequence[Segment]) -> tuple[Segment, ...]:
         def at(sample: int) -> float:
             return (begin_s + sample / rate_hz - _moment(one).begin_s) * one.sampling_rate_hz
@@ -61,10 +94,14 @@ def in_blocks_at_once(
             (max(0, math.ceil(at(s.start) - _ROUNDING)), min(one.samples, math.floor(at(s.stop) + _ROUNDING)))
             for s in segments
         )
-        return tuple(Segment(start=start, stop=stop) for start, stop in cuts if start < stop)
+        return tuple(Segment(start=start, stop=stop) for start, stop in cuts if stop - start >= needed)
 
-    roles = ("calibration", "train", "validation", "test")
-    return planned.model_copy(update={role: own(getattr(planned, role)) for role in roles})
+    train, validation, test = own(planned.train), own(planned.validation), own(planned.test)
+    if not train:
+        return None
+    if not validation:
+        test = ()  # No setting could be chosen for it.
+    return planned.model_copy(update={"calibration": train, "train": train, "validation": validation, "test": test})
 
 
 def _moment(one: Candidate) -> Moment:

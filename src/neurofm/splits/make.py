@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from neurofm.catalog import Overlaps
 from neurofm.recording import Modality
-from neurofm.splits.at_once import companions_of, in_blocks_at_once
+from neurofm.splits.at_once import companions_of, in_blocks_at_once, refuse_two_of_a_kind
 from neurofm.splits.audit import audit
 from neurofm.splits.beings import Group, group_datasets, one_id_each
 from neurofm.splits.candidates import Candidate
 from neurofm.splits.folds import Fold, FoldRecording, LeftOut, Role, Splits
 from neurofm.splits.leave_out import Rounds, learning_by_being, rounds_of
-from neurofm.splits.plans import in_blocks, learning_roles, roles_in_turn, train_only, whole
+from neurofm.splits.plans import RolesOf, in_blocks, learning_roles, roles_in_turn, train_only, whole
 from neurofm.splits.settings import SplitSettings
 from neurofm.splits.subjects import by_subject, shuffled
 
@@ -44,10 +44,12 @@ def make_splits(
     Raises
     ------
     UserError
-        If `leave_out` names what no dataset has, or if anything is both learned from and scored (`audit`).
+        If `leave_out` names what no dataset has, if the catalogue calls two recordings of a kind one run
+        (`refuse_two_of_a_kind`), or if anything is both learned from and scored (`audit`).
     """
     named, same = one_id_each(candidates, overlaps or Overlaps())
     taking_part, left_out = _taking_part(named, window_samples)
+    refuse_two_of_a_kind(taking_part)
     groups = group_datasets(taking_part)
     rounds = rounds_of(groups, settings) if settings.leave_out else Rounds(count=settings.folds, of={})
     settings = settings.model_copy(update={"folds": rounds.count})
@@ -116,7 +118,7 @@ def _by_being(
     """Plan by the role of each being in each fold; those without one are learned from at other times than chosen on."""
     plans: dict[str, Sequence[Plan]] = {}
     left_out: list[LeftOut] = []
-    once = settings.model_copy(update={"folds": 1})
+    once, at_once = settings.model_copy(update={"folds": 1}), companions_of(group.recordings)
     for one in group.recordings:
         of_folds: list[Plan] = []
         for fold, by_being in enumerate(roles):
@@ -125,13 +127,13 @@ def _by_being(
                 # Nothing of it is scored; where its subject is held out elsewhere it takes no part.
                 of_folds.append(train_only(one) if role in (None, "train") else None)
             elif role is None:
-                window = window_samples[one.modality]
                 of_folds.append(
-                    in_blocks(
+                    _blocks(
                         one,
+                        at_once.get(one.name, [one]),
                         fold=fold,
                         settings=once,
-                        window_samples=window,
+                        window_samples=window_samples,
                         roles_of=lambda count, fold: learning_roles(count, fold=fold, settings=settings),
                     )
                 )
@@ -188,7 +190,7 @@ def _in_time(
             plans[one.name] = [train_only(one)] * settings.folds
         else:
             plans[one.name] = planned = [
-                in_blocks_at_once(
+                _blocks(
                     one,
                     companions,
                     fold=fold,
@@ -196,21 +198,39 @@ def _in_time(
                     window_samples=window_samples,
                     roles_of=lambda count, fold: roles_in_turn(count, fold=fold, settings=settings),
                 )
-                if len(companions) > 1
-                else in_blocks(
-                    one,
-                    fold=fold,
-                    settings=settings,
-                    window_samples=window_samples[one.modality],
-                    roles_of=lambda count, fold: roles_in_turn(count, fold=fold, settings=settings),
-                )
                 for fold in range(settings.folds)
             ]
-            if not any(plan.test for plan in planned):
-                reason = "too short to be split in time with gaps: trains only"
+            reason = _never_scored(planned)
         if reason:
-            left_out.append(_left_out(one, reason, trains=True))
+            trains = any(plan and plan.train for plan in plans[one.name])
+            left_out.append(_left_out(one, reason, trains=trains))
     return plans, left_out
+
+
+def _blocks(
+    one: Candidate,
+    companions: Sequence[Candidate],
+    *,
+    fold: int,
+    settings: SplitSettings,
+    window_samples: Mapping[Modality, int],
+    roles_of: RolesOf,
+) -> Plan:
+    """Cut a recording in time, by itself or as all of its moment."""
+    if len(companions) > 1:
+        return in_blocks_at_once(
+            one, companions, fold=fold, settings=settings, window_samples=window_samples, roles_of=roles_of
+        )
+    return in_blocks(one, fold=fold, settings=settings, window_samples=window_samples[one.modality], roles_of=roles_of)
+
+
+def _never_scored(planned: Sequence[Plan]) -> str:
+    """Say why a recording that is cut in time is scored in no fold; nothing where it is."""
+    if any(plan and plan.test for plan in planned):
+        return ""
+    if all(plan and plan.kind == "train-only" for plan in planned):
+        return "too short to be split in time with gaps: trains only"
+    return "shares too little time with what was recorded at once: never has all roles in a fold"
 
 
 def _session(recording: Candidate) -> str:
