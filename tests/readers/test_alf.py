@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def test_probes_of_a_session_are_simultaneous(probes: list[Recording]) -> None:
     assert first is not None
     assert second is not None
     assert first.start_s == second.start_s == 0.0  # so their bins coincide
+
+
+def test_a_clock_that_the_catalogue_names_is_kept(tree: Path) -> None:
+    named = replace(input_of(tree), clock="lab")
+    assert read_recording("alf", named, {}).clock.id == named.clock_id
 
 
 def test_trials_are_those_that_one_loads(probes: list[Recording], one: One) -> None:

@@ -152,6 +152,28 @@ def test_windows_that_the_partner_does_not_learn_from_are_left_out(recordings: l
     assert Partners([eeg, gone], settings=settings, patch_samples=PATCH_SAMPLES).joined(alone, number=number) is alone
 
 
+def test_windows_stay_enough_for_the_slices_of_a_step(recordings: list[TrainingRecording]) -> None:
+    eeg, meg = recordings
+    # Of 5 of 6 windows that hide patches, every second is taken where at most 4 are.
+    masks = {"eeg": {"patches": 1.0}, "windows": 4}
+    alone, number = _drawn(recordings, Modality.EEG, _settings(masks=masks))
+    starts = np.sort(alone.draw.starts)
+    fewer = meg.view.roles.model_copy(
+        update={"train": (Segment(start=int(starts[0]), stop=int(starts[-1]) + WINDOW - 1),)}
+    )
+    shorter = [eeg, replace(meg, view=replace(meg.view, roles=fewer))]
+    kept = int((starts < starts[-1]).sum())
+
+    def joined(slices: int) -> Drawn:
+        settings = _settings(masks=masks, slices=slices)
+        return Partners(shorter, settings=settings, patch_samples=PATCH_SAMPLES).joined(alone, number=number)
+
+    learned = len(joined(1).lesson(step=number, patch=PATCH, settings=_settings(masks=masks)).batch)
+    assert len(joined(1).z) == kept > learned
+    assert joined(learned).beside is not None
+    assert joined(learned + 1) is alone
+
+
 def test_the_share_of_paired_steps_is_that_of_the_settings(recordings: list[TrainingRecording]) -> None:
     alone, _ = _drawn(recordings, Modality.EEG, _settings())
 
@@ -174,7 +196,15 @@ def test_it_is_said_who_was_recorded_at_once(at_once: AtOnce) -> None:
     views = at_once.views()
     assert "mne-sample-eeg/sub-sample_task-audiovisual and mne-sample-meg/" in pairs_said(views, who="fold 0")
     assert "at once for 23.98 s" in pairs_said(views, who="fold 0")
-    assert "changes nothing" in pairs_said(views[:1], who="fold 0")
+    assert "changes nothing: no two were recorded at once" in pairs_said(views[:1], who="fold 0")
+    eeg, meg = views
+    whole = (Segment(start=0, stop=len(meg.valid)),)
+    learned = replace(meg, roles=meg.roles.model_copy(update={"train": whole, "validation": (), "test": ()}))
+    assert "changes nothing: what was recorded at once is not cut alike" in pairs_said([eeg, learned], who="fold 0")
+    many = [replace(meg, recording=str(number)) for number in range(12)]
+    lines = pairs_said([eeg, *many], who="fold 0").splitlines()
+    assert len(lines) == 11
+    assert lines[-1].startswith("fold 0: 12 pairs in all, 287.")
 
 
 def test_a_fold_learns_from_both_and_only_pairs_change_it(at_once: AtOnce, tmp_path: Path) -> None:

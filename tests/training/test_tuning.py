@@ -61,6 +61,7 @@ def test_without_validation_segments_train_chunks_choose(
         ({"hidden_fraction_min": 0.6}, "hidden_fraction_min 0.6 exceeds hidden_fraction_max"),
         ({"steps": "12"}, "`steps`"),
         ({"shares": dict.fromkeys([str(m) for m in Modality], 0.0)}, "every share is 0"),
+        ({"shares": dict.fromkeys([str(m) for m in Modality if m is not Modality.MEG], 0.0)}, "every share is 0"),
         ({"core": {"smoothing_samples": [-1.0], "ridge": [0.1], "prior_samples": [0.0], "rate_floors": [0.1]}}, "-1.0"),
         ({"stepz": 3}, "`stepz`: unknown key"),
     ],

@@ -12,7 +12,7 @@ from neurofm.recording import SHARED_CLOCK, Clock, Modality
 from neurofm.shards import read_shard
 from neurofm.splits import Segment
 from neurofm.windows import RecordingView
-from neurofm.windows.pairs import inside, overlap_table, pairs_of, samples_at, times_of
+from neurofm.windows.pairs import inside, made_at_once, overlap_table, pairs_of, samples_at, times_of
 from tests.at_once import AtOnce
 
 
@@ -72,6 +72,10 @@ def test_what_was_cut_otherwise_is_no_pair(views: list[RecordingView]) -> None:
     whole = (Segment(start=0, stop=len(meg.valid)),)
     learned = replace(meg, roles=meg.roles.model_copy(update={"train": whole, "validation": (), "test": ()}))
     assert pairs_of([eeg, learned]) == ()
+    assert len(made_at_once([eeg, learned])) == 1
+    # Nor what is learned from here and chosen on there.
+    swapped = meg.roles.model_copy(update={"train": meg.roles.validation, "validation": meg.roles.train})
+    assert pairs_of([eeg, replace(meg, roles=swapped)]) == ()
 
 
 def test_a_clock_that_the_catalogue_names_goes_before_the_files(at_once: AtOnce) -> None:
@@ -82,6 +86,9 @@ def test_a_clock_that_the_catalogue_names_goes_before_the_files(at_once: AtOnce)
     assert moment.clock == f"{SHARED_CLOCK}lab/1"
     assert moment.begin_s == -2.5
     assert moment.end_s == pytest.approx(-0.5, abs=1e-3)
+    # What a reader says of a clock that is not named moves nothing.
+    own = replace(meg, recording=replace(meg.recording, clock=replace(meg.recording.clock, offset_s=-2.5)))
+    assert own.moment(samples=100) == meg.moment(samples=100)
     # Made of nothing that is known, or in another run: a clock of its own.
     bare = replace(meg, attrs={**meg.attrs, "source": {**meg.attrs["source"], "files": []}})
     other = replace(meg, recording=replace(meg.recording, run="2"))

@@ -40,7 +40,8 @@ def read(source: ReaderInput, options: Options) -> Recording:
 
     One recording is one insertion: the units, tracks and qualities of two probes have nothing in common, and either
     may be missing or bad without the other. Insertions of a session, and its photometry, have one clock id, which
-    says that they are simultaneous. All times in ALF files are seconds on the session's clock.
+    says that they are simultaneous; a clock that the catalogue names goes before it. All times in ALF files are seconds
+    on the session's clock.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
         "n_trials": 0 if events is None else len(events.label),
         "trials_without_time": timeless,
     }
-    clock = Clock(id=f"{source.dataset}/{tree.session}")
+    clock = Clock(id=source.clock_id if source.clock else f"{source.dataset}/{tree.session}")
     if source.modality is Modality.SPIKES:
         insertion = read_insertion(tree, collection=collection)
         recording = build(

@@ -77,13 +77,14 @@ class Shard:
     def moment(self, *, samples: int) -> Moment:
         """Return when its `samples` were recorded, on the clock that the catalogue names, or on that of its files.
 
-        What was read from the same files has one clock, and time 0 of each is the file's first sample.
+        What was read from the same files has one clock, and time 0 of each is the file's first sample; what a reader
+        says of another clock's 0 (`Clock.offset_s`) is of the named one alone.
         """
         of = self.recording
         files = sorted(file["digest"] for file in self.attrs["source"]["files"])
-        named = of.clock.id.startswith(SHARED_CLOCK) or not files
-        clock = of.clock.id if named else "/".join((*files, of.subject, of.session, of.task, of.run))
-        begin_s = self.start_s + of.clock.offset_s
+        named = of.clock.id.startswith(SHARED_CLOCK)
+        clock = of.clock.id if named or not files else "/".join((*files, of.subject, of.session, of.task, of.run))
+        begin_s = self.start_s + (of.clock.offset_s if named else 0.0)
         return Moment(clock=clock, begin_s=begin_s, end_s=begin_s + samples / self.sampling_rate_hz)
 
     @property

@@ -15,16 +15,19 @@ import torch
 
 from neurofm.recording import Modality
 from neurofm.training.batches import cut, see
+from neurofm.training.hidden_patches import kind_at
 from neurofm.training.recordings import TrainingRecording
-from neurofm.training.settings import PretrainSettings
+from neurofm.training.settings import CHANNELS, PretrainSettings
 from neurofm.training.step import Drawn
 from neurofm.windows import RecordingView
-from neurofm.windows.pairs import inside, overlap_table, pairs_of, samples_at, times_of
+from neurofm.windows.pairs import inside, made_at_once, overlap_table, pairs_of, samples_at, times_of
 
 _DRAW = 2
 """Sets these draws apart from those of windows and masks of the same seed and step."""
 _SHOWN_AT_LEAST = 0.5
 """Smallest share of the other modality's channels that is seen, as of the one that is hidden in."""
+_SAID = 10
+"""Most pairs that are named when training starts."""
 
 
 class Partners:
@@ -84,7 +87,7 @@ class Partners:
         first_s = (length_s - samples / other.sampling_rate_hz) / 2
         starts = samples_at(other, times_of(view, drawn.draw.starts) + first_s)
         kept = np.flatnonzero(inside(other, "train", starts, samples=samples))
-        if len(kept) < self._settings.slices:
+        if self._learned(len(kept), modality=view.modality, number=number) < self._settings.slices:
             return drawn
         z, _ = cut(other, starts[kept], window_samples=samples)
         order = rng.permutation(partner.source.usable)
@@ -101,13 +104,24 @@ class Partners:
             beside=replace(seen, first_s=first_s),
         )
 
+    def _learned(self, windows: int, *, modality: Modality, number: int) -> int:
+        """Return how many windows a step learns from: of those that hide patches only some are (`Drawn.lesson`)."""
+        if not windows or kind_at(number, modality, settings=self._settings) == CHANNELS:
+            return windows
+        return len(range(0, windows, -(-windows // self._settings.masks.windows)))
+
 
 def pairs_said(views: Sequence[RecordingView], *, who: str) -> str:
-    """Say in a line each who was recorded at once, and for how long; that nobody was, where it is so."""
+    """Say in a line each who was recorded at once, and for how long; why nobody is paired, where it is so."""
     rows = overlap_table(pairs_of(views))
     if not rows:
-        return f"{who}: `pretrain.paired` changes nothing: no two recordings were made at once\n"
-    return "".join(
+        why = "what was recorded at once is not cut alike" if made_at_once(views) else "no two were recorded at once"
+        return f"{who}: `pretrain.paired` changes nothing: {why}\n"
+    said = [
         f"{who}: {row.first} and {row.second} at once for {row.overlap_s:.4g} s, {row.train_s:.4g} s to learn from\n"
-        for row in rows
-    )
+        for row in rows[:_SAID]
+    ]
+    if len(rows) > _SAID:
+        overlap_s, train_s = sum(row.overlap_s for row in rows), sum(row.train_s for row in rows)
+        said.append(f"{who}: {len(rows)} pairs in all, {overlap_s:.4g} s, {train_s:.4g} s to learn from\n")
+    return "".join(said)

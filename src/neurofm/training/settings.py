@@ -24,7 +24,8 @@ class Shares(Settings):
 
     @model_validator(mode="after")
     def _some(self) -> Self:
-        if not any(self.of().values()):
+        # The default of MEG would hide that all shares that were given are 0.
+        if not any(getattr(self, name) for name in self.model_fields_set):
             msg = "every share is 0: nothing would be learned from"
             raise ValueError(msg)
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -41,9 +41,9 @@ class Pair:
 
     @property
     def crossing_s(self) -> float:
-        """How long one is learned from or chosen on while the other is scored: 0 where both were split alike."""
-        learned: tuple[Role, ...] = ("train", "validation")
-        spans = [self.shared(one, "test") + self.shared("test", one) for one in learned]
+        """How long the two have different roles (train, validation, test): 0 where both were split alike."""
+        roles: tuple[Role, ...] = ("train", "validation", "test")
+        spans = [self.shared(one, other) for one, other in permutations(roles, 2)]
         return sum(end - begin for part in spans for begin, end in part)
 
     def turned(self) -> Pair:
@@ -64,24 +64,22 @@ class Overlap:
 
 
 def pairs_of(views: Sequence[RecordingView]) -> tuple[Pair, ...]:
-    """Find the recordings that were made at once: on one clock, of one being, overlapping, of different modality.
+    """Find what may be used together: recordings of a fold that were made at once and are cut alike.
 
-    Parameters
-    ----------
-    views
-        Of one fold. What the split did not cut alike is no pair (`Pair.crossing_s`): one would be learned from while
-        the other is scored.
+    What the split did not cut alike is no pair (`Pair.crossing_s`): one would be learned from while the other is
+    chosen on or scored.
     """
+    return tuple(pair for pair in made_at_once(views) if not pair.crossing_s)
+
+
+def made_at_once(views: Sequence[RecordingView]) -> tuple[Pair, ...]:
+    """Find the recordings that were made at once: on one clock, of one being, overlapping, of different modality."""
     by_clock: dict[tuple[str, str], list[RecordingView]] = {}
     for view in sorted(views, key=lambda view: (view.modality, view.name)):
         if view.moment is not None:
             by_clock.setdefault((view.moment.clock, view.subject), []).append(view)
     found = (Pair(first=one, second=two) for own in by_clock.values() for one, two in combinations(own, 2))
-    return tuple(
-        pair
-        for pair in found
-        if pair.first.modality is not pair.second.modality and pair.overlap_s > 0 and not pair.crossing_s
-    )
+    return tuple(pair for pair in found if pair.first.modality is not pair.second.modality and pair.overlap_s > 0)
 
 
 def overlap_table(pairs: Sequence[Pair]) -> tuple[Overlap, ...]:
