@@ -28,7 +28,7 @@ check: env
 
 # Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one. More
 # than half of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
-TEST_PROCESSES ?= $(shell echo $$(( 2 * $$(nproc) + 1 > 6 ? 6 : 2 * $$(nproc) + 1 )))
+TEST_PROCESSES ?= $(shell echo $$(( 2 * $$(nproc) > 6 ? 6 : 2 * $$(nproc) )))
 test: env
 	$(BIN)/pytest -m "not long" --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 

@@ -124,3 +124,14 @@ def test_a_baseline_of_some_montages_alone_is_not_compared_with_ours(views: list
     rows = {(row.calibration, row.model): row for row in task.rows()}
     assert rows["all", "gaussian_calibrated"].n < rows["all", OURS].n
     assert rows["all", OURS].linear != "gaussian_calibrated"
+
+
+def test_less_than_a_window_and_less_than_a_sample_can_be_looked_at() -> None:
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(0.5, size=(1200, 9)).astype(np.float64)
+    view = view_of(counts, modality=Modality.SPIKES, kind="session", calibration=[(0, 700)], test=[(700, 1200)])
+    task = CalibrationTask(settings=SHORT.model_copy(update={"calibration_s": (0.01, 1.0)}))
+    task.add([view], ours=[Null()], window_samples=WINDOW)
+    rows = {(row.calibration, row.metric, row.model): row for row in task.rows()}
+    assert {rows[name, "R2", NULL].seconds for name in ("0.01 s", "1 s", "all")} == {0.1, 1.0, 70.0}
+    assert all(np.isfinite(row.value) for row in rows.values())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from neurofm.catalog import CatalogEntry, RegistrySource, load_entry
+from neurofm.evaluation.references import libraries
 from neurofm.fetch.hosts import Hosts
 from neurofm.fetch.ledger import DatasetKey, FileState, Ledger
 from neurofm.files import write_json
@@ -25,6 +26,7 @@ from neurofm.operations.preflight import (
     forecast,
     forecast_table,
     legend,
+    reference_problems,
 )
 from neurofm.operations.profiles import Budget, plan_profile, write_profile
 from neurofm.operations.tables import console
@@ -325,6 +327,16 @@ def test_derivatives_are_looked_at_and_what_they_make_need_not_be_there(
     receipt = Receipt(unit="sub-02", key="k", status=UnitStatus.SUCCEEDED)
     write_receipts(project / "data" / "receipts" / "study.jsonl", [receipt])
     assert derivatives_problems(load_params(project), site=Site(), root=project) == []
+
+
+def test_a_published_model_without_its_library_is_a_problem(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda _name: None)
+    params = load_params(project)
+    assert reference_problems(params) == []
+    asked = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"references": {"cebra": 60}})})
+    (told,) = reference_problems(asked)
+    assert "`cebra` needs the package cebra" in told
+    assert "Mend: `pip install 'neurofm[references]'`" in told
 
 
 def test_pins_that_are_lost_are_a_problem(archive: Archive) -> None:

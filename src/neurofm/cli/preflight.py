@@ -54,6 +54,7 @@ def preflight_command(
         problems.append(problem)
     problems += preflight.executor_problems(params, site=site)
     problems += preflight.derivatives_problems(params, site=site, root=root)
+    problems += preflight.reference_problems(params)
     problems += images.container_problems(site, root=root)
     end_on(problems)
 

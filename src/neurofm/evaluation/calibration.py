@@ -52,7 +52,7 @@ class Amount:
     def of(self, view: RecordingView) -> tuple[Segment, ...]:
         """Return the first part of a recording's calibration; a trial is a stretch without invalid samples."""
         kept: list[Segment] = []
-        samples, trials = round(min(self.seconds * view.sampling_rate_hz, len(view.valid))), self.trials
+        samples, trials = max(1, round(min(self.seconds * view.sampling_rate_hz, len(view.valid)))), self.trials
         for segment in view.roles.calibration:
             valid = view.valid[segment.start : segment.stop]
             begins = valid & ~np.concatenate([[False], valid[:-1]])
@@ -260,7 +260,9 @@ class _Scored:
         values = predicted * self.short.normaliser.sd * known + mean
         scores = [self._r2(model, values)]
         if self.whole.modality is Modality.SPIKES:
-            floor = choose_floor(estimator, self._tuning(), settings=self.settings)
+            tuning, floors = self._tuning(), sorted(self.settings.rate_floors)
+            chosen = any(map(len, tuning))  # Nothing can be told from less than a window.
+            floor = choose_floor(estimator, tuning, settings=self.settings) if chosen else floors[len(floors) // 2]
             scores.append(self._bits(model, np.maximum(values, floor * mean)))
         return scores
 

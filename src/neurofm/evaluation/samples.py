@@ -92,6 +92,12 @@ def learning_windows(views: Sequence[RecordingView], *, window_samples: int) -> 
     return fit, tuning
 
 
+def all_of(part: Windows) -> Windows:
+    """Return all that a recording may be fitted on once settings are chosen, with what was held back to choose them."""
+    roles = part.view.roles
+    return cut(part.view, roles.train or roles.calibration, window_samples=part.z.shape[1])
+
+
 def chunks(fit: Sequence[Windows]) -> list[list[Windows]]:
     """Part what is fitted on, for cross-validation: whole recordings, or stretches of the only one.
 

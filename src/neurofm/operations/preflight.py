@@ -193,6 +193,19 @@ def derivatives_problems(params: Params, *, site: Site, root: Path) -> list[str]
     return problems
 
 
+def reference_problems(params: Params) -> list[str]:
+    """Say which published models could not be trained beside ours, before hours go into what comes first."""
+    if not params.evaluate.references:
+        return []
+    from neurofm.evaluation.references import check_references  # noqa: PLC0415  # Loads torch.
+
+    try:
+        check_references(params.evaluate)
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
 def _together(kept: Sequence[int | None], passing: Sequence[int | None]) -> int:
     """Return the bytes that all datasets take on this disk, as far as they are known."""
     return sum(size or 0 for size in kept) * COPIES + max((size or 0 for size in passing), default=0)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from neurofm.evaluation.baselines import GaussianCalibrated, gaussian, ppca, ridge
-from neurofm.evaluation.baselines.linear import LinearBaseline
+from neurofm.evaluation.baselines.linear import Covariances, LinearBaseline
 from neurofm.evaluation.masked import reconstruct, score
 from neurofm.evaluation.samples import cut, masks
 from neurofm.evaluation.scores import ratio
@@ -111,6 +111,18 @@ def test_calibration_helps_as_far_as_subjects_differ(
     calibrated = GaussianCalibrated(settings=settings, window_samples=WINDOW)
     assert _error(calibrated, views, settings) < at_most * pooled
     assert (calibrated.prior_samples > 1000) == (own_weight == 0)
+
+
+@pytest.mark.parametrize("make", [ridge, gaussian])
+def test_without_validation_all_of_the_calibration_is_fitted_on(make: Make, settings: EvaluateSettings) -> None:
+    settings = settings.model_copy(update={"smoothing_samples": (0.0,)})
+    values = np.random.default_rng(0).normal(size=(20 * WINDOW, 8))
+    view = view_of(values, modality=Modality.FMRI, calibration=[(0, 10 * WINDOW)], kind="subject")
+    baseline = make(settings=settings, window_samples=WINDOW)
+    baseline.fit([view])
+    own = view.z(0, 10 * WINDOW).astype(np.float64)
+    whole = Covariances(cross=own.T @ own / len(own), inner=own.T @ own / len(own))
+    np.testing.assert_allclose(baseline.covariances.inner, baseline.shape(whole, baseline.strength).inner, rtol=1e-5)
 
 
 def test_a_calibration_shorter_than_a_window_is_known_whole(settings: EvaluateSettings) -> None:

@@ -9,7 +9,7 @@ import pytest
 from neurofm.evaluation.baselines import Null, PoissonGlm, ridge
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.masked import reconstruct, score
-from neurofm.evaluation.samples import cut, learning_windows
+from neurofm.evaluation.samples import cut, learning_windows, masks
 from neurofm.evaluation.scores import ratio
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
@@ -60,3 +60,17 @@ def test_a_large_population_is_regressed_on_its_components(spikes: RecordingView
     # A ring takes two components at least: one would not be chosen.
     assert _bits(glm, spikes, asked) > 0.2
     assert all(np.linalg.matrix_rank(each.weights) == 4 for each in glm.fitted.values())
+
+
+def test_a_large_population_that_seldom_fires_is_predicted_at_its_mean(settings: EvaluateSettings) -> None:
+    """No unit is looked at then, and components of nothing must not become numbers that are none."""
+    counts = np.zeros((40 * WINDOW, 12))
+    counts[np.arange(12) * 3 * WINDOW + 5, np.arange(12)] = 1
+    view = view_of(counts, modality=Modality.SPIKES, calibration=[(0, 40 * WINDOW)], kind="session")
+    glm = PoissonGlm(settings=settings.model_copy(update={"glm_most_units": 2}), window_samples=WINDOW)
+    glm.fit([view])
+    visible, hidden = masks(view, settings)[0]
+    predicted = glm.predict(view, view.z(0, WINDOW)[None, :, visible], visible, hidden)
+    rates = predicted * view.normaliser.sd[hidden] + view.normaliser.mean[hidden]
+    np.testing.assert_allclose(rates, np.broadcast_to(rates[0, 0], rates.shape))
+    np.testing.assert_allclose(rates[0, 0], view.normaliser.mean[hidden], rtol=0.1)

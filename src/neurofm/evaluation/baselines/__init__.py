@@ -48,6 +48,7 @@ def baselines_for(
 
 __all__ = [
     "FactorAnalysis",
+    "FactorAnalysisGlm",
     "GaussianCalibrated",
     "Null",
     "PoissonGlm",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from neurofm.evaluation.baselines.linear import Covariances, Floats, Indices, moments
 from neurofm.evaluation.baselines.often import often
 from neurofm.evaluation.masked import floored_bits
-from neurofm.evaluation.samples import Windows, learning_windows, rounds
+from neurofm.evaluation.samples import Windows, all_of, learning_windows, rounds
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
@@ -28,6 +28,8 @@ def factorise(measured: Covariances, rank: float) -> Covariances:
     """
     variances, axes = measured.eigen
     kept = min(int(rank), len(variances) - 1)
+    if kept < 1:
+        return measured  # One channel alone shares nothing.
     own = np.diag(measured.inner)
     excess = np.maximum(variances[-kept:] - variances[:-kept].mean(), 0.0)
     loadings = axes[:, -kept:] * np.sqrt(excess)
@@ -82,7 +84,7 @@ class FactorAnalysis:
                 self.settings.smoothing_samples, key=lambda sd: self._likelihood(tried, sd_samples=sd, rank=middle)
             )
             rank = max(ranks, key=lambda count: self._likelihood(tried, sd_samples=sd_samples, rank=count))
-            self._fit(part, sd_samples=sd_samples, rank=rank)
+            self._fit(all_of(part), sd_samples=sd_samples, rank=rank)
 
     def predict(
         self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices

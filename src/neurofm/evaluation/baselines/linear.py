@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.samples import Windows, chunks, learning_windows, masks
+from neurofm.evaluation.samples import Windows, all_of, chunks, learning_windows, masks
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
@@ -170,9 +170,9 @@ class LinearBaseline:
                     least = error
                     self.sd_samples, self.strength = sd_samples, strength
                     self.covariances = self.shape(everything, strength)
-        if not any(view.roles.validation for view in views):
-            # What it was tuned on is of the same stretch that our model describes the recording from.
-            measured = total(moments(part, sd_samples=self.sd_samples) for part in (*fit, *tuning))
+        whole = [all_of(part) for part in fit]
+        if sum(map(len, whole)) > sum(map(len, fit)):  # Our model describes a recording from all of it, too.
+            measured = total(moments(part, sd_samples=self.sd_samples) for part in whole)
             self.covariances = self.shape(measured.covariances(), self.strength)
 
     def predict(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from neurofm.evaluation.baselines.linear import Floats, Indices
 from neurofm.evaluation.baselines.newton import poisson_regression
 from neurofm.evaluation.baselines.often import often
-from neurofm.evaluation.samples import Windows, learning_windows, masks, rounds
+from neurofm.evaluation.samples import Windows, all_of, learning_windows, masks, rounds
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
@@ -21,6 +21,8 @@ TUNE_EVERY = 4
 TUNE_WINDOWS = 50
 """So many are fitted on at least, where there are as many."""
 _LEAST_COUNT = 1e-12
+_NO_VARIANCE = 1e-30
+"""Where no visible unit fires often: such components stay 0, and get no weight."""
 _LEAST_VARIANCE = 1e-9
 """Of a component, as a share of the first's: fewer samples than components leave some without any."""
 
@@ -99,7 +101,7 @@ class PoissonGlm:
             choice = self._choose(tried)
             for visible, hidden in masks(part.view, self.settings):
                 self.fitted[part.view.name, hidden.tobytes()] = self._regress(
-                    part, visible=visible, hidden=hidden, choice=choice
+                    all_of(part), visible=visible, hidden=hidden, choice=choice
                 )
 
     def predict(
@@ -150,7 +152,8 @@ class PoissonGlm:
         axes = np.eye(len(visible))
         if len(visible) > self.settings.glm_most_units:
             variances, axes = np.linalg.eigh(predictors.T @ predictors / len(predictors))
-            kept = np.maximum(variances[-choice.components :], _LEAST_VARIANCE * variances[-1])
+            least = max(_LEAST_VARIANCE * variances[-1], _NO_VARIANCE)
+            kept = np.maximum(variances[-choice.components :], least)
             axes = axes[:, -choice.components :] / np.sqrt(kept)
             predictors = predictors @ axes
         weights, intercept = poisson_regression(predictors, counts, penalty=choice.penalty)
