@@ -26,8 +26,8 @@ check: env
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_pipeline_agreement.py
 
-# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one. More
-# than half of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
+# Tests that share something costly run in one process (tests/groups.py); `pytest` alone runs all of them in one. A third
+# of their time is waiting for Slurm, servers and containers, so there are more processes than cores.
 TEST_PROCESSES ?= $(shell echo $$(( 2 * $$(nproc) > 6 ? 6 : 2 * $$(nproc) )))
 test: env
 	$(BIN)/pytest -m "not long" --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
