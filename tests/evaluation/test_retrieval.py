@@ -19,7 +19,7 @@ from neurofm.recording import Modality
 from neurofm.training.pretrain import pretrain
 from neurofm.windows import RecordingView
 from neurofm.windows.pairs import Pair, pairs_of
-from tests.at_once import WINDOWS, AtOnce
+from tests.at_once import WINDOW, WINDOWS, AtOnce
 from tests.training.conftest import small_settings
 
 
@@ -117,6 +117,31 @@ def test_nothing_of_the_held_out_part_is_fitted_on(at_once: AtOnce, settings: Ev
     for one, two in zip(before, after, strict=True):
         if one.task == "retrieval:meg":  # The changed window asks; the others' answers stay.
             np.testing.assert_array_equal(one.gain[1:], two.gain[1:])
+
+
+class _Counted:
+    """Stored samples that remember how many were read."""
+
+    def __init__(self, samples: npt.NDArray[np.int16]) -> None:
+        self.samples = samples
+        self.read = 0
+
+    def __getitem__(self, part: slice) -> npt.NDArray[np.int16]:
+        self.read += part.stop - part.start
+        return self.samples[part]
+
+
+def test_of_many_windows_only_those_fitted_on_are_read(
+    at_once: AtOnce, settings: EvaluateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of EEG beside fMRI, four windows in the length of one, would not fit in memory."""
+    monkeypatch.setattr("neurofm.evaluation.retrieval._MOST_FITTED", 3)
+    eeg, meg = at_once.views(1)
+    stored = _Counted(np.asarray(eeg.stored[:], dtype=np.int16))
+    _recall(pairs_of([replace(eeg, stored=stored), meg]), settings)  # type: ignore[arg-type]  # it is asked for slices
+    held_out = sum((part.stop - part.start) // WINDOW for part in eeg.roles.test)
+    # Of three models that look at windows, in two directions: three to fit on, three to choose on, and all to score.
+    assert stored.read <= 3 * 2 * (3 + 3 + held_out) * WINDOW
 
 
 @pytest.mark.parametrize(

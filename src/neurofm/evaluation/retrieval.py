@@ -13,7 +13,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,17 +47,41 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Side:
+    """Where the windows of one modality begin; they are cut when features are made of them."""
+
+    view: RecordingView
+    samples: int
+    """Length of a window."""
+    starts: npt.NDArray[np.int64]
+    """[moment, window] first samples; of the modality with shorter windows each moment has several."""
+
+    def cut(self) -> Windows:
+        """Cut them, one moment after the other."""
+        starts = self.starts.ravel()
+        z = np.zeros((len(starts), self.samples, len(self.view.channel_ids)), dtype=np.float32)
+        counted = np.zeros((len(starts), self.samples), dtype=np.bool_)
+        for row, start in enumerate(starts.tolist()):
+            z[row] = self.view.z(start, start + self.samples)
+            counted[row] = self.view.valid[start : start + self.samples]
+        return Windows(view=self.view, z=z, counted=counted, start=starts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Moments:
     """Windows of both sides at the same times."""
 
-    first: Windows
-    second: Windows
-    count: int
-    """Moments; of the modality with shorter windows each has several, one after the other."""
+    sides: tuple[_Side, _Side]
+
+    @property
+    def count(self) -> int:
+        """Moments."""
+        return len(self.sides[0].starts)
 
     def features(self, features: Course) -> tuple[Floats, Floats]:
         """Make [moment, step, feature] of both sides, in as many steps as both can be cut into."""
-        made = [np.asarray(features(side), dtype=np.float64) for side in (self.first, self.second)]
+        # One side after the other: hours of EEG beside fMRI are long.
+        made = [np.asarray(features(side.cut()), dtype=np.float64) for side in self.sides]
         one, two = (part.reshape(self.count, -1, part.shape[-1]) for part in made)
         steps = math.gcd(one.shape[1], two.shape[1])
         one, two = (part.reshape(self.count, steps, -1, part.shape[-1]).mean(axis=2) for part in (one, two))
@@ -68,12 +92,8 @@ class _Moments:
         if self.count <= most:
             return self
         chosen = np.linspace(0, self.count - 1, most).round().astype(np.int64)
-
-        def of(side: Windows) -> Windows:
-            each = len(side) // self.count
-            return side.take((each * chosen[:, None] + np.arange(each)).ravel())
-
-        return _Moments(first=of(self.first), second=of(self.second), count=most)
+        one, two = (replace(side, starts=side.starts[chosen]) for side in self.sides)
+        return _Moments(sides=(one, two))
 
 
 def retrieve(
@@ -153,13 +173,14 @@ def _of_group(
     translate = None if model == NULL else _fitted(learned, judging, features, penalties=settings.ridge_penalties)
     scores: list[TileScores] = []
     for pair, moments in tests:
+        found = None if translate is None else ranks(*translate(*moments.features(features)))
         for nearest in _NEAREST:
             if nearest >= moments.count:
                 continue
-            if translate is None:
+            if found is None:
                 gain = np.full(moments.count, nearest / moments.count)
             else:
-                gain = (ranks(*translate(*moments.features(features))) < nearest).astype(np.float64)
+                gain = (found < nearest).astype(np.float64)
             scores.append(
                 TileScores(
                     roles=pair.first.roles,
@@ -241,7 +262,7 @@ def _together(parts: Sequence[_Moments], features: Course) -> tuple[Floats, Floa
 
 
 def _moments(pair: Pair, role: Role, *, windows: WindowsSettings, every: int) -> _Moments:
-    """Cut both sides at the times at which both have a role: `every` windows begin in the length of one."""
+    """Find when both sides have a role and are fit for use: `every` windows begin in the length of one."""
     lengths = [windows.of(view.modality).window_samples for view in (pair.first, pair.second)]
     length_s = max(n / view.sampling_rate_hz for n, view in zip(lengths, (pair.first, pair.second), strict=True))
     begins = [
@@ -256,15 +277,6 @@ def _moments(pair: Pair, role: Role, *, windows: WindowsSettings, every: int) ->
         starts = samples_at(view, time_s)
         kept &= inside(view, role, starts, samples=own * samples)
         kept[kept] = [view.valid[s : s + own * samples].mean() >= _LEAST_VALID for s in starts[kept].tolist()]
-        sides.append((view, samples, starts[:, None] + samples * np.arange(own)))
-    first, second = (_windows(view, starts[kept].ravel(), samples=samples) for view, samples, starts in sides)
-    return _Moments(first=first, second=second, count=int(kept.sum()))
-
-
-def _windows(view: RecordingView, starts: npt.NDArray[np.int64], *, samples: int) -> Windows:
-    z = np.zeros((len(starts), samples, len(view.channel_ids)), dtype=np.float32)
-    counted = np.zeros((len(starts), samples), dtype=np.bool_)
-    for row, start in enumerate(starts.tolist()):
-        z[row] = view.z(start, start + samples)
-        counted[row] = view.valid[start : start + samples]
-    return Windows(view=view, z=z, counted=counted, start=starts)
+        sides.append(_Side(view=view, samples=samples, starts=starts[:, None] + samples * np.arange(own)))
+    first, second = (replace(side, starts=side.starts[kept]) for side in sides)
+    return _Moments(sides=(first, second))
