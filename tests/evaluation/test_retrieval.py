@@ -144,6 +144,29 @@ def test_of_many_windows_only_those_fitted_on_are_read(
     assert stored.read <= 3 * 2 * (3 + 3 + held_out) * WINDOW
 
 
+def test_windows_that_do_not_fit_in_memory_together_are_looked_at_one_after_the_other(
+    at_once: AtOnce, settings: EvaluateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 3
+    seen: list[int] = []
+
+    def encode(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        seen.append(len(z))
+        return _patches(view, z)
+
+    def scores() -> list[TileScores]:
+        return retrieve(pairs_of(at_once.views(1)), encode=encode, settings=settings, windows=WINDOWS)[0]
+
+    together = scores()
+    assert max(seen) > most
+    seen.clear()
+    channels = max(len(view.channel_ids) for view in at_once.views(1))
+    monkeypatch.setattr("neurofm.evaluation.retrieval._MOST_VALUES", most * WINDOW * channels)
+    for one, two in zip(together, scores(), strict=True):
+        np.testing.assert_array_equal(one.gain, two.gain)
+    assert max(seen) == most
+
+
 @pytest.mark.parametrize(
     ("actual", "expected"), [([[1, 0], [0, 1]], [0, 0]), ([[0, 1], [1, 0]], [1, 1]), ([[1, 1], [1, 1]], [1, 1])]
 )

@@ -44,6 +44,8 @@ _MOST_FITTED = 2000
 _LEAST_VALID = 1.0
 """Share of a window that must be fit for use on both sides: gaps that both have would give the moment away."""
 _ROUNDING = 1e-6
+_MOST_VALUES = 2**24
+"""Samples times channels of one side that are cut at once, 64 MiB: hours of EEG beside fMRI overlap four times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,13 @@ class _Moments:
 
     def features(self, features: Course) -> tuple[Floats, Floats]:
         """Make [moment, step, feature] of both sides, in as many steps as both can be cut into."""
-        # One side after the other: hours of EEG beside fMRI are long.
+        largest = max(side.starts.shape[1] * side.samples * len(side.view.channel_ids) for side in self.sides)
+        blocks = np.split(np.arange(self.count), np.arange(self.count)[:: max(1, _MOST_VALUES // largest)][1:])
+        first, second = zip(*(self.take(block).features_at_once(features) for block in blocks), strict=True)
+        return np.concatenate(first), np.concatenate(second)
+
+    def features_at_once(self, features: Course) -> tuple[Floats, Floats]:
+        """Make them of all moments together; see `features`."""
         made = [np.asarray(features(side.cut()), dtype=np.float64) for side in self.sides]
         one, two = (part.reshape(self.count, -1, part.shape[-1]) for part in made)
         steps = math.gcd(one.shape[1], two.shape[1])
@@ -91,7 +99,10 @@ class _Moments:
         """Return no more than so many of them, evenly."""
         if self.count <= most:
             return self
-        chosen = np.linspace(0, self.count - 1, most).round().astype(np.int64)
+        return self.take(np.linspace(0, self.count - 1, most).round().astype(np.int64))
+
+    def take(self, chosen: npt.NDArray[np.int64]) -> _Moments:
+        """Return some of them."""
         one, two = (replace(side, starts=side.starts[chosen]) for side in self.sides)
         return _Moments(sides=(one, two))
 
