@@ -81,10 +81,12 @@ class FactorAnalysis:
             tried = rounds(part, judges[part.view.name])
             middle = ranks[len(ranks) // 2]
             sd_samples = max(
-                self.settings.smoothing_samples, key=lambda sd: self._likelihood(tried, sd_samples=sd, rank=middle)
+                self.settings.smoothing_samples, key=lambda sd: self._bits(tried, sd_samples=sd, ranks=[middle])[middle]
             )
-            rank = max(ranks, key=lambda count: self._likelihood(tried, sd_samples=sd_samples, rank=count))
-            self._fit(all_of(part), sd_samples=sd_samples, rank=rank)
+            bits = self._bits(tried, sd_samples=sd_samples, ranks=ranks)
+            rank = max(ranks, key=bits.__getitem__)
+            whole = all_of(part)
+            self.fitted[part.view.name] = sd_samples, factorise(_measure(whole, sd_samples=sd_samples), rank)
 
     def predict(
         self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices
@@ -94,16 +96,22 @@ class FactorAnalysis:
         weights = covariances.weights(hidden=hidden_index, visible=visible_index)
         return smooth(visible, sd_samples=sd_samples) @ weights.T
 
-    def _fit(self, part: Windows, *, sd_samples: float, rank: int) -> None:
-        inner = moments(part, sd_samples=sd_samples).covariances().inner
-        shared = np.outer(often(part), often(part)) | np.eye(len(inner), dtype=bool)
-        inner = np.where(shared, inner, 0.0)
-        self.fitted[part.view.name] = sd_samples, factorise(Covariances(cross=inner, inner=inner), rank)
-
-    def _likelihood(self, tried: Sequence[tuple[Windows, Windows]], *, sd_samples: float, rank: int) -> float:
-        """Bits of the judging windows under fits to the others."""
-        total = 0.0
+    def _bits(
+        self, tried: Sequence[tuple[Windows, Windows]], *, sd_samples: float, ranks: Sequence[int]
+    ) -> dict[int, float]:
+        """Bits of the judging windows under fits to the others, by rank: what is measured is the same for all."""
+        total = dict.fromkeys(ranks, 0.0)
         for some, judge in tried:
-            self._fit(some, sd_samples=sd_samples, rank=rank)
-            total += max(floored_bits(self, [judge], settings=self.settings).values())
+            measured = _measure(some, sd_samples=sd_samples)
+            for rank in ranks:
+                self.fitted[some.view.name] = sd_samples, factorise(measured, rank)
+                total[rank] += max(floored_bits(self, [judge], settings=self.settings).values())
         return total
+
+
+def _measure(part: Windows, *, sd_samples: float) -> Covariances:
+    """Measure what units share, smoothed; those that seldom fire share nothing."""
+    inner = moments(part, sd_samples=sd_samples).covariances().inner
+    known = often(part)
+    inner = np.where(np.outer(known, known) | np.eye(len(inner), dtype=bool), inner, 0.0)
+    return Covariances(cross=inner, inner=inner)
