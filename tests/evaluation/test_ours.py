@@ -22,6 +22,7 @@ class _Loud:
     def __init__(self, factor: float) -> None:
         self.factor = factor
         self.seen: set[int] = set()
+        self.asked = 0
         sized = SimpleNamespace(of=lambda _: SimpleNamespace(window_samples=WINDOW))
         self.checkpoint = SimpleNamespace(windows=sized)
 
@@ -31,6 +32,7 @@ class _Loud:
     def predict(
         self, _view: RecordingView, visible: npt.NDArray[Any], seen: npt.NDArray[Any], hidden: npt.NDArray[Any]
     ) -> npt.NDArray[np.float64]:
+        self.asked += 1
         self.seen |= set(seen.tolist())
         mean = visible.mean(axis=-1, keepdims=True).astype(np.float64)
         return self.factor * np.repeat(mean, len(hidden), axis=-1)
@@ -54,11 +56,12 @@ def _fitted(factor: float, view: RecordingView, settings: EvaluateSettings) -> t
 
 def test_how_much_is_kept_follows_from_calibration_alone(settings: EvaluateSettings) -> None:
     view = _stranger()
-    fair, _ = _fitted(0.5, view, settings)
+    fair, once = _fitted(0.5, view, settings)
     loud, _ = _fitted(4.0, view, settings)
     assert fair.shares[view.name] == 1
     assert loud.shares[view.name] <= 0.25
     assert _fitted(4.0, poison(view), settings)[0].shares == loud.shares
+    assert once.asked == settings.mask_groups  # Every share scales the same prediction.
 
 
 def test_a_unit_of_a_few_spikes_is_predicted_and_not_looked_at(settings: EvaluateSettings) -> None:

@@ -94,6 +94,11 @@ def choose_floor(estimator: Estimator, tuning: Sequence[Windows], *, settings: E
 def floored_bits(estimator: Estimator, tuning: Sequence[Windows], *, settings: EvaluateSettings) -> dict[float, float]:
     """Say how much likelier an estimator makes the spikes of `tuning` than their means do, by the least rate."""
     reconstructed = [(windows, reconstruct(estimator, windows, settings=settings)) for windows in tuning]
+    return bits_of(reconstructed, settings=settings)
+
+
+def bits_of(reconstructed: Sequence[tuple[Windows, Floats]], *, settings: EvaluateSettings) -> dict[float, float]:
+    """Say it of what `reconstruct` gave; see `floored_bits`."""
     return {
         floor: sum(float(_bits(*each, floor=floor).sum()) for each in reconstructed) for floor in settings.rate_floors
     }

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.evaluation.baselines.often import fired_often
-from neurofm.evaluation.masked import floored_bits
+from neurofm.evaluation.masked import bits_of, reconstruct
 from neurofm.evaluation.row import LINEAR_CORE, OURS
 from neurofm.evaluation.samples import learning_windows
 from neurofm.evaluation.settings import EvaluateSettings
@@ -88,8 +88,7 @@ class Neurofm:
         roles = view.roles.model_copy(update={"calibration": earlier})
         # Under a name of its own, since descriptions are kept by name.
         known = replace(view, recording=f"{view.recording} until {stop}", roles=roles)
-        bits = {}
-        for share in _SHARES:
-            self.shares[known.name] = share
-            bits[share] = max(floored_bits(self, [replace(judge, view=known)], settings=settings).values())
+        judge = replace(judge, view=known)
+        whole = reconstruct(self, judge, settings=settings)
+        bits = {share: max(bits_of([(judge, share * whole)], settings=settings).values()) for share in _SHARES}
         return max(_SHARES, key=bits.__getitem__)
