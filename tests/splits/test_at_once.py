@@ -99,6 +99,36 @@ def test_recordings_of_one_moment_that_are_learned_from_in_all_folds_are_cut_ali
         assert any(abs(begin_s - s.start / 50.0) < 0.05 for s in spikes.validation)
 
 
+@pytest.mark.parametrize(("leave_out", "role"), [(None, "test"), (None, "validation"), ("subject", "validation")])
+def test_what_is_not_scored_is_not_learned_from_while_what_was_recorded_with_it_is_judged(
+    leave_out: str | None, role: Role
+) -> None:
+    quiet = replace(EEG, score=False)
+    held = replace(SPIKES, recording="sub-02", subject="lab:02", moment=None)
+    settings = SETTINGS.model_copy(update={"leave_out": leave_out})
+    splits = make_splits([quiet, SPIKES, held], settings=settings, window_samples=WINDOWS)
+    folds = [number for number, one in enumerate(splits.folds) if any(e.name == quiet.name for e in one.recordings)]
+    judged = [number for number in folds if getattr(_of(splits, number, SPIKES), role)]
+    assert judged
+    for fold in judged:
+        eeg, spikes = _of(splits, fold, quiet), _of(splits, fold, SPIKES)
+        assert eeg.train == eeg.calibration != ()
+        assert not eeg.validation + eeg.test
+        for part, learned in product(getattr(spikes, role), eeg.train):
+            begin_s, end_s = part.start / 50.0, part.stop / 50.0
+            assert learned.stop / 100.0 - 4.0 <= begin_s or end_s <= learned.start / 100.0 - 4.0
+    (out,) = (out for out in splits.left_out if out.dataset == "eeg")
+    assert (out.reason, out.trains) == ("the catalogue says `score: false`", True)
+
+
+def test_what_is_not_scored_is_learned_from_whole_where_nothing_of_its_moment_is() -> None:
+    quiet = replace(EEG, score=False), replace(SPIKES, score=False)
+    splits = make_splits(quiet, settings=SETTINGS, window_samples=WINDOWS)
+    for fold, one in product(range(3), quiet):
+        (part,) = _of(splits, fold, one).train
+        assert (part.start, part.stop) == (0, one.samples)
+
+
 def test_two_of_a_kind_at_one_moment_are_refused_where_the_catalogue_says_so() -> None:
     assert EEG.moment is not None
     again = replace(EEG, recording="sub-01_run-2")

@@ -123,10 +123,7 @@ def _by_being(
         of_folds: list[Plan] = []
         for fold, by_being in enumerate(roles):
             role = by_being.get(one.subject)
-            if not one.score:
-                # Nothing of it is scored; where its subject is held out elsewhere it takes no part.
-                of_folds.append(train_only(one) if role in (None, "train") else None)
-            elif role is None:
+            if role is None:
                 of_folds.append(
                     _blocks(
                         one,
@@ -137,6 +134,9 @@ def _by_being(
                         roles_of=lambda count, fold: learning_roles(count, fold=fold, settings=settings),
                     )
                 )
+            elif not one.score:
+                # Nothing of it is scored; where its subject is held out elsewhere it takes no part.
+                of_folds.append(train_only(one) if role == "train" else None)
             else:
                 of_folds.append(whole(one, role=role, kind="subject", settings=settings))
         plans[one.name] = of_folds
@@ -182,11 +182,12 @@ def _in_time(
             continue
         reason = "" if one.score else _unscored(one)
         companions = at_once.get(one.name, [one])
-        if not reason and any(other.modality is Modality.FMRI for other in companions):
+        of_fmri = any(other.modality is Modality.FMRI for other in companions)
+        if not reason and of_fmri:
             reason = _run_is_whole(len(group.subjects))
             if one.modality is not Modality.FMRI:
                 reason = f"recorded at once with {reason}"
-        if reason:
+        if of_fmri:
             plans[one.name] = [train_only(one)] * settings.folds
         else:
             plans[one.name] = planned = [
@@ -200,7 +201,7 @@ def _in_time(
                 )
                 for fold in range(settings.folds)
             ]
-            reason = _never_scored(planned)
+            reason = reason or _never_scored(planned)
         if reason:
             trains = any(plan and plan.train for plan in plans[one.name])
             left_out.append(_left_out(one, reason, trains=trains))
@@ -216,12 +217,21 @@ def _blocks(
     window_samples: Mapping[Modality, int],
     roles_of: RolesOf,
 ) -> Plan:
-    """Cut a recording in time, by itself or as all of its moment."""
-    if len(companions) > 1:
-        return in_blocks_at_once(
-            one, companions, fold=fold, settings=settings, window_samples=window_samples, roles_of=roles_of
-        )
-    return in_blocks(one, fold=fold, settings=settings, window_samples=window_samples[one.modality], roles_of=roles_of)
+    """Cut a recording in time, by itself or as all of its moment.
+
+    One that is not scored is learned from as a whole, but when another of its moment is chosen on or scored.
+    """
+    if not any(other.score for other in companions):
+        return train_only(one)
+    if len(companions) == 1:
+        window = window_samples[one.modality]
+        return in_blocks(one, fold=fold, settings=settings, window_samples=window, roles_of=roles_of)
+    cut = in_blocks_at_once(
+        one, companions, fold=fold, settings=settings, window_samples=window_samples, roles_of=roles_of
+    )
+    if one.score or cut is None:
+        return cut
+    return cut.model_copy(update={"kind": "train-only", "validation": (), "test": ()})
 
 
 def _never_scored(planned: Sequence[Plan]) -> str:
