@@ -75,6 +75,19 @@ def test_spikes_lie_evenly_in_their_bins() -> None:
     np.testing.assert_allclose(own - two, [0.25, 0.75])
 
 
+def test_spikes_of_samples_that_are_not_fit_for_use_are_not_seen() -> None:
+    view = tuned_units()
+    first = view.roles.test[0].start
+    valid = view.valid.copy()
+    valid[first + 3 : first + 9] = False
+    spikes = _Spikes.of(cut(replace(view, valid=valid), view.roles.test, window_samples=WINDOW))
+    whole = _Spikes.of(cut(view, view.roles.test, window_samples=WINDOW))
+    lost = (whole.time >= 3) & (whole.time < 9)
+    assert lost.any()
+    np.testing.assert_array_equal(spikes.time, whole.time[~lost])
+    np.testing.assert_array_equal(spikes.unit, whole.unit[~lost])
+
+
 def test_a_library_that_is_missing_or_of_another_series_is_said(
     settings: EvaluateSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

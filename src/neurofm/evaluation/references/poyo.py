@@ -50,8 +50,13 @@ class _Spikes:
 
     @classmethod
     def of(cls, windows: Windows) -> _Spikes:
-        """Spread the counts of each bin evenly over it: times are not kept in shards of counts."""
+        """Spread the counts of each bin evenly over it: times are not kept in shards of counts.
+
+        Those of samples that are not fit for use are left out, as they are of what all other models see.
+        """
         counts = windows.values()[..., windows.view.usable]
+        valid = [windows.view.valid[start : start + counts.shape[1]] for start in windows.start.tolist()]
+        counts[~np.stack(valid)] = 0
         bins, units = np.nonzero(counts.reshape(-1, counts.shape[2]))
         number = counts.reshape(-1, counts.shape[2])[bins, units].astype(np.int64)
         place = np.arange(number.sum()) - np.repeat(number.cumsum() - number, number)
