@@ -56,9 +56,7 @@ class _Residual(nn.Module):
         return added
 
 
-def decode_recurrently(
-    fit: Patches, judge: Patches, asked: Floats, *, penalty: float, steps: int, device: str = "cpu"
-) -> Floats:
+def decode_recurrently(fit: Patches, judge: Patches, asked: Floats, *, penalty: float, steps: int) -> Floats:
     """Learn on `fit`, stop where `judge` is decoded best, decode `asked`.
 
     Everything is standardised by `fit`. A ridge regression comes first; the network learns what it leaves, from zero,
@@ -74,8 +72,6 @@ def decode_recurrently(
         Of the ridge regression, per sample.
     steps
         Most steps of each network.
-    device
-        Where the networks learn.
 
     Returns
     -------
@@ -91,24 +87,24 @@ def decode_recurrently(
         """Return standardised features, and what the linear read-out makes of them."""
         z = (features - mean) / sd
         read = linear.predict(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
-        return torch.from_numpy(z).float().to(device), torch.from_numpy(read).float().to(device)
+        return torch.from_numpy(z).float(), torch.from_numpy(read).float()
 
     def errors(patches: Patches) -> tuple[Tensor, Tensor, Tensor]:
         """Return features, what the linear read-out leaves, and which patches count."""
         z, read = tensors(patches.features)
-        values = torch.from_numpy((patches.values - middle) / scale).float().to(device)
-        return z, values - read, torch.from_numpy(patches.counted).float().to(device)[..., None]
+        values = torch.from_numpy((patches.values - middle) / scale).float()
+        return z, values - read, torch.from_numpy(patches.counted).float()[..., None]
 
     z, base = tensors(asked)
     added = torch.zeros_like(base)
     for seed in SEEDS:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = _Residual(features=z.shape[-1], columns=base.shape[-1]).to(device)
+            network = _Residual(features=z.shape[-1], columns=base.shape[-1])
             _train(network, errors(fit), errors(judge), steps=steps, seed=seed)
         with torch.no_grad():
             added += network.eval()(z) / len(SEEDS)
-    decoded: Floats = (base + added).double().cpu().numpy() * scale + middle
+    decoded: Floats = (base + added).double().numpy() * scale + middle
     return decoded
 
 
@@ -127,7 +123,7 @@ def _train(
     least, waited = _error(network, judge), 0
     for step in range(1, steps + 1):
         chosen = torch.from_numpy(rng.choice(len(fit[0]), size=min(_BATCH, len(fit[0])), replace=False))
-        z, left, counted = (part[chosen.to(part.device)] for part in fit)
+        z, left, counted = (part[chosen] for part in fit)
         loss = ((network.train()(z) - left).square() * counted).sum() / counted.sum().clamp_min(1)
         optimiser.zero_grad()
         loss.backward()
