@@ -48,7 +48,10 @@ from neurofm.windows import RecordingView, WindowsSettings, load_views
 from neurofm.windows.pairs import Pair, pairs_of
 
 _LIBRARIES_MB = 700.0
-_BYTES_PER_VALUE = 24
+_BYTES_PER_VALUE = 144
+"""From `resource.getrusage(resource.RUSAGE_SELF).ru_maxrss` after `_score_part` of one part, in a process of its own:
+A2929 (15 units, 20 min) took 664 MiB and five times as long of it 1149 MiB, which is 141 bytes a value. 1070 units of
+Steinmetz', 8 million values, had taken 1209 MiB (87) when stopped midway; sets of many people were not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
