@@ -1,4 +1,4 @@
-"""Decoder: a small recurrent network on a linear read-out, over the patches of a window and in both directions."""
+"""Decoder: a small recurrent network beside a linear read-out, over the patches of a window and in both directions."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _EVERY = 10
 _PATIENCE = 10
 """Looks without improvement after which training ends."""
 _LEAST_SD = 1e-9
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the networks in what is decoded; the rest is the linear read-out's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class Patches:
     """[window, patch]"""
 
 
-class _Residual(nn.Module):
-    """What the patches around add to a linear read-out; nothing at first."""
+class _Network(nn.Module):
+    """Reads a patch and those around it; says the mean at first."""
 
     def __init__(self, *, features: int, columns: int) -> None:
         super().__init__()
@@ -52,15 +54,17 @@ class _Residual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[window, patch, feature] -> [window, patch, column]."""
         hidden, _ = self.recurrent(self.dropout(features))
-        added: Tensor = self.out(self.dropout(hidden))
-        return added
+        values: Tensor = self.out(self.dropout(hidden))
+        return values
 
 
 def decode_recurrently(fit: Patches, judge: Patches, asked: Floats, *, penalty: float, steps: int) -> Floats:
     """Learn on `fit`, stop where `judge` is decoded best, decode `asked`.
 
-    Everything is standardised by `fit`. A ridge regression comes first; the network learns what it leaves, from zero,
-    so that a network that does not help on `judge` changes nothing. Two seeds are averaged.
+    Everything is standardised by `fit`. The networks start from the mean, and not from what a ridge regression leaves: that
+    is smaller on the windows it was fitted on than on others, so that they would learn to correct too little. How much is
+    theirs and how much the ridge regression's is what decodes `judge` best; none of theirs where they do not help there.
+    Two seeds are averaged.
 
     Parameters
     ----------
@@ -83,33 +87,39 @@ def decode_recurrently(fit: Patches, judge: Patches, asked: Floats, *, penalty: 
     middle, scale = target.mean(axis=0), np.maximum(target.std(axis=0), _LEAST_SD)
     linear = Ridge(alpha=penalty * len(seen)).fit((seen - mean) / sd, (target - middle) / scale)
 
-    def tensors(features: Floats) -> tuple[Tensor, Tensor]:
-        """Return standardised features, and what the linear read-out makes of them."""
-        z = (features - mean) / sd
-        read = linear.predict(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
-        return torch.from_numpy(z).float(), torch.from_numpy(read).float()
+    def tensor(features: Floats) -> Tensor:
+        return torch.from_numpy((features - mean) / sd).float()
 
-    def errors(patches: Patches) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features, what the linear read-out leaves, and which patches count."""
-        z, read = tensors(patches.features)
+    def known(patches: Patches) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, values, and which patches count."""
         values = torch.from_numpy((patches.values - middle) / scale).float()
-        return z, values - read, torch.from_numpy(patches.counted).float()[..., None]
+        return tensor(patches.features), values, torch.from_numpy(patches.counted).float()[..., None]
 
-    z, base = tensors(asked)
-    added = torch.zeros_like(base)
-    for seed in SEEDS:
+    both = np.concatenate([judge.features, asked])
+    z = tensor(both)
+    straight = linear.predict(z.double().numpy().reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
+    network = np.zeros_like(straight)
+    for seed in SEEDS if steps else ():
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = _Residual(features=z.shape[-1], columns=base.shape[-1])
-            _train(network, errors(fit), errors(judge), steps=steps, seed=seed)
+            one = _Network(features=z.shape[-1], columns=straight.shape[-1])
+            _train(one, known(fit), known(judge), steps=steps, seed=seed)
         with torch.no_grad():
-            added += network.eval()(z) / len(SEEDS)
-    decoded: Floats = (base + added).double().numpy() * scale + middle
+            network += one.eval()(z).double().numpy() / len(SEEDS)
+    truth = (judge.values - middle) / scale
+
+    def missed(share: float) -> float:
+        """Return the squared error on `judge`."""
+        mixed = share * network + (1 - share) * straight
+        return float(np.square(mixed[: len(truth)] - truth)[judge.counted].sum())
+
+    share = min(_SHARES, key=missed)
+    decoded: Floats = (share * network + (1 - share) * straight)[len(truth) :] * scale + middle
     return decoded
 
 
 def _train(
-    network: _Residual,
+    network: _Network,
     fit: tuple[Tensor, Tensor, Tensor],
     judge: tuple[Tensor, Tensor, Tensor],
     *,
@@ -140,7 +150,7 @@ def _train(
     network.load_state_dict(best)
 
 
-def _error(network: _Residual, judge: tuple[Tensor, Tensor, Tensor]) -> float:
-    z, left, counted = judge
+def _error(network: _Network, judge: tuple[Tensor, Tensor, Tensor]) -> float:
+    z, values, counted = judge
     with torch.no_grad():
-        return float(((network.eval()(z) - left).square() * counted).sum())
+        return float(((network.eval()(z) - values).square() * counted).sum())
