@@ -61,9 +61,10 @@ class _Network(nn.Module):
 def decode_recurrently(fit: Patches, judge: Patches, asked: Floats, *, penalty: float, steps: int) -> Floats:
     """Learn on `fit`, stop where `judge` is decoded best, decode `asked`.
 
-    Everything is standardised by `fit`. The networks start from the mean, and not from what a ridge regression leaves: that
-    is smaller on the windows it was fitted on than on others, so that they would learn to correct too little. How much is
-    theirs and how much the ridge regression's is what decodes `judge` best; none of theirs where they do not help there.
+    Everything is standardised by `fit`. The networks start from the mean, and not from what a ridge regression leaves:
+    that is smaller on the windows it was fitted on than on others, so that they would learn to correct too little. How
+    much is theirs and how much the ridge regression's is what decodes `judge` best; none of theirs where they do not
+    help there.
     Two seeds are averaged.
 
     Parameters
