@@ -1,8 +1,8 @@
 """Task `hidden_forward` of spikes, calcium and Miniscope: all channels at a window's end, from what came before.
 
 For spikes in bits per spike against each unit's mean rate, this is the forward prediction of the Neural Latents
-Benchmark (Pei et al. 2021, arXiv:2109.04463); there each trial's end is hidden. Windows of unbroken recordings are those
-that whole channels are scored on; of trials each has one, which ends with it.
+Benchmark (Pei et al. 2021, arXiv:2109.04463); there each trial's end is hidden. Windows of unbroken recordings lie side
+by side; of trials each has one, which ends with it.
 """
 
 from __future__ import annotations

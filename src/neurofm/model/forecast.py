@@ -69,10 +69,7 @@ class Forecast:
         if len(windows) < 2 * _CHUNKS or not looked_at.any():
             return cls(members=(), mean=windows.new_zeros(future, channels), looked_at=looked_at)
         known, later = windows[:, :-future] * looked_at, windows[:, -future:]
-        mean = later.mean(dim=0)
-        # The mean of few windows is noise: it is kept as far as it is more than its standard error.
-        error = later.var(dim=0) / len(later)
-        mean = mean * (mean**2 / (mean**2 + error).clamp_min(_LEAST))
+        mean = shrunk_mean(later)
         wanted = torch.einsum("wtc,ts->wsc", later - mean, shapes(future))
         past = stretches(known)
         covariance = torch.einsum("wtc,wtd->cd", known, known)
@@ -105,10 +102,21 @@ class Forecast:
         return mean + torch.einsum("wsc,ts->wtc", torch.stack(each).mean(dim=0), shapes(future))
 
 
+def shrunk_mean(later: Tensor) -> Tensor:
+    """[window, future, channel] -> [future, channel]: the mean, kept as far as it is more than its standard error.
+
+    That of few windows is mostly noise.
+    """
+    mean = later.mean(dim=0)
+    error = later.var(dim=0) / len(later)
+    return mean * (mean**2 / (mean**2 + error).clamp_min(_LEAST))
+
+
 def stretches(known: Tensor) -> Tensor:
-    """Average [window, time, channel] over stretches of 1, 1, 2, 4... samples from the end: [window, stretch, channel]."""
-    time, found, length = known.shape[1], [], 1
-    stop = time
+    """[window, time, channel] -> [window, stretch, channel]: means over 1, 1, 2, 4... samples, the last ones first."""
+    found: list[Tensor] = []
+    time = stop = known.shape[1]
+    length = 1
     while stop > 0:
         start = max(0, stop - length)
         found.append(known[:, start:stop].mean(dim=1))

@@ -21,7 +21,7 @@ from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
 from neurofm.training.cache import MOST_BYTES, Cache
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
-from neurofm.training.contexts import SHARPNESS, Context, make_context
+from neurofm.training.contexts import Context, make_context, scale_of
 from neurofm.training.forecasts import forecast_of
 from neurofm.training.hidden_patches import key_of, make_patch_batch
 from neurofm.training.stationary import core_of, prior_of_usable, usable_of
@@ -208,6 +208,8 @@ class Predictor:
     ) -> npt.NDArray[np.float64]:
         """Foretell what follows on windows of spikes, calcium or Miniscope with the forecast core; no network does yet.
 
+        It is of the recording alone, and so of any, whatever the model was trained on.
+
         Parameters
         ----------
         view
@@ -239,7 +241,7 @@ class Predictor:
         key = (view.name, view.roles.calibration, future, looked_at.tobytes())
         usable = usable_of(view)
         linear = self._forecasts.get(key, make).predict(torch.from_numpy(known))[..., usable]
-        scale = replace(self.prepare(view).scale.of(usable), sharpness=SHARPNESS)
+        scale = scale_of(view, rate_floor=1.0, kind="bank").of(usable)
         prediction = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=scale)
         foretold = np.zeros((len(known), future, len(view.channel_ids)))
         foretold[..., usable] = to_z(view.modality, prediction, scale=scale).numpy()

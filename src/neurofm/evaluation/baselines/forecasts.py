@@ -8,18 +8,22 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from neurofm.evaluation.baselines.often import often
 from neurofm.evaluation.row import NULL
 from neurofm.evaluation.samples import Windows
 from neurofm.evaluation.scores import Floats
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.model.forecast import shrunk_mean
 from neurofm.recording import Modality
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 """How much of the recent distance from the mean is expected to last."""
 ORDER = 4
 """Stretches of the past that an autoregression looks at."""
+STRONGER = (10.0, 30.0, 100.0)
+"""Penalties beyond `EvaluateSettings.ridge_penalties`: the future is noisier than the present."""
 _LEAST = 1e-9
 
 Judge = Callable[[Floats], float]
@@ -102,7 +106,8 @@ class Autoregression:
     """The baseline ``autoregression``: ridge regression of the future on the past of principal components.
 
     The past are the means of the last `ORDER` stretches of equal length. That length, the components and the penalty
-    are chosen one after the other on validation. Each future sample has its own mean: of trials, their mean course.
+    are chosen one after the other on validation. Each future sample has its own mean, of
+    trials their mean course, shrunk as ours.
 
     References
     ----------
@@ -120,7 +125,7 @@ class Autoregression:
         grids: Mapping[str, Sequence[float]] = {
             "sd_samples": settings.smoothing_samples,
             "rank": settings.ppca_ranks,
-            "penalty": settings.ridge_penalties,
+            "penalty": (*settings.ridge_penalties, *STRONGER),
         }
         choice = _Choice(
             sd_samples=settings.smoothing_samples[len(settings.smoothing_samples) // 2],
@@ -148,7 +153,7 @@ class Autoregression:
         flat = known.reshape(-1, known.shape[2]).astype(np.float64)
         self._axes = np.linalg.eigh(flat.T @ flat)[1][:, ::-1][:, : choice.rank]
         features, later = self._features(known), part.z[:, -future:].astype(np.float64)
-        self._mean = later.mean(axis=0)
+        self._mean = shrunk_mean(torch.from_numpy(later)).numpy()
         inner = features.T @ features
         inner += max(choice.penalty * float(np.diag(inner).mean()), _LEAST) * np.eye(len(inner))
         targets = (later - self._mean).reshape(len(later), -1)
