@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -19,24 +20,25 @@ from neurofm.training.predict import Predictor
 from neurofm.training.pretrain import pretrain
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.settings import WindowSettings
-from tests.evaluation.conftest import SETTINGS, poison, view_of
+from tests.evaluation.conftest import SETTINGS, Roles, poison, view_of
 from tests.evaluation.references.mouse import awake_mouse
 from tests.evaluation.test_evaluate import PRETRAIN
 
 LENGTH, CHANNELS = 6000, 12
 WINDOW = WindowSettings(window_samples=40, patch_samples=5)
-SPANS = {"train": [(0, 4000)], "validation": [(4000, 5000)], "test": [(5000, 6000)]}
+SPANS: Roles = {"train": [(0, 4000)], "validation": [(4000, 5000)], "test": [(5000, 6000)]}
 MODELS = ["autoregression", "neurofm-core", "null", "recent_mean"]
 CHOSEN = EvaluateSettings.parse(SETTINGS | {"forward_patches": 1}, where="", mend="")
 
 
-def log_rates(*, latents: int) -> np.ndarray:
+def log_rates(*, latents: int) -> npt.NDArray[np.float64]:
     """[time, channel] of slow latents shared by all units."""
     rng = np.random.default_rng(5)
     x = np.zeros((LENGTH, latents))
     for t in range(1, LENGTH):
         x[t] = 0.97 * x[t - 1] + np.sqrt(1 - 0.97**2) * rng.standard_normal(latents)
-    return np.log(0.3) + 0.8 * x @ rng.standard_normal((latents, CHANNELS)) / np.sqrt(latents)
+    rates: npt.NDArray[np.float64] = np.log(0.3) + 0.8 * x @ rng.standard_normal((latents, CHANNELS)) / np.sqrt(latents)
+    return rates
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,8 @@ def shapes(future: int) -> Tensor:
     """[future, shape] float64: a constant, a slope and a curve, orthonormal."""
     at = torch.linspace(-1, 1, future, dtype=torch.float64)
     powers = torch.stack([at**degree for degree in range(min(_DEGREE, future - 1) + 1)], dim=1)
-    return torch.linalg.qr(powers).Q
+    orthonormal: Tensor = torch.linalg.qr(powers).Q
+    return orthonormal
 
 
 def _member(past: Tensor, wanted: Tensor, *, axes: Tensor) -> Member:
@@ -152,7 +153,8 @@ def _member(past: Tensor, wanted: Tensor, *, axes: Tensor) -> Member:
 def _apply(member: Member, past: Tensor) -> Tensor:
     shared = (past @ member.axes).flatten(1) @ member.shared
     own = torch.einsum("wkc,cks->wsc", past, member.own)
-    return shared + own.flatten(1)
+    both: Tensor = shared + own.flatten(1)
+    return both
 
 
 def _choose(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:

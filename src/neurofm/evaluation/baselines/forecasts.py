@@ -135,7 +135,7 @@ class Autoregression:
         for name, grid in grids.items():
             found: dict[_Choice, float] = {}
             for value in grid:
-                one: _Choice = replace(choice, **{name: value})
+                one: _Choice = replace(choice, **{name: value})  # type: ignore[arg-type]  # ranks are whole numbers
                 self._regress(fit, choice=one, future=future)
                 found[one] = judge(self.predict(known))
             choice = max(found, key=found.__getitem__)
@@ -166,8 +166,8 @@ class Autoregression:
             stop = known.shape[1] - number * self._stretch
             past = known[:, max(0, stop - self._stretch) : max(0, stop)]
             means.append(past.mean(axis=1) if past.shape[1] else np.zeros((len(known), known.shape[2])))
-        features = (np.stack(means, axis=1) * self._looked_at) @ self._axes
-        return features.reshape(len(known), -1).astype(np.float64)
+        features: Floats = (np.stack(means, axis=1) * self._looked_at).astype(np.float64) @ self._axes
+        return features.reshape(len(known), -1)
 
 
 def looked_at(part: Windows) -> npt.NDArray[np.bool_]:
