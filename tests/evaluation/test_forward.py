@@ -16,6 +16,7 @@ from neurofm.evaluation.forward import OurForecast, cut_forward, foretell_set, l
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
+from neurofm.training.forecasts import learning_starts
 from neurofm.training.predict import Predictor
 from neurofm.training.pretrain import pretrain
 from neurofm.windows import RecordingView, WindowsSettings
@@ -132,6 +133,18 @@ def test_of_trials_the_end_is_foretold(shared: RecordingView) -> None:
     assert set((test.start + 40) % 60) == {20}
     assert all(valid[start + 20 : start + 40].all() for start in test.start)
     assert len(cut_forward(view, view.roles.test, window=WINDOW, future=15, stride=40)) == 0
+
+
+def test_large_populations_are_learned_from_fewer_windows(
+    shared: RecordingView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {"window_samples": 40, "future": 5, "stride": 5}
+    every = learning_starts(shared, shared.roles.train, **size)
+    monkeypatch.setattr("neurofm.training.forecasts.MOST_VALUES", 40 * CHANNELS * 100)
+    some = learning_starts(shared, shared.roles.train, **size)
+    assert len(every) > 700
+    assert 50 < len(some) <= 100
+    assert set(some) < set(every)
 
 
 def test_off_and_other_modalities_give_nothing(shared: RecordingView, predictor: Predictor) -> None:

@@ -130,11 +130,14 @@ def learning_forward(view: RecordingView, *, window: WindowSettings, future: int
 
     As `samples.learning_windows`: without validation segments the last fifth of the windows is tuned on.
     """
-    size = {"window_samples": window.window_samples, "future": future, "stride": window.patch_samples}
-    starts = learning_starts(view, view.roles.train or view.roles.calibration, **size)
+
+    def starts_in(segments: Sequence[Segment], stride: int) -> npt.NDArray[np.int64]:
+        return learning_starts(view, segments, window_samples=window.window_samples, future=future, stride=stride)
+
+    starts = starts_in(view.roles.train or view.roles.calibration, window.patch_samples)
     everything = _at(view, starts, window=window, future=future)
     if view.roles.validation:
-        tuning = cut_forward(view, view.roles.validation, window=window, future=future, stride=future)
+        tuning = _at(view, starts_in(view.roles.validation, future), window=window, future=future)
         return everything, tuning, everything
     kept = starts[: len(starts) - int(np.ceil(TUNING_SHARE * len(starts)))]
     # Windows overlap: none is fitted on that reaches into what is tuned on.

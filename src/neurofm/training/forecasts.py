@@ -14,6 +14,8 @@ from neurofm.windows import RecordingView
 
 MOST_WINDOWS = 4000
 """That are learned from, spread evenly over a recording: of overlapping ones more say little more."""
+MOST_VALUES = 50_000_000
+"""In them, so that a large population takes no more than about 1 GB of memory."""
 
 
 def starts_of(
@@ -43,9 +45,10 @@ def starts_of(
 def learning_starts(
     view: RecordingView, segments: Sequence[Segment], *, window_samples: int, future: int, stride: int
 ) -> npt.NDArray[np.int64]:
-    """Say the same of what a forecast is learned from: at most `MOST_WINDOWS` of them."""
+    """Say the same of what a forecast is learned from: at most `MOST_WINDOWS` of them, and `MOST_VALUES`."""
     starts = starts_of(view, segments, window_samples=window_samples, future=future, stride=stride)
-    return starts[:: max(1, -(-len(starts) // MOST_WINDOWS))]
+    most = max(1, min(MOST_WINDOWS, MOST_VALUES // (window_samples * len(view.channel_ids))))
+    return starts[:: max(1, -(-len(starts) // most))]
 
 
 def forecast_of(
