@@ -27,6 +27,7 @@ from neurofm.evaluation.examples import Example, take_example
 from neurofm.evaluation.few_shot_task import FewShotTask
 from neurofm.evaluation.findings import Embedding, Findings
 from neurofm.evaluation.folds import left_out_of
+from neurofm.evaluation.forward import foretell_set
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import TASK, Floats, reconstruct, score
 from neurofm.evaluation.ours import Neurofm
@@ -284,8 +285,9 @@ def _evaluate_set(
     filled, cost = fill_set(
         views, predictor, settings=settings, window_samples=window.window_samples, trained=references.fillers
     )
-    found.scores.extend(filled)
-    for key, share in cost.items():
+    foretold, spent_on_it = foretell_set(views, predictor, settings=settings, window=window)
+    found.scores.extend((*filled, *foretold))
+    for key, share in (*cost.items(), *spent_on_it.items()):
         found.seconds[key] += share
     for view in views:
         if view.roles.kind != "time" or not view.roles.test:

@@ -44,6 +44,9 @@ class EvaluateSettings(Settings):
     """Least predicted firing rate, as a share of the unit's mean rate in calibration."""
     allow_overlap: bool = False
     """Score what was learned from too, and label its rows, instead of refusing."""
+    forward_patches: int = Field(default=0, ge=0)
+    """How many patches at the end of a window of spikes, calcium or Miniscope are foretold from those before
+    (`neurofm.evaluation.forward`); 0 leaves that out."""
     decode: tuple[str, ...]
     """Targets that are decoded wherever a recording split in time has them."""
     decoder_steps: int = Field(default=0, ge=0)

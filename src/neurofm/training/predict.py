@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from neurofm.errors import UserError
+from neurofm.model.forecast import Forecast
 from neurofm.model.links import predict, to_z
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
 from neurofm.model.whole_channels import Network
@@ -20,7 +21,8 @@ from neurofm.training.acquisition import refuse_other
 from neurofm.training.batches import make_batch, see
 from neurofm.training.cache import MOST_BYTES, Cache
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
-from neurofm.training.contexts import Context, make_context
+from neurofm.training.contexts import Context, make_context, scale_of
+from neurofm.training.forecasts import forecast_of
 from neurofm.training.hidden_patches import key_of, make_patch_batch
 from neurofm.training.stationary import core_of, prior_of_usable, usable_of
 from neurofm.training.subject_sums import lag_sums_of_others, moments_of_others
@@ -53,6 +55,7 @@ class Predictor:
         self._strict = strict
         self._contexts: Cache[Described, Context] = Cache(most_bytes=most_bytes)
         self._cores: Cache[Described, StationaryCore] = Cache(most_bytes=most_bytes, size=lambda core: core.bytes)
+        self._forecasts: Cache[tuple[str, tuple[Segment, ...], int, bytes], Forecast] = Cache(most_bytes=most_bytes)
 
     @classmethod
     def load(cls, folder: Path, *, strict: bool = True) -> Self:
@@ -68,12 +71,13 @@ class Predictor:
     @property
     def bytes(self) -> int:
         """Memory of what is kept of recordings."""
-        return self._contexts.bytes + self._cores.bytes
+        return self._contexts.bytes + self._cores.bytes + self._forecasts.bytes
 
     def with_network(self, network: Network) -> Predictor:
         """Return the same model with another network, which shares what is known of recordings."""
         other = Predictor(replace(self.checkpoint, network=network.eval()), strict=self._strict)
         other._contexts, other._cores = self._contexts, self._cores  # its own class
+        other._forecasts = self._forecasts
         return other
 
     def feature_names(self) -> list[str]:
@@ -193,6 +197,55 @@ class Predictor:
     ) -> npt.NDArray[np.float64]:
         """Fill in hidden patches with the stationary core alone, behind its gate; as `predict_patches`."""
         return self._fill(view, z, shown, kind=kind, valid=valid, gain=0.0)
+
+    def predict_forward(
+        self,
+        view: RecordingView,
+        known: npt.NDArray[np.float32],
+        *,
+        future: int,
+        looked_at: npt.NDArray[np.bool_] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """Foretell what follows on windows of spikes, calcium or Miniscope with the forecast core; no network does yet.
+
+        It is of the recording alone, and so of any, whatever the model was trained on.
+
+        Parameters
+        ----------
+        view
+            The recording that the windows are of; only its calibration segments are looked at.
+        known
+            [window, time, channel] z units; with `future` as long as the windows of the training.
+        future
+            Samples to foretell.
+        looked_at
+            [channel] whose past is looked at; by default all usable ones.
+
+        Returns
+        -------
+        [window, future, channel] float64 in z units, for spikes (expected count - mean) / SD; 0 where not usable.
+        """
+        looked_at = view.usable if looked_at is None else looked_at
+        window = self.checkpoint.windows.of(view.modality)
+
+        def make() -> Forecast:
+            return forecast_of(
+                view,
+                view.roles.calibration,
+                window_samples=window.window_samples,
+                future=future,
+                stride=window.patch_samples,
+                looked_at=looked_at,
+            )
+
+        key = (view.name, view.roles.calibration, future, looked_at.tobytes())
+        usable = usable_of(view)
+        linear = self._forecasts.get(key, make).predict(torch.from_numpy(known))[..., usable]
+        scale = scale_of(view, rate_floor=1.0, kind="bank").of(usable)
+        prediction = predict(view.modality, linear=linear, residual=torch.zeros_like(linear), scale=scale)
+        foretold = np.zeros((len(known), future, len(view.channel_ids)))
+        foretold[..., usable] = to_z(view.modality, prediction, scale=scale).numpy()
+        return foretold
 
     def encode(self, view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Encode windows with all usable channels visible.
