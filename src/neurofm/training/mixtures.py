@@ -181,8 +181,12 @@ def _draws(
             if not len(starts):
                 continue
             draws = -(-_DRAWS // (len(kept) * len(source.episodes)))
+            of_short = settings.short_calibrations
+            amounts = of_short.seconds if of_short.share else ()
+            fewer = math.ceil(draws * of_short.share / max(1, len(amounts)))
             window_bytes = 8 * each * source.window_samples * _TARGETS
-            room = _MOST_BYTES // (len(kept) * len(source.episodes) * draws * window_bytes)
+            every = len(kept) * len(source.episodes) * (draws + fewer * len(amounts))
+            room = _MOST_BYTES // (every * window_bytes)
             some = partial(
                 _some,
                 starts=starts,
@@ -193,15 +197,13 @@ def _draws(
             )
             context = make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=shared)
             yield from some(context, view, draws=draws, generator=generator)
-            of_short = settings.short_calibrations
-            for seconds in of_short.seconds if of_short.share else ():
+            for seconds in amounts:
                 # With a generator of their own: the draws above stay what they are without.
                 piece = piece_of(view, episode.calibration, seconds=seconds, seed=settings.seed)
                 short = known_from(view, piece)
                 if short.usable.sum() < _FEWEST_CHANNELS:
                     continue
                 known = make_context(short, calibration=piece, prior=prior, choice=choice, shared=shared)
-                fewer = math.ceil(draws * of_short.share / len(of_short.seconds))
                 yield from some(known, short, draws=fewer, generator=apart, seen=seen_of(short))
 
 
