@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.baselines.often import fired_often
 from neurofm.evaluation.masked import bits_of, reconstruct
 from neurofm.evaluation.row import LINEAR_CORE, OURS
 from neurofm.evaluation.samples import learning_windows
@@ -17,6 +16,7 @@ from neurofm.recording import Modality
 from neurofm.splits import Segment
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView
+from neurofm.windows.often import fired_often
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -6,11 +6,14 @@ others. What is learned is frozen then, and `neurofm.training.kinds` decides whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,6 +26,7 @@ from neurofm.recording import Modality
 from neurofm.training.batches import cut
 from neurofm.training.contexts import Context, ModalityBank, make_context, usable_of
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.short import known_from, piece_of, seen_of
 from neurofm.training.tuning import CoreChoices, prior_of
 from neurofm.windows import RecordingView, WindowsSettings
 from neurofm.windows.sampling import source_of
@@ -48,6 +52,7 @@ _MOST_BYTES = 2**30
 """Of all draws of a modality: of longer windows each draw has fewer, at least one."""
 _RATE = 3e-3
 _DECAY = 0.05
+_FEWEST_CHANNELS = 2
 _MOST_RECORDINGS = 24
 """So many of a modality are learned from, to bound time and memory."""
 
@@ -153,6 +158,7 @@ def _draws(
     each = len(shared.members) + 2  # Estimates of the linear core and of the members, and what is wanted.
     kept = np.unique(np.linspace(0, len(learned) - 1, min(_MOST_RECORDINGS, len(learned))).round().astype(int))
     generator = torch.Generator().manual_seed(settings.seed)
+    apart = torch.Generator().manual_seed(settings.seed)
     for view in (learned[index] for index in kept):
         source = source_of(view.roles, usable=view.usable, window=windows.of(view.modality), episodes=settings.episodes)
         if source is None:
@@ -174,16 +180,54 @@ def _draws(
             )
             if not len(starts):
                 continue
-            context = make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=shared)
             draws = -(-_DRAWS // (len(kept) * len(source.episodes)))
+            of_short = settings.short_calibrations
+            amounts = of_short.seconds if of_short.share else ()
+            fewer = math.ceil(draws * of_short.share / max(1, len(amounts)))
             window_bytes = 8 * each * source.window_samples * _TARGETS
-            room = _MOST_BYTES // (len(kept) * len(source.episodes) * draws * window_bytes)
-            for _ in range(draws):
-                count = max(1, min(_WINDOWS, room))
-                chosen = starts[torch.randint(len(starts), (count,), generator=generator).numpy()]
-                z, counts = cut(view, chosen, window_samples=source.window_samples)
-                visible, hidden = _hide(view, settings=settings, generator=generator)
-                yield _drawn(context, z, counts, modality=view.modality, episode=number, visible=visible, hidden=hidden)
+            every = len(kept) * len(source.episodes) * (draws + fewer * len(amounts))
+            room = _MOST_BYTES // (every * window_bytes)
+            some = partial(
+                _some,
+                starts=starts,
+                window_samples=source.window_samples,
+                windows=max(1, min(_WINDOWS, room)),
+                episode=number,
+                settings=settings,
+            )
+            context = make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=shared)
+            yield from some(context, view, draws=draws, generator=generator)
+            for seconds in amounts:
+                # With a generator of their own: the draws above stay what they are without.
+                piece = piece_of(view, episode.calibration, seconds=seconds, seed=settings.seed)
+                short = known_from(view, piece)
+                if short.usable.sum() < _FEWEST_CHANNELS:
+                    continue
+                known = make_context(short, calibration=piece, prior=prior, choice=choice, shared=shared)
+                yield from some(known, short, draws=fewer, generator=apart, seen=seen_of(short))
+
+
+def _some(
+    context: Context,
+    view: RecordingView,
+    *,
+    starts: npt.NDArray[np.int64],
+    window_samples: int,
+    windows: int,
+    episode: int,
+    draws: int,
+    settings: PretrainSettings,
+    generator: torch.Generator,
+    seen: Tensor | None = None,
+) -> Iterator[MixtureDraw]:
+    """Draw windows and masks of one context; of `seen`, [channel] bool, only those channels are looked at."""
+    for _ in range(draws):
+        chosen = starts[torch.randint(len(starts), (windows,), generator=generator).numpy()]
+        z, counts = cut(view, chosen, window_samples=window_samples)
+        visible, hidden = _hide(view, settings=settings, generator=generator)
+        visible = visible if seen is None else visible[seen[visible]]
+        if len(visible):
+            yield _drawn(context, z, counts, modality=view.modality, episode=episode, visible=visible, hidden=hidden)
 
 
 def _hide(view: RecordingView, *, settings: PretrainSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from neurofm.model.stationary_core import StationaryCore
+from neurofm.splits import Segment
 from neurofm.training.batches import null_loss
 from neurofm.training.cache import Cache
 from neurofm.training.contexts import Context, make_context
 from neurofm.training.settings import PretrainSettings
+from neurofm.training.short import ShortKnown, known_from, piece_of, seen_of
 from neurofm.training.stationary import StationaryCores
 from neurofm.training.train_moments import TrainMoments
 from neurofm.training.tuning import CoreChoices, prior_of
@@ -38,6 +40,8 @@ class TrainingRecording:
     cores: StationaryCores
     gates: Mapping[str, float]
     """Of the stationary core, by kind of mask."""
+    short: Callable[[int, float], ShortKnown]
+    """Gives what so many seconds show of the recording, from outside an episode's targets; kept as contexts are."""
 
     @property
     def contexts(self) -> tuple[Context, ...]:
@@ -68,6 +72,7 @@ def training_recordings(
     """
     known = TrainMoments()
     kept = Cache(most_bytes=_MOST_BYTES) if kept is None else kept
+    short: Cache[tuple[str, int, float], ShortKnown] = Cache(most_bytes=_MOST_BYTES)
     cores = cores or StationaryCores(views, settings=settings, windows=windows)
     made = []
     for view in chosen_of(views, learn_from):
@@ -81,13 +86,56 @@ def training_recordings(
         z = np.concatenate([view.z(s.start, s.stop)[view.valid[s.start : s.stop]] for s in view.roles.train])
         null = null_loss(view, torch.from_numpy(z))
         gates: dict[str, float] = {kind: choices.gate(view, kind) for kind in settings.masks.patches_of(view.modality)}
-        made.append(TrainingRecording(view=view, source=source, describe=describe, null=null, cores=cores, gates=gates))
+        made.append(
+            TrainingRecording(
+                view=view,
+                source=source,
+                describe=describe,
+                null=null,
+                cores=cores,
+                gates=gates,
+                short=partial(_short, view, source, views=views, choices=choices, seed=settings.seed, kept=short),
+            )
+        )
     return made
+
+
+def _short(
+    view: RecordingView,
+    source: Source,
+    episode: int,
+    seconds: float,
+    *,
+    views: Sequence[RecordingView],
+    choices: CoreChoices,
+    seed: int,
+    kept: Cache[tuple[str, int, float], ShortKnown],
+) -> ShortKnown:
+    def make() -> ShortKnown:
+        piece = piece_of(view, source.episodes[episode].calibration, seconds=seconds, seed=seed)
+        known = known_from(view, piece)
+        (context,) = _described(known, [piece], views=views, choices=choices, known=TrainMoments())
+        return ShortKnown(view=known, context=context, seen=seen_of(known))
+
+    return kept.get((view.name, episode, seconds), make)
 
 
 def _contexts(
     view: RecordingView, source: Source, *, views: Sequence[RecordingView], choices: CoreChoices, known: TrainMoments
 ) -> tuple[Context, ...]:
+    calibrations = [episode.calibration for episode in source.episodes]
+    return _described(view, calibrations, views=views, choices=choices, known=known)
+
+
+def _described(
+    view: RecordingView,
+    calibrations: Sequence[Sequence[Segment]],
+    *,
+    views: Sequence[RecordingView],
+    choices: CoreChoices,
+    known: TrainMoments,
+) -> tuple[Context, ...]:
+    """Describe a recording from each of some calibrations."""
     choice = choices.of(view)
     prior = prior_of(
         views,
@@ -98,8 +146,8 @@ def _contexts(
         known=known,
     )
     return tuple(
-        make_context(view, calibration=episode.calibration, prior=prior, choice=choice, shared=choices.bank(view))
-        for episode in source.episodes
+        make_context(view, calibration=calibration, prior=prior, choice=choice, shared=choices.bank(view))
+        for calibration in calibrations
     )
 
 

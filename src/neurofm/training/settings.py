@@ -106,6 +106,18 @@ class CoreGrid(Settings):
         return self
 
 
+class ShortCalibrations(Settings):
+    """How often training knows a recording only from a short piece of it, as a new recording is known.
+
+    Of spikes, calcium and Miniscope: nobody else has their channels, so that all that is known of them is the piece.
+    """
+
+    share: float = Field(default=0.0, ge=0, le=1)
+    """Of the steps that hide whole channels."""
+    seconds: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(8.0, 20.0, 60.0), min_length=1)
+    """Valid seconds of a piece, each as often; of a recording that has less all is looked at."""
+
+
 class SafeguardSettings(Settings):
     """What a training does about losses that are not numbers, or explode."""
 
@@ -173,6 +185,10 @@ class PretrainSettings(Settings):
     visible one, so that steps of large populations would take seconds."""
     episodes: int = Field(ge=2)
     """Chunks of each recording's train segments that take turns as targets."""
+    short_calibrations: ShortCalibrations = Field(
+        default_factory=ShortCalibrations, exclude_if=lambda short: short.share == 0.0
+    )
+    """Steps that know little of their recording (`neurofm.training.short`)."""
     shares: Shares
     dataset_shares: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """How the steps of a modality are shared out among its datasets, by id, in any unit. A dataset that is not named

@@ -21,6 +21,7 @@ from neurofm.training.memory import fitting, is_out_of_memory
 from neurofm.training.processes import Processes
 from neurofm.training.recordings import TrainingRecording
 from neurofm.training.settings import CHANNELS, PretrainSettings
+from neurofm.training.short import restandardised, short_at
 from neurofm.windows.sampling import Draw
 
 _LONGEST_GRADIENT = 1.0
@@ -104,6 +105,14 @@ class Drawn:
         if kind != CHANNELS:
             return self._patches(kind, step=step, patch=patch, settings=settings, key=key)
         visible, hidden = torch.from_numpy(self.draw.visible), self.asked(most=settings.most_targets)
+        seconds = short_at(step, self.recording.view.modality, settings=settings)
+        if seconds is not None:
+            known = self.recording.short(self.draw.block.episode, seconds)
+            some, asked = known.channels(visible, hidden)
+            if len(some) and len(asked):
+                z = restandardised(self.z, self.counts, whole=self.recording.view, short=known.view)
+                batch = make_batch(known.view, known.context, values=z[..., some], visible=some, hidden=asked)
+                return Lesson(batch=batch, truth=z[..., asked], counts=self.counts, key=key)
         batch = make_batch(
             self.recording.view, self._context, values=self.z[..., visible], visible=visible, hidden=hidden
         )

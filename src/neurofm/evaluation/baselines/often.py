@@ -6,21 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.evaluation.samples import Windows
-from neurofm.windows import RecordingView
-
-FEWEST_SPIKES = 20
-"""A unit that fired once is 50 SDs from its mean then, and would drive all others when it fires more later."""
+from neurofm.windows.often import FEWEST_SPIKES
 
 
 def often(part: Windows) -> npt.NDArray[np.bool_]:
     """Say which units fired at least `FEWEST_SPIKES` times in what is fitted on: [channel]."""
     spikes = np.einsum("ws,wsc->c", part.counted.astype(np.float32), part.values())
-    return np.asarray(spikes >= FEWEST_SPIKES)
-
-
-def fired_often(view: RecordingView) -> npt.NDArray[np.bool_]:
-    """Say which units fired as often in the calibration of a recording: [channel]."""
-    spikes = np.zeros(len(view.channel_ids))
-    for part in view.roles.calibration:
-        spikes += view.values(part.start, part.stop)[view.valid[part.start : part.stop]].sum(axis=0)
     return np.asarray(spikes >= FEWEST_SPIKES)
