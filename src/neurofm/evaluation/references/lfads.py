@@ -36,8 +36,8 @@ class Lfads(nn.Module):
     """Sequential variational autoencoder: encoder, start, controller and its inputs, generator, factors, rates.
 
     At each bin the controller sees the encoder's output there and the factors of the bin before, and infers what drives
-    the generator. Without it a window follows from its start alone: enough for movements that run off by themselves, too
-    little where something outside decides at any moment, as it does of where a head turns.
+    the generator. Without it a window follows from its start alone: enough for movements that run off by themselves,
+    too little where something outside decides at any moment, as it does of where a head turns.
 
     Parameters
     ----------
