@@ -14,10 +14,16 @@ _STEP_SD = 0.15
 _MOST = 1.5
 
 
-def tuned_units() -> RecordingView:
-    """Return units that fire by a direction on a random walk, at most 1.5 spikes per bin, peaks all around."""
+def tuned_units(*, jumps: float = 0.0) -> RecordingView:
+    """Return units that fire by a direction on a random walk, at most 1.5 spikes per bin, peaks all around.
+
+    In that share of bins the direction jumps to any other besides.
+    """
     rng = np.random.default_rng(0)
     angle = np.cumsum(_STEP_SD * rng.normal(size=_ENDS[-1]))
+    unforeseen = np.random.default_rng(1)
+    jumped = unforeseen.random(_ENDS[-1]) < jumps
+    angle += np.cumsum(jumped * unforeseen.uniform(-np.pi, np.pi, size=_ENDS[-1]))
     peaks = np.linspace(0, 2 * np.pi, UNITS, endpoint=False)
     rates = _MOST * np.exp(2 * (np.cos(angle[:, None] - peaks) - 1))
     direction = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)

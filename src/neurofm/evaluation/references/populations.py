@@ -25,6 +25,9 @@ HIDDEN_CHANNELS = (0.1, 0.5)
 """Share of channels that a step hides whole, drawn between these."""
 HIDDEN_SAMPLES = 0.2
 """Share of the remaining samples that it hides besides, one by one."""
+PENALISED = (0.3, 0.8)
+"""Shares of training after which the penalty begins, and counts in full. At full weight before the network has learned
+to tell anything, the cheapest posterior is the prior, and LFADS keeps to the mean rates for good."""
 _JUDGED_WINDOWS = 48
 _LEAST_RATE = 1e-4
 
@@ -92,6 +95,8 @@ class PopulationReference:
         Seed and masks.
     window_samples
         Length of a window.
+    readout_gain
+        Of the first weights of the read-out of spikes, over where torch starts them: small starts near the mean rates.
     """
 
     def __init__(
@@ -103,8 +108,10 @@ class PopulationReference:
         learning_rate: float,
         settings: EvaluateSettings,
         window_samples: int,
+        readout_gain: float = 0.1,
     ) -> None:
         self.name = name
+        self._readout_gain = readout_gain
         self._build, self._steps, self._learning_rate = build, steps, learning_rate
         self._settings, self._window_samples = settings, window_samples
         self._network: nn.Module
@@ -121,7 +128,7 @@ class PopulationReference:
             counts = data.counted.sum(dim=(0, 1)).clamp(min=1)
             if spikes:
                 mean = (data.truth * data.counted).sum(dim=(0, 1)) / counts
-                _start_at(network, mean.clamp(min=_LEAST_RATE).log())
+                _start_at(network, mean.clamp(min=_LEAST_RATE).log(), gain=self._readout_gain)
             # Beyond the most that was ever seen the exponential is not trusted, as in `PoissonGlm`.
             self._most = (data.truth * data.counted).amax(dim=(0, 1)).clamp(min=1)
             self._network = network
@@ -140,7 +147,7 @@ class PopulationReference:
         z = torch.zeros(*visible.shape[:2], len(view.channel_ids))
         z[..., visible_index] = torch.from_numpy(visible)
         with seeded(self._settings.seed), torch.no_grad():
-            parts = [self._forward(z[first : first + BATCH], visible_index) for first in range(0, len(z), BATCH)]
+            parts = [self._forward(z[first : first + BATCH], view, visible_index) for first in range(0, len(z), BATCH)]
             predicted = torch.cat(parts) if parts else z
         found = predicted.numpy().astype(np.float64)[..., hidden_index]
         if view.modality is not Modality.SPIKES:
@@ -150,8 +157,9 @@ class PopulationReference:
         scaled: npt.NDArray[np.float64] = (counts - normaliser.mean[hidden_index]) / normaliser.sd[hidden_index]
         return scaled
 
-    def _forward(self, z: Tensor, visible: Indices) -> Tensor:
-        shown = torch.zeros(z.shape[2], dtype=torch.bool)
+    def _forward(self, z: Tensor, view: RecordingView, visible: Indices) -> Tensor:
+        # Unusable channels are 0 in training too, where they count as shown as often as others.
+        shown = torch.from_numpy(~view.usable)
         shown[torch.from_numpy(visible)] = True
         output: Tensor = self._network(_scaled(z, shown.expand(z.shape)))[0]
         return output
@@ -160,13 +168,13 @@ class PopulationReference:
         """Sum of the loss over the hidden channels of the masks that are scored."""
         data, total = _Data.of([part]), 0.0
         for visible, hidden in masks(part.view, self._settings):
-            error = _noise(self._forward(data.z, visible), data.truth, spikes=spikes)
+            error = _noise(self._forward(data.z, part.view, visible), data.truth, spikes=spikes)
             total += float((error * data.counted)[..., torch.from_numpy(hidden)].sum())
         return total
 
 
 def _loss(network: nn.Module, data: _Data, *, progress: float, spikes: bool) -> Tensor:
-    """Error of what one batch hides; the penalty grows over the first third of training."""
+    """Error of what one batch hides, and the penalty as far as it counts yet."""
     z, truth, counted = data.draw()
     low, high = HIDDEN_CHANNELS
     share = low + (high - low) * torch.rand(len(z), 1, 1)
@@ -174,8 +182,14 @@ def _loss(network: nn.Module, data: _Data, *, progress: float, spikes: bool) -> 
     predicted, penalty = network(_scaled(z, shown))
     asked = counted & ~shown
     error = _noise(predicted, truth, spikes=spikes)
-    mean: Tensor = (error * asked).sum() / asked.sum().clamp(min=1) + min(1.0, 3 * progress) * penalty
+    mean: Tensor = (error * asked).sum() / asked.sum().clamp(min=1) + _weight(progress) * penalty
     return mean
+
+
+def _weight(progress: float) -> float:
+    """Say how much of the penalty counts; see `PENALISED`."""
+    begins, full = PENALISED
+    return min(1.0, max(0.0, (progress - begins) / (full - begins)))
 
 
 def _noise(predicted: Tensor, truth: Tensor, *, spikes: bool) -> Tensor:
@@ -191,9 +205,9 @@ def _scaled(z: Tensor, shown: Tensor) -> Tensor:
     return torch.where(shown, z, 0.0) / share
 
 
-def _start_at(network: nn.Module, log_rate: Tensor) -> None:
+def _start_at(network: nn.Module, log_rate: Tensor, *, gain: float) -> None:
     readout = network.get_submodule("readout")
     assert isinstance(readout, nn.Linear)
     with torch.no_grad():
-        readout.weight.mul_(0.1)
+        readout.weight.mul_(gain)
         readout.bias.copy_(log_rate)
