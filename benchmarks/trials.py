@@ -1,6 +1,6 @@
-"""Classes of trials of a mouse left out, in five runs of trials: ``python -m benchmarks.trials FOLDER SHARDS [MOUSE ...]``.
+"""What happened in trials of a mouse left out: ``python -m benchmarks.trials FOLDER SHARDS [MOUSE ...]``.
 
-FOLDER has ``session*.rds`` of three mice (Steinmetz et al. 2019, doi:10.1038/s41586-019-1787-x); shards of them are made
+FOLDER has ``session*.rds`` of three mice (Steinmetz et al. 2019, doi:10.1038/s41586-019-1787-x); shards of them are put
 in SHARDS where they are not there yet. Each mouse is left out in turn, the decoder learns on all sessions of the two
 others, and each fifth of a session's trials is scored once while the other four are its calibration. Prints balanced
 accuracy with 95 % intervals over trials, and our difference to logistic regression.
@@ -12,9 +12,12 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.evaluation.row import NULL
@@ -43,6 +46,8 @@ OPTIONS = {
     "channels": {"region": "brain_area"},
 }
 FOLDS = 5
+Spans = npt.NDArray[np.int64]
+"""[trial, 2]"""
 SAMPLES = 1000
 
 
@@ -71,7 +76,7 @@ def in_runs(trials: Trials, *, session: int, mouse: str) -> list[RecordedTrials]
     """Score each fifth once; the other four are calibration."""
     edges = np.linspace(0, len(trials.span), FOLDS + 1).round().astype(int)
     found = []
-    for first, stop in zip(edges[:-1], edges[1:], strict=True):
+    for first, stop in pairwise(edges.tolist()):
         rest = [rows for rows in (trials.span[:first], trials.span[stop:]) if len(rows)]
         found.append(_recorded(trials, rest, [trials.span[first:stop]], session=session, mouse=mouse))
     return found
@@ -79,13 +84,13 @@ def in_runs(trials: Trials, *, session: int, mouse: str) -> list[RecordedTrials]
 
 def _recorded(
     trials: Trials,
-    calibration: list[np.ndarray],  # type: ignore[type-arg]
-    test: list[np.ndarray],  # type: ignore[type-arg]
+    calibration: list[Spans],
+    test: list[Spans],
     *,
     session: int,
     mouse: str,
 ) -> RecordedTrials:
-    def segments(parts: list[np.ndarray]) -> tuple[Segment, ...]:  # type: ignore[type-arg]
+    def segments(parts: list[Spans]) -> tuple[Segment, ...]:
         return tuple(Segment(start=int(rows[0, 0]), stop=int(rows[-1, 1])) for rows in parts)
 
     roles = FoldRecording(
@@ -98,6 +103,11 @@ def _recorded(
         test=segments(test),
     )
     return RecordedTrials(roles=roles, trials=trials)
+
+
+def _mean(runs: Iterable[list[tuple[Floats, Floats]]], side: int) -> Floats:
+    """[trial, class] gain or total, mean over draws."""
+    return np.concatenate([np.mean([draw[side] for draw in draws], axis=0) for draws in runs])
 
 
 def measure(folder: Path, shards: Path, left_out: str, name: str) -> dict[str, object]:
@@ -116,13 +126,7 @@ def measure(folder: Path, shards: Path, left_out: str, name: str) -> dict[str, o
     for one in scores:
         parts[one.task, one.model][one.roles.recording, one.roles.test[0]].append((one.gain, one.total))
     # Of the draws of who is labelled each trial has its mean, so that an interval is over trials.
-    units = {
-        key: tuple(
-            np.concatenate([np.mean([draw[side] for draw in draws], axis=0) for draws in runs.values()])
-            for side in (0, 1)
-        )
-        for key, runs in parts.items()
-    }
+    units = {key: (_mean(runs.values(), 0), _mean(runs.values(), 1)) for key, runs in parts.items()}
     rows: dict[str, object] = {"cpu_s": round(sum(seconds.values()), 1)}
     for (task, model), (gain, total) in units.items():
         if model == NULL:

@@ -200,15 +200,16 @@ class TrialDecoder:
                 members.append(_learned(rest, held, regions=regions, classes=classes, rng=rng))
         return cls(regions=regions, members=members)
 
-    def evidence(self, seen: LabelledTrials) -> Evidence:
+    def evidence(self, seen: LabelledTrials, statistics: TrialStatistics) -> Evidence:
         """Weigh the units of a recording.
 
         Parameters
         ----------
         seen
             Trials that may be looked at; where a label is not `UNKNOWN` it is learned from.
+        statistics
+            Of all of them.
         """
-        statistics = describe_trials(seen.counts)
         shown = seen.label != UNKNOWN
         z, label = _flat(statistics, seen.counts[shown]), torch.from_numpy(seen.label[shown])
         identity, region = torch.from_numpy(statistics.identity), _indices(seen.region, self.regions)

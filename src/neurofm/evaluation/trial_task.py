@@ -121,11 +121,13 @@ def decode_trials(
         if not asked.any() or not calibration.any():
             continue
         seen = trials.at(calibration)
+        statistics = describe_trials(seen.counts)
         for share, draw in itertools.product(SHARES, range(SEEDS)):
             if draw and share in (0.0, 1.0):  # there is nothing to draw
                 continue
             shown = shown_of(seen, share=share, classes=len(classes), seed=(draw, number))
-            for model, (probability, took) in _answers(decoder, shown, trials.counts[asked], len(classes)).items():
+            answers = _answers(decoder, shown, statistics, asked=trials.counts[asked], classes=len(classes))
+            for model, (probability, took) in answers.items():
                 task = _task(name, share)
                 scores.append(_score(probability, trials.label[asked], roles=one.roles, task=task, model=model))
                 spent[one.roles.dataset, task, model] += took
@@ -142,34 +144,31 @@ def shown_of(seen: LabelledTrials, *, share: float, classes: int, seed: Sequence
     return replace(seen, label=label)
 
 
-def fit_logistic(shown: LabelledTrials, *, classes: int) -> tuple[TrialStatistics, Readout]:
+def fit_logistic(shown: LabelledTrials, statistics: TrialStatistics, *, classes: int) -> Readout:
     """Fit logistic regression on the labelled trials, in the SDs of all that may be looked at."""
-    statistics, rows = describe_trials(shown.counts), np.flatnonzero(shown.label != UNKNOWN)
-    z = _table(statistics, shown.counts)
-    readout = fit_readout(
+    z, rows = _table(statistics, shown.counts), np.flatnonzero(shown.label != UNKNOWN)
+    return fit_readout(
         z[rows],
         shown.label[rows].astype(np.float64),
         subjects=[str(row) for row in rows],
         groups=classes,
         unlabelled=z,
     )
-    return statistics, readout
 
 
 def _answers(
-    decoder: TrialDecoder, shown: LabelledTrials, asked: Floats, classes: int
+    decoder: TrialDecoder, shown: LabelledTrials, statistics: TrialStatistics, *, asked: Floats, classes: int
 ) -> dict[str, tuple[Probability, float]]:
     """Return probabilities, [trial, class], and CPU seconds by model; without a label there is no regression."""
     known = shown.label[shown.label != UNKNOWN]
     most_frequent = int(np.bincount(known, minlength=classes).argmax())
     answers = {NULL: (np.tile(np.eye(classes)[most_frequent], (len(asked), 1)), 0.0)}
     started = time.process_time()
-    ours = decoder.evidence(shown).probability(asked)
+    ours = decoder.evidence(shown, statistics).probability(asked)
     answers[TRIALS] = ours, time.process_time() - started
     if len(known):
         started = time.process_time()
-        statistics, readout = fit_logistic(shown, classes=classes)
-        theirs = readout.predict(_table(statistics, asked))
+        theirs = fit_logistic(shown, statistics, classes=classes).predict(_table(statistics, asked))
         answers[LOGISTIC] = theirs, time.process_time() - started
         answers[AVERAGE] = (ours + theirs) / 2, 0.0
     return answers
