@@ -143,8 +143,8 @@ def measure(folder: Path, shards: Path, left_out: str, name: str) -> dict[str, o
 def main(folder: Path, shards: Path, mice: list[str]) -> None:
     """Print a table per mouse and class."""
     shards.mkdir(parents=True, exist_ok=True)
-    for mouse in mice:
-        for name in CLASSES:
+    for name in CLASSES:
+        for mouse in mice:
             began = time.process_time()
             with threadpool_limits(1):
                 rows = measure(folder, shards, mouse, name)

@@ -33,7 +33,7 @@ from neurofm.evaluation.trials import Trials, classes_of, names_of, read_trials
 from neurofm.params import load_params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
-from neurofm.recording import ManifestRecording, Modality
+from neurofm.recording import EventColumn, ManifestRecording, Modality
 from neurofm.shards import Provenance, read_shard, write_shard
 from neurofm.splits import Fold, FoldRecording
 from tests.evaluation.conftest import SETTINGS
@@ -129,7 +129,7 @@ def recorded(one: LabelledTrials, *, name: str, test: bool) -> RecordedTrials:
         counts=one.counts,
         span=np.stack([start, start + TRIAL_SAMPLES], axis=1),
         region=one.region,
-        columns={"left": 1.0 - one.label, "right": one.label.astype(np.float64)},
+        columns={"left": (1 - one.label).astype(np.float64), "right": one.label.astype(np.float64)},
     )
     return RecordedTrials(roles=roles, trials=trials)
 
@@ -187,7 +187,7 @@ def test_labels_are_nested_and_in_proportion() -> None:
 
 
 def test_columns_become_classes() -> None:
-    columns = {
+    columns: dict[str, EventColumn] = {
         "left": np.array([1.0, 0.0, 0.5, np.nan]),
         "right": np.array([0.0, 1.0, 0.5, 1.0]),
         "went": ("x", "", "y", "x"),
