@@ -14,6 +14,7 @@ from neurofm.evaluation.row import OURS
 from neurofm.evaluation.scores import TileScores
 
 _METRIC = "balanced_accuracy"
+_TASK = "classification:"
 
 
 def confusions_of(differences: Differences, *, scores: Sequence[TileScores], traits: Traits) -> tuple[Confusion, ...]:
@@ -30,7 +31,7 @@ def confusions_of(differences: Differences, *, scores: Sequence[TileScores], tra
     """
     by_model: defaultdict[tuple[str, str, str], list[TileScores]] = defaultdict(list)
     for score in scores:
-        if score.metric == _METRIC and score.gain.shape[1] == 2:
+        if score.task.startswith(_TASK) and score.metric == _METRIC and score.gain.shape[1] == 2:
             by_model[score.roles.dataset, score.task, score.model].append(score)
     found = []
     for one in differences.differences:
@@ -63,7 +64,7 @@ def confusions_of(differences: Differences, *, scores: Sequence[TileScores], tra
 
 
 def _states(task: str) -> tuple[str, ...]:
-    state = task.removeprefix("classification:").replace("_", " ")
+    state = task.removeprefix(_TASK).replace("_", " ")
     return f"not {state}", state
 
 

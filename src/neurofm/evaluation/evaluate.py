@@ -40,6 +40,7 @@ from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.traits import TraitTask
+from neurofm.evaluation.trial_task import trial_scores
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
@@ -162,6 +163,11 @@ def evaluate(
             found.join(own)
             progress.advance(part.scored, note=part.names[0])
     _retrieve(pairs, models=models, settings=settings, windows=windows, found=found)
+    for number, held_out in enumerate(splits.folds):
+        with threadpool_limits(1):
+            scores, seconds = trial_scores(held_out, shards=shards, number=number, settings=settings)
+        found.scores.extend(scores)
+        found.seconds.update(seconds)
     gate.leaks.extend(found.leaks)
     folds, left_out = len(splits.folds), left_out_of(splits)
     rows = make_rows(found.scores, folds=folds, settings=settings, left_out=left_out)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from neurofm.settings import Settings
 
@@ -15,6 +15,26 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Reference = Literal["ndt", "lfads", "brainlm", "cebra", "poyo"]
 """A published model that is trained here, to compare with."""
+
+
+class TrialClass(Settings):
+    """What happened in a trial, by the columns of its events: one of these two."""
+
+    column: str = ""
+    """A column whose values are the classes."""
+    larger_of: tuple[str, str] | None = None
+    """Two columns of numbers; a trial is of the class of the larger one, or of ``neither`` where they are equal."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.column) == (self.larger_of is not None):
+            raise ValueError("give `column`, or `larger_of` and two columns")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that a trial must have."""
+        return self.larger_of or (self.column,)
 
 
 class EvaluateSettings(Settings):
@@ -67,6 +87,9 @@ class EvaluateSettings(Settings):
     (`neurofm.evaluation.calibration`); with neither this nor trials there is no such curve."""
     calibration_trials: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """The same in trials, of recordings that consist of them."""
+    trial_classes: Mapping[str, TrialClass] = {}
+    """By name what happened in a trial: decoded of animals (or sessions) never seen, with none to all of the trials of
+    their calibration labelled (`neurofm.evaluation.trial_task`)."""
     references: dict[Reference, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Published models to compare with, each with its budget in steps of its optimiser, per channel set and fold; 0, as
     a profile may say, leaves one out."""

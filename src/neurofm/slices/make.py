@@ -107,7 +107,7 @@ def make_slice(plan: SlicePlan, splits: Splits, *, shards: Path, work: Path, wor
             models=work / "models",
             # Curves are no part of what is compared.
             settings=plan.evaluate.model_copy(
-                update={"few_shot": False, "calibration_s": (), "calibration_trials": ()}
+                update={"few_shot": False, "calibration_s": (), "calibration_trials": (), "trial_classes": {}}
             ),
             windows=plan.windows,
             workers=workers,
