@@ -145,15 +145,21 @@ def shown_of(seen: LabelledTrials, *, share: float, classes: int, seed: Sequence
 
 
 def fit_logistic(shown: LabelledTrials, statistics: TrialStatistics, *, classes: int) -> Readout:
-    """Fit logistic regression on the labelled trials, in the SDs of all that may be looked at."""
+    """Fit logistic regression on the labelled trials, in the SDs of all that may be looked at.
+
+    Its intercepts are such that no class is likelier at the mean of all trials, labelled or not, as in our decoder. Those
+    fitted on ten labelled trials send most new ones to one class: this is a stronger rival, with all labels too.
+    """
     z, rows = _table(statistics, shown.counts), np.flatnonzero(shown.label != UNKNOWN)
-    return fit_readout(
+    fitted = fit_readout(
         z[rows],
         shown.label[rows].astype(np.float64),
         subjects=[str(row) for row in rows],
         groups=classes,
         unlabelled=z,
     )
+    # A class without a label keeps no probability at all.
+    return replace(fitted, intercept=np.where(np.isfinite(fitted.intercept), 0.0, fitted.intercept))
 
 
 def _answers(
