@@ -264,6 +264,25 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
     np.testing.assert_allclose(line.get_xydata(), np.stack([rise.shown, rise.value], axis=1))  # type: ignore[arg-type]
 
 
+def test_curves_far_below_the_null_leave_the_axis_and_it_says_how_far() -> None:
+    axes = Figure().subplots()
+    values = np.array([-5.8, 0.5])
+    rise = Rise(
+        name="neurofm",
+        model="neurofm",
+        dotted=False,
+        shown=np.array([2.0, 200.0]),
+        value=values,
+        low=values,
+        high=values,
+        ours=True,
+        null=False,
+    )
+    draw_rises(axes, rises=[rise], ticks=[(2.0, "5 s"), (200.0, "all")], label="R2")
+    assert axes.get_ylim()[0] == -1.0
+    assert "\N{MINUS SIGN}5.8" in axes.texts[0].get_text()
+
+
 def test_calibration_curves_say_how_far_ours_is_from_the_best_linear() -> None:
     plain = {
         "dataset": "eegmat",

@@ -44,7 +44,8 @@ def confusions_of(differences: Differences, *, scores: Sequence[TileScores], tra
                 unit, subjects = "window", len({part.roles.subject for part in parts})
             elif key in traits:
                 classes, counts = traits[key].groups, _of_groups(traits, key)
-                unit, subjects = "subject", len(set(traits[key].subject))
+                rows, subjects = len(traits[key].subject), len(set(traits[key].subject))
+                unit = "subject" if rows == subjects else "recording"  # of people recorded in several states
             else:  # the null, which knows one class only
                 continue
             found.append(

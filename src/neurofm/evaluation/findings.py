@@ -30,7 +30,7 @@ class Confusion:
     model: str
     ours: bool
     unit: str
-    """What is counted: ``window`` or ``subject``."""
+    """What is counted: ``window``, ``subject``, or ``recording`` where people have several."""
     subjects: int
     classes: tuple[str, ...]
     counts: Floats

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from neurofm.errors import UserError
 from neurofm.evaluation.baselines.forecasts import Forecaster, Judge, forecasts_for
-from neurofm.evaluation.baselines.often import fired_often
 from neurofm.evaluation.masked import expected_counts
 from neurofm.evaluation.row import CORE
 from neurofm.evaluation.samples import TUNING_SHARE, Windows
@@ -27,6 +26,7 @@ from neurofm.splits import Segment
 from neurofm.training.forecasts import learning_starts, starts_of
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView
+from neurofm.windows.often import fired_often
 from neurofm.windows.settings import WindowSettings
 
 TASK = "hidden_forward"

@@ -147,8 +147,8 @@ def shown_of(seen: LabelledTrials, *, share: float, classes: int, seed: Sequence
 def fit_logistic(shown: LabelledTrials, statistics: TrialStatistics, *, classes: int) -> Readout:
     """Fit logistic regression on the labelled trials, in the SDs of all that may be looked at.
 
-    Its intercepts are such that no class is likelier at the mean of all trials, labelled or not, as in our decoder. Those
-    fitted on ten labelled trials send most new ones to one class: this is a stronger rival, with all labels too.
+    Its intercepts are such that no class is likelier at the mean of all trials, labelled or not, as in our decoder.
+    Those fitted on ten labelled trials send most new ones to one class: this is a stronger rival, with all labels too.
     """
     z, rows = _table(statistics, shown.counts), np.flatnonzero(shown.label != UNKNOWN)
     fitted = fit_readout(

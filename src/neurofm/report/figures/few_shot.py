@@ -16,6 +16,8 @@ from neurofm.report.figures.style import INK, MUTED, OURS, short
 Floats = npt.NDArray[np.float64]
 _OTHERS = (0, 2, 3, 4, 5, 6, 7)
 """Classes' colours that are not ours."""
+_LOWEST = -1.0
+"""Where the axis ends: R2 or bits far below the null say no more than that they are, and would squash all else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,16 @@ def draw_rises(
             markerfacecolor="none" if rise.dotted else colour,
             linestyle="dashed" if rise.null else "dotted" if rise.dotted else "solid",
             label=short(rise.name, limit=34),
+        )
+    worst = min(float(np.nanmin(rise.value)) for rise in rises)
+    if worst < _LOWEST:
+        axes.set_ylim(bottom=_LOWEST)
+        axes.text(
+            *(0.99, 0.02, f"\N{DOWNWARDS ARROW} down to {worst:.1f}".replace("-", "\N{MINUS SIGN}")),
+            transform=axes.transAxes,
+            horizontalalignment="right",
+            color=MUTED,
+            fontsize=8,
         )
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
