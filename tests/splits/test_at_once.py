@@ -129,6 +129,21 @@ def test_what_is_not_scored_is_learned_from_whole_where_nothing_of_its_moment_is
         assert (part.start, part.stop) == (0, one.samples)
 
 
+def test_what_is_not_scored_is_not_learned_from_while_a_session_of_its_moment_is_held_out() -> None:
+    quiet = replace(EEG, score=False)  # Of a dataset that names no sessions.
+    days = [
+        replace(SPIKES, recording=f"ses-{day}", session=f"{day}", moment=SPIKES.moment if day == 0 else None)
+        for day in range(6)
+    ]
+    settings = SETTINGS.model_copy(update={"min_sessions": 6})
+    splits = make_splits([quiet, *days], settings=settings, window_samples=WINDOWS)
+    held = [not _of(splits, fold, days[0]).train for fold in range(3)]
+    learned = [any(entry.name == quiet.name for entry in fold.recordings) for fold in splits.folds]
+    assert True in held
+    assert False in held
+    assert learned == [not one for one in held]
+
+
 def test_two_of_a_kind_at_one_moment_are_refused_where_the_catalogue_says_so() -> None:
     assert EEG.moment is not None
     again = replace(EEG, recording="sub-01_run-2")

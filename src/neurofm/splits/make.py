@@ -158,14 +158,17 @@ def _by_session(
     group: Group, sessions: Sequence[str], *, settings: SplitSettings
 ) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
     roles = [roles_in_turn(len(sessions), fold=fold, settings=settings) for fold in range(settings.folds)]
+    at_once = companions_of(group.recordings)
     plans: dict[str, Sequence[Plan]] = {}
     for one in group.recordings:
-        place = sessions.index(_session(one)) if _session(one) in sessions else None
-        of_folds: list[Role] = ["train" if place is None else of_fold[place] for of_fold in roles]
         if one.score:
-            plans[one.name] = [whole(one, role=role, kind="session", settings=settings) for role in of_folds]
-        else:
-            plans[one.name] = [train_only(one) if role == "train" else None for role in of_folds]
+            place = sessions.index(_session(one))
+            plans[one.name] = [whole(one, role=of[place], kind="session", settings=settings) for of in roles]
+            continue
+        # Another dataset may name the session of the same moment otherwise, or not at all.
+        named = {_session(other) for other in (one, *at_once.get(one.name, ()))}
+        places = [place for place, session in enumerate(sessions) if session in named]
+        plans[one.name] = [train_only(one) if all(of[place] == "train" for place in places) else None for of in roles]
     return plans, [_left_out(one, _unscored(one), trains=True) for one in group.recordings if not one.score]
 
 
