@@ -153,10 +153,14 @@ def units_of(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
     subjects: defaultdict[str, list[TileScores]] = defaultdict(list)
     for part in parts:
         subjects[part.roles.unit].append(part)
-    scores = [
-        ratio(np.concatenate([part.gain for part in own]), np.concatenate([part.total for part in own]))
-        for _, own in sorted(subjects.items())
-    ]
+    scores = []
+    for _, own in sorted(subjects.items()):
+        of_own, total = np.concatenate([part.gain for part in own]), np.concatenate([part.total for part in own])
+        had = total.any(axis=0)
+        if had.any() and not had.all():
+            # A class that a subject does not have in what is scored says nothing of it, and must not make it NaN.
+            of_own, total = of_own[:, had], total[:, had]
+        scores.append(ratio(of_own, total))
     gain = np.array(scores)[:, None]
     return gain, np.ones_like(gain)
 
