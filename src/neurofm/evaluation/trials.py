@@ -125,10 +125,10 @@ def names_of(columns: Mapping[str, EventColumn], wanted: TrialClass) -> list[str
     first, *second = (columns[name] for name in wanted.columns)
     if not second:
         return [_name(value) for value in first]
-    for name in wanted.columns:
-        if isinstance(columns[name], tuple):
+    for column in wanted.columns:
+        if isinstance(columns[column], tuple):
             raise UserError(
-                f"params.yaml: evaluate.trial_classes: `larger_of` compares numbers, and {name!r} holds texts.",
+                f"params.yaml: evaluate.trial_classes: `larger_of` compares numbers, and {column!r} holds texts.",
                 mend="name two columns of numbers, or one of texts by `column`",
             )
     larger, other = np.asarray(first, dtype=np.float64), np.asarray(second[0], dtype=np.float64)
