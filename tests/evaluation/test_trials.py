@@ -299,6 +299,7 @@ def test_a_real_mouse_left_out_has_its_rows(sessions: Path, monkeypatch: pytest.
     fold = Fold(recordings=tuple(map(entry, (1, 7, 17))))
     scores, seconds = trial_scores(fold, shards=sessions, number=0, settings=settings)
     rows = make_rows(scores, folds=1, settings=settings)
+    assert {row.unit for row in rows} == {"share of trials"}
     found = {(row.task, row.model): row.value for row in rows}
     models = {NULL, TRIALS, LOGISTIC, AVERAGE}
     tasks = {f"trial:side@{share}%": models for share in (5, 20, 100)} | {"trial:side@0%": {NULL, TRIALS}}

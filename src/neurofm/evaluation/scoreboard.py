@@ -19,7 +19,7 @@ from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
 from neurofm.evaluation.row import NULL, OURS, Row
-from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
+from neurofm.evaluation.scores import Floats, TileScores, bootstrap, ratio, unit_of
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.files import write_atomic, write_json
 from neurofm.splits import UNSEEN
@@ -100,7 +100,7 @@ def make_rows(
                 modality=str(parts[0].roles.modality),
                 task=task,
                 metric=metric,
-                unit=UNITS[metric],
+                unit=unit_of(task, metric),
                 higher_is_better=True,
                 split=left_out.get(dataset, f"{folds}-fold {split}"),
                 model=model,
