@@ -203,9 +203,30 @@ def test_columns_become_classes() -> None:
     )
     with pytest.raises(UserError, match=r"trial_classes\.when.* 12 values of 't'"):
         classes_of([many], TrialClass(column="t"), name="when")
-    for wrong in ({}, {"column": "a", "larger_of": ["a", "b"]}):
+    assert names_of({"x": np.array([-0.0, 0.0])}, TrialClass(column="x")) == ["0", "0"]
+    with pytest.raises(UserError, match=r"larger_of.*'went' holds texts"):
+        names_of(columns, TrialClass(larger_of=("left", "went")))
+    for wrong in ({}, {"column": "a", "larger_of": ["a", "b"]}, {"larger_of": ["a", "a"]}, {"larger_of": ["a", ""]}):
         with pytest.raises(ValueError, match="larger_of"):
             TrialClass.model_validate(wrong)
+
+
+def test_a_class_that_an_animal_lacks_in_what_is_scored_makes_no_row_nan(new_animal: LabelledTrials) -> None:
+    one_class = replace(new_animal, label=np.where(np.arange(60) < 40, new_animal.label, 0))
+    others = [recorded(animal(seed), name=f"m{seed}", test=False) for seed in (1, 2)]
+    tested = recorded(one_class, name="m9", test=True)
+    scores, _ = decode_trials([*others, tested], name="side", wanted=SIDE, number=0, seed=1)
+    settings = EvaluateSettings.parse(SETTINGS, where="", mend="")
+    rows = make_rows(scores, folds=1, settings=settings)
+    assert {row.model for row in rows} == {NULL, TRIALS, LOGISTIC, AVERAGE}
+    assert all(np.isfinite([row.value, row.null, row.ci_low, row.ci_high]).all() for row in rows)
+
+
+def test_a_recording_of_one_trial_spoils_nothing(new_animal: LabelledTrials) -> None:
+    learned = [animal(1), animal(2, trials=1)]
+    seen = hidden(new_animal)
+    evidence = TrialDecoder.learn(learned, classes=2, seed=1).evidence(seen, describe_trials(seen.counts))
+    assert np.isfinite(evidence.weights).all()
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +266,14 @@ def test_spikes_of_a_trial_are_counted(sessions: Path) -> None:
     fewer = read_trials(shard)
     assert fewer is not None
     assert len(fewer.counts) == 113
+    # Nor does one whose end is not known.
+    events = shard.recording.events
+    assert events is not None
+    shard.valid[:] = True
+    events.duration_s[7] = np.nan
+    fewer = read_trials(shard)
+    assert fewer is not None
+    assert len(fewer.counts) == 113
 
 
 def test_a_real_mouse_left_out_has_its_rows(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +299,7 @@ def test_a_real_mouse_left_out_has_its_rows(sessions: Path, monkeypatch: pytest.
     fold = Fold(recordings=tuple(map(entry, (1, 7, 17))))
     scores, seconds = trial_scores(fold, shards=sessions, number=0, settings=settings)
     rows = make_rows(scores, folds=1, settings=settings)
+    assert {row.unit for row in rows} == {"share of trials"}
     found = {(row.task, row.model): row.value for row in rows}
     models = {NULL, TRIALS, LOGISTIC, AVERAGE}
     tasks = {f"trial:side@{share}%": models for share in (5, 20, 100)} | {"trial:side@0%": {NULL, TRIALS}}

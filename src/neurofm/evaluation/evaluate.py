@@ -167,7 +167,8 @@ def evaluate(
         with threadpool_limits(1):
             scores, seconds = trial_scores(held_out, shards=shards, number=number, settings=settings)
         found.scores.extend(scores)
-        found.seconds.update(seconds)
+        for key, spent in seconds.items():
+            found.seconds[key] += spent
     gate.leaks.extend(found.leaks)
     folds, left_out = len(splits.folds), left_out_of(splits)
     rows = make_rows(found.scores, folds=folds, settings=settings, left_out=left_out)

@@ -19,7 +19,7 @@ from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
 from neurofm.evaluation.row import NULL, OURS, Row
-from neurofm.evaluation.scores import UNITS, Floats, TileScores, bootstrap, ratio
+from neurofm.evaluation.scores import Floats, TileScores, bootstrap, ratio, unit_of
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.files import write_atomic, write_json
 from neurofm.splits import UNSEEN
@@ -100,7 +100,7 @@ def make_rows(
                 modality=str(parts[0].roles.modality),
                 task=task,
                 metric=metric,
-                unit=UNITS[metric],
+                unit=unit_of(task, metric),
                 higher_is_better=True,
                 split=left_out.get(dataset, f"{folds}-fold {split}"),
                 model=model,
@@ -153,10 +153,14 @@ def units_of(parts: Sequence[TileScores]) -> tuple[Floats, Floats]:
     subjects: defaultdict[str, list[TileScores]] = defaultdict(list)
     for part in parts:
         subjects[part.roles.unit].append(part)
-    scores = [
-        ratio(np.concatenate([part.gain for part in own]), np.concatenate([part.total for part in own]))
-        for _, own in sorted(subjects.items())
-    ]
+    scores = []
+    for _, own in sorted(subjects.items()):
+        of_own, total = np.concatenate([part.gain for part in own]), np.concatenate([part.total for part in own])
+        had = total.any(axis=0)
+        if had.any() and not had.all():
+            # A class that a subject does not have in what is scored says nothing of it, and must not make it NaN.
+            of_own, total = of_own[:, had], total[:, had]
+        scores.append(ratio(of_own, total))
     gain = np.array(scores)[:, None]
     return gain, np.ones_like(gain)
 

@@ -20,6 +20,13 @@ UNITS = {
     "recall@5": "share of windows",
 }
 """Unit of each metric; all of them are better when higher."""
+_OF_TRIALS = "trial:"
+"""What tasks begin with in which a tile is a trial."""
+
+
+def unit_of(task: str, metric: str) -> str:
+    """Return the unit of a metric in a task."""
+    return "share of trials" if task.startswith(_OF_TRIALS) else UNITS[metric]
 
 
 @dataclass(frozen=True, kw_only=True)

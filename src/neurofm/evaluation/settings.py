@@ -29,6 +29,8 @@ class TrialClass(Settings):
     def _one_of_both(self) -> Self:
         if bool(self.column) == (self.larger_of is not None):
             raise ValueError("give `column`, or `larger_of` and two columns")
+        if self.larger_of is not None and (not all(self.larger_of) or len(set(self.larger_of)) == 1):
+            raise ValueError("`larger_of`: name two different columns")
         return self
 
     @property

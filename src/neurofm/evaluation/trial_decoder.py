@@ -275,7 +275,7 @@ def _episode(
 ) -> _Episode:
     """Ask a run of trials, and label a share of the others at random; regions of some units may be hidden."""
     trials = len(one.label)
-    asked = max(1, round(rng.uniform(*_ASKED) * trials))
+    asked = min(max(1, round(rng.uniform(*_ASKED) * trials)), trials - 1)  # one at least is looked at
     first = int(rng.integers(trials - asked + 1))
     is_asked = (np.arange(trials) >= first) & (np.arange(trials) < first + asked)
     statistics = describe_trials(one.counts[~is_asked])

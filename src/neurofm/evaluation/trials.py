@@ -75,7 +75,8 @@ def read_trials(shard: Shard) -> Trials | None:
         return None
     edges = [events.onset_s, events.onset_s + events.duration_s]
     first, stop = (np.searchsorted(shard.time_s, edge - 1e-6) for edge in edges)
-    long = np.flatnonzero(stop - first >= width)
+    # An end that is not known sorts after all samples, and would make one trial of the rest of the recording.
+    long = np.flatnonzero((stop - first >= width) & np.isfinite(edges[1]))
     if not len(long):
         return None
     patches = min(_MOST_PATCHES, int(np.quantile((stop - first)[long], _SHORT, method="lower")) // width)
@@ -91,8 +92,11 @@ def read_trials(shard: Shard) -> Trials | None:
         return None
     usable = shard.usable
     sample = first[kept, None] + np.arange(patches * width)
-    counts = (shard.stored * shard.scale + shard.offset)[:, usable][sample]
-    summed = counts.reshape(len(kept), patches, width, -1).sum(axis=2).transpose(0, 2, 1)
+    # Trial by trial: in floats the whole recording is four times what is stored.
+    summed = [
+        (shard.stored[rows] * shard.scale + shard.offset)[:, usable].reshape(patches, width, -1).sum(axis=1).T
+        for rows in sample
+    ]
     region = shard.recording.channels.region or ("",) * len(usable)
     return Trials(
         counts=np.ascontiguousarray(summed, dtype=np.float32),
@@ -111,10 +115,22 @@ def has_columns(columns: Mapping[str, EventColumn], wanted: TrialClass) -> bool:
 
 
 def names_of(columns: Mapping[str, EventColumn], wanted: TrialClass) -> list[str]:
-    """[trial] the class; empty where it is not known."""
+    """[trial] the class; empty where it is not known.
+
+    Raises
+    ------
+    UserError
+        If texts are to be compared as numbers.
+    """
     first, *second = (columns[name] for name in wanted.columns)
     if not second:
         return [_name(value) for value in first]
+    for column in wanted.columns:
+        if isinstance(columns[column], tuple):
+            raise UserError(
+                f"params.yaml: evaluate.trial_classes: `larger_of` compares numbers, and {column!r} holds texts.",
+                mend="name two columns of numbers, or one of texts by `column`",
+            )
     larger, other = np.asarray(first, dtype=np.float64), np.asarray(second[0], dtype=np.float64)
     difference = larger - other
     is_known = np.isfinite(difference)
@@ -147,4 +163,5 @@ def roles_of(trials: Trials, roles: FoldRecording) -> tuple[npt.NDArray[np.bool_
 def _name(value: float | str) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:g}" if np.isfinite(value) else ""
+    # Adding 0 makes one class of -0 and 0.
+    return f"{value + 0.0:g}" if np.isfinite(value) else ""
