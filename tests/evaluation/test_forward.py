@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from neurofm.errors import UserError
-from neurofm.evaluation.baselines.forecasts import forecasts_for
+from neurofm.evaluation.baselines.forecasts import forecasts_for, looked_at
 from neurofm.evaluation.forward import OurForecast, cut_forward, foretell_set, learning_forward
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.settings import EvaluateSettings
@@ -69,6 +69,17 @@ def values_of(view: RecordingView, predictor: Predictor, metric: str = "bits_per
     assert set(seconds) == {(view.dataset, "hidden_forward", model) for model in MODELS}
     rows = make_rows(scores, folds=1, settings=CHOSEN)
     return {row.model: row.value for row in rows if row.metric == metric}
+
+
+def test_rivals_look_at_the_units_that_ours_does() -> None:
+    """A spike counts once, however many of the windows that are learned from it lies in."""
+    counts = np.random.default_rng(7).poisson(0.3, size=(LENGTH, 3)).astype(float)
+    counts[:, 0] = 0.0
+    counts[100:4000:260, 0] = 1.0
+    view = view_of(counts, modality=Modality.SPIKES, **SPANS)
+    fit, _, _ = learning_forward(view, window=WINDOW, future=5)
+    assert looked_at(fit).tolist() == [False, True, True]
+    assert view.usable.all()
 
 
 def test_shared_latents_are_foretold(shared: RecordingView, predictor: Predictor) -> None:

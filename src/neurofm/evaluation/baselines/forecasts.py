@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neurofm.evaluation.baselines.often import often
 from neurofm.evaluation.row import NULL
 from neurofm.evaluation.samples import Windows
 from neurofm.evaluation.scores import Floats
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.model.forecast import shrunk_mean
 from neurofm.recording import Modality
+from neurofm.windows.often import fired_often
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 """How much of the recent distance from the mean is expected to last."""
@@ -66,7 +66,7 @@ class RecentMean:
     """The baseline ``recent_mean``: each channel stays, in part, at its mean of late.
 
     How far back, by the half of a Gaussian, and in what part are chosen on validation. Units that seldom fire stay at
-    their mean, as in all that follows (`neurofm.evaluation.baselines.often`).
+    their mean, as in ours (`neurofm.windows.often`).
     """
 
     name = "recent_mean"
@@ -175,7 +175,7 @@ def looked_at(part: Windows) -> npt.NDArray[np.bool_]:
     usable = part.view.usable
     if part.view.modality is not Modality.SPIKES:
         return usable
-    return usable & often(replace(part, counted=np.ones_like(part.counted)))
+    return usable & fired_often(part.view)
 
 
 def forecasts_for(settings: EvaluateSettings) -> list[Forecaster]:
