@@ -57,6 +57,19 @@ def test_the_verdict_names_wins_and_losses() -> None:
     assert "outside our 95 % interval in 1 of the 1 ahead and 0 of the 1 behind" in said
 
 
+def test_of_many_the_largest_differences_are_named() -> None:
+    rows = []
+    for number in range(8):
+        rows += [
+            score(dataset=f"d{number}", value=0.5 + 0.01 * number),
+            score(dataset=f"d{number}", model="ridge", value=0.4),
+        ]
+    said = verdict(compare(rows))
+    assert "ahead on 8 (d7, masked reconstruction, R² +0.170; d6," in said
+    assert "; 3 more in the table)" in said
+    assert "d2" not in said
+
+
 def test_baselines_alone_give_no_comparison() -> None:
     assert compare([score(model="ridge")]) == []
 

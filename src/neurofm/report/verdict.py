@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from neurofm.evaluation.row import NULL, OURS, Row
 from neurofm.report.words import modality_order, plain
 
+_NAMED = 5
+"""Comparisons that the paragraph names, those with the largest differences; all are in the table below it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -125,7 +128,11 @@ def _named(comparison: Comparison) -> str:
 
 def _names(comparisons: Sequence[Comparison]) -> str:
     ordered = sorted(comparisons, key=lambda c: -abs(c.gain))
-    return f" ({'; '.join(f'{_named(c)} {_signed(c.gain)}' for c in ordered)})" if ordered else ""
+    if not ordered:
+        return ""
+    named = "; ".join(f"{_named(c)} {_signed(c.gain)}" for c in ordered[:_NAMED])
+    more = f"; {len(ordered) - _NAMED} more in the table" if len(ordered) > _NAMED else ""
+    return f" ({named}{more})"
 
 
 def _signed(value: float) -> str:
