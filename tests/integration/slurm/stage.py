@@ -78,7 +78,9 @@ def work(job: Job) -> Outcome:
                 time.sleep(0.001)
             os.kill(os.getpid(), signal.SIGKILL)
         elif deed == "tell":
-            (job.did.parent / f"pid-{name}").write_text(f"{os.getpid()} {os.getppid()}")
+            written = job.did.with_name(f"telling-{name}")
+            written.write_text(f"{os.getpid()} {os.getppid()}")
+            written.replace(job.did.with_name(f"pid-{name}"))  # the test reads it as soon as it is there
     with job.did.open("a") as did:
         did.write(f"{name} {job.text}\n")
     job.output.write_text(job.text)
