@@ -38,6 +38,18 @@ def test_two_spellings_of_one_animal_come_out_alike() -> None:
     assert here[0].id == "sub-CSH_ZAD_024"
 
 
+def test_the_number_of_one_animal_is_not_found_in_that_of_another() -> None:
+    respell = {"session1": "Cori", "session12": "Lederberg", "2": "Moniz", "Cori": "never: what came out is left alone"}
+    paths = [f"{name}.nwb" for name in ("session1", "session12", "session11", "session2")]
+    subjects = {one.id: one.subject for one in made(paths, pattern=r"(?P<subject>.+)\.nwb", respell=respell)}
+    assert subjects == {
+        "sub-session1": "lab:Cori",
+        "sub-session11": "lab:session11",
+        "sub-session12": "lab:Lederberg",
+        "sub-session2": "lab:sessionMoniz",
+    }
+
+
 def test_order_of_files_does_not_matter() -> None:
     paths = [f"{subject}.nwb" for subject in "dacb"]
     assert made(paths, pattern=r"(?P<subject>.)\.nwb") == made(sorted(paths), pattern=r"(?P<subject>.)\.nwb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -22,7 +23,7 @@ class RecordingRule(Settings):
     named groups (``acq``) tell recordings apart: they stand in the recording's id and nowhere else."""
     subject: str = ""
     """Subject label where the path does not carry it."""
-    respell: dict[str, str] = Field(default_factory=dict)
+    respell: dict[Annotated[str, Field(min_length=1)], str] = Field(default_factory=dict)
     """Texts in subject labels and what stands for them: two archives that spell one animal differently
     (``CSH_ZAD_024``, ``CSH-ZAD-024``) must come out alike, or the overlap audit cannot see it."""
     session: str = ""

@@ -101,9 +101,14 @@ def _main_files(paths: Sequence[str], rule: RecordingRule, *, where: str) -> lis
 
 
 def _respelt(label: str, rule: RecordingRule) -> str:
-    for text, instead in rule.respell.items():
-        label = label.replace(text, instead)
-    return label
+    """Put in what stands for each text: the longest first, and numbers whole, so that `mouse1` is not in `mouse12`."""
+    if not rule.respell:
+        return label
+    texts = [
+        ("(?<![0-9])" if text[:1].isdigit() else "") + re.escape(text) + ("(?![0-9])" if text[-1:].isdigit() else "")
+        for text in sorted(rule.respell, key=len, reverse=True)
+    ]
+    return re.sub("|".join(texts), lambda found: rule.respell[found[0]], label)
 
 
 def _labels(match: re.Match[str], rule: RecordingRule, *, path: str, where: str) -> dict[str, str]:
