@@ -6,6 +6,8 @@ and scikit-learn.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from neurofm.settings import Settings
 
 NULL = "null"
@@ -17,6 +19,16 @@ CORE = "neurofm-core"
 PROBE = "neurofm-probe"
 DECODER = "neurofm-decoder"
 """A recurrent read-out of smoothed counts and our latents."""
+
+
+def standing(models: Iterable[str]) -> str | None:
+    """Name the one of our models that stands for all of them, whatever they scored; None where there is none.
+
+    It is the decoder where one was learned, which baselines have an equal of, and else the one with the shortest name: the
+    others are its variants.
+    """
+    ours = [model for model in models if model.startswith(OURS)]
+    return DECODER if DECODER in ours else min(ours, key=lambda model: (len(model), model), default=None)
 
 
 class Row(Settings):
