@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from neurofm.evaluation.difference import Difference, Differences, holm
-from neurofm.evaluation.row import NULL, OURS, Row, standing
+from neurofm.evaluation.row import CORRELATION, NULL, OURS, Row, standing
 from neurofm.evaluation.scoreboard import best_baseline, rounded, units_of
 from neurofm.evaluation.scores import TileScores, paired_bootstrap, swapped_p
 from neurofm.evaluation.settings import EvaluateSettings
@@ -43,7 +43,7 @@ def compare(
     for score in scores:
         by_group[score.roles.dataset, score.task, score.metric][score.model].append(score)
     found = []
-    for group in sorted({(row.dataset, row.task, row.metric) for row in rows}):
+    for group in sorted({(row.dataset, row.task, row.metric) for row in rows if row.metric != CORRELATION}):
         own = [row for row in rows if (row.dataset, row.task, row.metric) == group]
         stands = standing(row.model for row in own)
         ours = next((row for row in own if row.model == stands), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurofm.evaluation.row import NULL, OURS, Row, standing
+from neurofm.evaluation.row import CORRELATION, NULL, OURS, Row, standing
 from neurofm.report.words import modality_order, plain
 
 _NAMED = 5
@@ -63,7 +63,7 @@ def metric_name(score: Row) -> str:
 def group_scores(scores: Sequence[Row]) -> list[tuple[Row, ...]]:
     """Group by dataset, task and metric, modalities in the page's order, the best score first in each group."""
     groups: dict[tuple[int, str, str, str], list[Row]] = {}
-    for score in scores:
+    for score in (score for score in scores if score.metric != CORRELATION):
         key = (modality_order(score.modality), score.dataset, score.task, score.metric)
         groups.setdefault(key, []).append(score)
     return [
