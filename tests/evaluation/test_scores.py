@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
-from neurofm.evaluation.scores import bootstrap, paired_bootstrap, poisson_bits, ratio, squares, swapped_p
+from neurofm.evaluation.scores import bootstrap, correlations, paired_bootstrap, poisson_bits, ratio, squares, swapped_p
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.normal(loc=2.0, size=(5, 10, 3))
@@ -88,3 +90,19 @@ def test_where_nothing_could_be_gained_no_difference_is_found(units: int) -> Non
     assert swapped_p((gain, total), (gain * 0, total), seed=1) < 0.1
     total[:, 1] = 0
     assert swapped_p((gain, total), (gain * 0, total), seed=1) == 1.0
+
+
+def test_correlations_are_those_of_each_channel_of_each_window() -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.normal(size=(2, 4, 30, 3))
+    counted = rng.random((4, 30, 3)) < 0.7
+    truth[1, :, 2] = 0.3  # does not move: has none
+    predicted[2, :, 1] = 7.0  # does not move: 0
+    gain, total = correlations(truth, predicted, counted)
+    expected = np.zeros((4, 3))
+    for tile, column in product(range(4), range(3)):
+        kept = counted[tile, :, column]
+        if (tile, column) not in {(1, 2), (2, 1)}:
+            expected[tile, column] = np.corrcoef(truth[tile, kept, column], predicted[tile, kept, column])[0, 1]
+    np.testing.assert_allclose(gain, expected.sum(axis=1), atol=1e-12)
+    assert total.tolist() == [3, 2, 3, 3]

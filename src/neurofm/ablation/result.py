@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from neurofm.errors import UserError
+from neurofm.evaluation.row import CORRELATION
 from neurofm.evaluation.scores import TileScores, ratio
 from neurofm.files import write_json
 from neurofm.settings import Settings
@@ -81,7 +82,7 @@ def result_path(folder: Path, cell: str, seed: int) -> Path:
 def by_unit(scores: Iterable[TileScores]) -> tuple[UnitScores, ...]:
     """Join what one model scored in one fold, as `neurofm.evaluation.scoreboard.make_rows` does, but unit by unit."""
     grouped: defaultdict[tuple[str, str, str], list[TileScores]] = defaultdict(list)
-    for score in scores:
+    for score in (score for score in scores if score.metric != CORRELATION):
         grouped[score.roles.dataset, score.task, score.metric].append(score)
     return tuple(_joined(parts) for _, parts in sorted(grouped.items()))
 

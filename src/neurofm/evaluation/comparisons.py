@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from neurofm.evaluation.difference import Difference, Differences, holm
-from neurofm.evaluation.row import NULL, OURS, Row
+from neurofm.evaluation.row import CORRELATION, NULL, OURS, Row, standing
 from neurofm.evaluation.scoreboard import best_baseline, rounded, units_of
 from neurofm.evaluation.scores import TileScores, paired_bootstrap, swapped_p
 from neurofm.evaluation.settings import EvaluateSettings
@@ -43,10 +43,10 @@ def compare(
     for score in scores:
         by_group[score.roles.dataset, score.task, score.metric][score.model].append(score)
     found = []
-    for group in sorted({(row.dataset, row.task, row.metric) for row in rows}):
+    for group in sorted({(row.dataset, row.task, row.metric) for row in rows if row.metric != CORRELATION}):
         own = [row for row in rows if (row.dataset, row.task, row.metric) == group]
-        # As in metrics/summary.json.
-        ours = min((row for row in own if row.model.startswith(OURS)), key=lambda row: len(row.model), default=None)
+        stands = standing(row.model for row in own)
+        ours = next((row for row in own if row.model == stands), None)
         if ours is None or all(row.model.startswith(OURS) for row in own):
             continue
         dataset, task, metric = group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,6 @@ from torch import Tensor, nn
 
 Floats = npt.NDArray[np.float64]
 
-SEEDS = (0, 1)
-"""Networks that are averaged."""
 _WIDTH = 64
 _DROPOUT = 0.2
 _LEARNING_RATE = 5e-3
@@ -58,19 +57,21 @@ class _Network(nn.Module):
         return values
 
 
-def decode_recurrently(fit: Patches, judge: Patches, asked: Floats, *, penalty: float, steps: int) -> Floats:
-    """Learn on `fit`, stop where `judge` is decoded best, decode `asked`.
+def decode_recurrently(
+    tried: Sequence[tuple[Patches, Patches]], asked: Floats, *, penalty: float, steps: int
+) -> Floats:
+    """Learn a network in each round, on one part and until the other is decoded best; decode `asked` with all of them.
 
-    Everything is standardised by `fit`. The networks start from the mean, and not from what a ridge regression leaves:
-    that is smaller on the windows it was fitted on than on others, so that they would learn to correct too little. How
-    much is theirs and how much the ridge regression's is what decodes `judge` best; none of theirs where they do not
-    help there.
-    Two seeds are averaged.
+    In each round everything is standardised by what is fitted on. The networks start from the mean, and not from what a
+    ridge regression leaves: that is smaller on the windows it was fitted on than on others, so that they would learn to
+    correct too little. How much is theirs and how much the first round's ridge regression's is what decodes the judging
+    parts of all rounds best, each by its own network; none of theirs where they do not help there. One block
+    alone may be one of sleep, and a poor judge.
 
     Parameters
     ----------
-    fit, judge
-        Windows whose values are known.
+    tried
+        Rounds: windows to fit on, and others that judge, whose values are known (`samples.rounds`).
     asked
         [window, patch, feature]
     penalty
@@ -82,41 +83,74 @@ def decode_recurrently(fit: Patches, judge: Patches, asked: Floats, *, penalty: 
     -------
     [window, patch, column]
     """
+    learned = [_learn(fit, judge, penalty=penalty, steps=steps, seed=seed) for seed, (fit, judge) in enumerate(tried)]
+    told = [
+        (one.straight(judge.features), one.network(judge.features))
+        for one, (_, judge) in zip(learned, tried, strict=True)
+    ]
+
+    def missed(share: float) -> float:
+        """Return the squared error on the judging parts."""
+        return sum(
+            float(np.square(share * network + (1 - share) * straight - judge.values)[judge.counted].sum())
+            for (straight, network), (_, judge) in zip(told, tried, strict=True)
+        )
+
+    share = min(_SHARES, key=missed)
+    network = np.mean([one.network(asked) for one in learned], axis=0)
+    decoded: Floats = share * network + (1 - share) * learned[0].straight(asked)
+    return decoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learned:
+    """What one round has learned; values are in their own units."""
+
+    mean: Floats
+    """[feature]"""
+    sd: Floats
+    middle: Floats
+    """[column]"""
+    scale: Floats
+    linear: Ridge
+    recurrent: _Network
+
+    def standardised(self, features: Floats) -> Floats:
+        """[window, patch, feature] in SDs."""
+        return (features - self.mean) / self.sd
+
+    def straight(self, features: Floats) -> Floats:
+        """[window, patch, column] of the ridge regression."""
+        z = self.standardised(features)
+        said: Floats = self.linear.predict(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
+        return said * self.scale + self.middle
+
+    def network(self, features: Floats) -> Floats:
+        """[window, patch, column] of the network."""
+        z = torch.from_numpy(self.standardised(features)).float()
+        with torch.no_grad():
+            said: Floats = self.recurrent.eval()(z).double().numpy()
+        return said * self.scale + self.middle
+
+
+def _learn(fit: Patches, judge: Patches, *, penalty: float, steps: int, seed: int) -> _Learned:
     seen, target = fit.features[fit.counted], fit.values[fit.counted]
     mean, spread = seen.mean(axis=0), seen.std(axis=0)
     sd = np.where(spread > _LEAST_SD, spread, 1.0)  # What was constant may move in `asked`, and must not explode there.
     middle, scale = target.mean(axis=0), np.maximum(target.std(axis=0), _LEAST_SD)
     linear = Ridge(alpha=penalty * len(seen)).fit((seen - mean) / sd, (target - middle) / scale)
 
-    def tensor(features: Floats) -> Tensor:
-        return torch.from_numpy((features - mean) / sd).float()
-
     def known(patches: Patches) -> tuple[Tensor, Tensor, Tensor]:
         """Return features, values, and which patches count."""
+        z = torch.from_numpy((patches.features - mean) / sd).float()
         values = torch.from_numpy((patches.values - middle) / scale).float()
-        return tensor(patches.features), values, torch.from_numpy(patches.counted).float()[..., None]
+        return z, values, torch.from_numpy(patches.counted).float()[..., None]
 
-    both = np.concatenate([judge.features, asked])
-    z = tensor(both)
-    straight = linear.predict(z.double().numpy().reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
-    network = np.zeros_like(straight)
-    for seed in SEEDS if steps else ():
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            one = _Network(features=z.shape[-1], columns=straight.shape[-1])
-            _train(one, known(fit), known(judge), steps=steps, seed=seed)
-        with torch.no_grad():
-            network += one.eval()(z).double().numpy() / len(SEEDS)
-    truth = (judge.values - middle) / scale
-
-    def missed(share: float) -> float:
-        """Return the squared error on `judge`."""
-        mixed = share * network + (1 - share) * straight
-        return float(np.square(mixed[: len(truth)] - truth)[judge.counted].sum())
-
-    share = min(_SHARES, key=missed)
-    decoded: Floats = (share * network + (1 - share) * straight)[len(truth) :] * scale + middle
-    return decoded
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = _Network(features=seen.shape[1], columns=target.shape[1])
+        _train(network, known(fit), known(judge), steps=steps, seed=seed)
+    return _Learned(mean=mean, sd=sd, middle=middle, scale=scale, linear=linear, recurrent=network)
 
 
 def _train(

@@ -156,9 +156,12 @@ def decode(
         features, penalty = chosen[PROBE if model == DECODER else _SMOOTHED]
         counts, _ = chosen[_SMOOTHED]
         parts = (counts, features) if model == DECODER else (counts,)
-        fitted, judge = (_patches(parts, windows, cut_out(windows)) for windows in tried[0])
+        learned = [
+            (_patches(parts, fitted, cut_out(fitted)), _patches(parts, judge, cut_out(judge)))
+            for fitted, judge in tried
+        ]
         asked = _patches(parts, test, truth).features
-        return decode_recurrently(fitted, judge, asked, penalty=penalty, steps=settings.decoder_steps)
+        return decode_recurrently(learned, asked, penalty=penalty, steps=settings.decoder_steps)
 
     ways: dict[str, Callable[[], Floats]] = {
         model: partial(read_out, model, learn) for model, learn in (models | further).items()

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.evaluation.estimator import Estimator
+from neurofm.evaluation.row import CORRELATION
 from neurofm.evaluation.samples import Windows, masks
-from neurofm.evaluation.scores import TileScores, poisson_bits, squares
+from neurofm.evaluation.scores import TileScores, correlations, poisson_bits, squares
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
 from neurofm.windows import RecordingView
@@ -43,7 +44,7 @@ def score(
     tuning: Sequence[Windows],
     settings: EvaluateSettings,
 ) -> list[TileScores]:
-    """Score reconstructions of one recording: R2, and bits per spike for spikes.
+    """Score reconstructions of one recording: R2, correlation, and bits per spike for spikes.
 
     Parameters
     ----------
@@ -61,7 +62,12 @@ def score(
     channels = np.flatnonzero(test.view.usable)
     truth = test.z[..., channels].astype(np.float64)
     gain, total = squares(truth, predicted[..., channels], test.counted)
-    scored = [_scores(estimator, test, "R2", gain=gain.sum(axis=1), total=total.sum(axis=1))]
+    every = np.broadcast_to(test.counted[..., None], truth.shape)
+    alike, channels_moving = correlations(truth, predicted[..., channels], every)
+    scored = [
+        _scores(estimator, test, "R2", gain=gain.sum(axis=1), total=total.sum(axis=1)),
+        _scores(estimator, test, CORRELATION, gain=alike, total=channels_moving),
+    ]
     if test.view.modality is Modality.SPIKES:
         floor = choose_floor(estimator, tuning, settings=settings)
         spikes = np.einsum("ts,tsc->t", test.counted.astype(np.float64), test.values()[..., channels])

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofm.evaluation.baselines.stationary import Choice, Filler, stationary_baselines
-from neurofm.evaluation.row import CORE, OURS
+from neurofm.evaluation.row import CORE, CORRELATION, OURS
 from neurofm.evaluation.samples import Windows, cut, learning_windows
-from neurofm.evaluation.scores import Floats, TileScores
+from neurofm.evaluation.scores import Floats, TileScores, correlations
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.training.hidden_patches import fixed_masks, regions_of
 from neurofm.training.predict import Predictor
@@ -56,6 +56,11 @@ class Puzzle:
         total = np.where(scored, (truth - truth[counted].mean(axis=0)) ** 2, 0.0).sum(axis=(1, 2))
         error = np.where(scored, (truth - filled) ** 2, 0.0).sum(axis=(1, 2))
         return (total - error)[:, None], total[:, None]
+
+    def correlations(self, filled: Floats) -> tuple[Floats, Floats]:
+        """Sum of the channels' coefficients over what is hidden, and how many channels have one: each [window, 1]."""
+        gain, total = correlations(self.windows.z.astype(np.float64), filled, self.scored)
+        return gain[:, None], total[:, None]
 
 
 def fill_set(
@@ -119,11 +124,16 @@ def fill_set(
                 seconds[dataset, task, filler.name] += tuned / len(datasets)
             for puzzle in puzzles:
                 started = time.process_time()
-                gain, total = puzzle.squares(_fill(filler, puzzle))
+                filled = _fill(filler, puzzle)
                 view = puzzle.windows.view
-                found.append(
-                    TileScores(roles=view.roles, task=task, metric="R2", model=filler.name, gain=gain, total=total)
-                )
+                for metric, (gain, total) in {
+                    "R2": puzzle.squares(filled),
+                    CORRELATION: puzzle.correlations(filled),
+                }.items():
+                    one = TileScores(
+                        roles=view.roles, task=task, metric=metric, model=filler.name, gain=gain, total=total
+                    )
+                    found.append(one)
                 seconds[view.dataset, task, filler.name] += time.process_time() - started
     return found, dict(seconds)
 

@@ -6,17 +6,32 @@ and scikit-learn.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from neurofm.settings import Settings
 
 NULL = "null"
 """Predicting the mean, or the most frequent class."""
 OURS = "neurofm"
+CORRELATION = "correlation"
+"""Of reconstructions, beside their R2: both say how alike in shape, and R2 also how alike in size. It stands in
+``metrics/``, and is neither compared nor drawn: one difference must not count twice."""
 LINEAR_CORE = "neurofm-linear-core"
 CORE = "neurofm-core"
 """The stationary core, for hidden patches."""
 PROBE = "neurofm-probe"
 DECODER = "neurofm-decoder"
 """A recurrent read-out of smoothed counts and our latents."""
+
+
+def standing(models: Iterable[str]) -> str | None:
+    """Name the one of our models that stands for all of them, whatever they scored; None where there is none.
+
+    It is the decoder where one was learned, of which baselines have an equal, and else the one with the shortest name:
+    the others are its variants.
+    """
+    ours = [model for model in models if model.startswith(OURS)]
+    return DECODER if DECODER in ours else min(ours, key=lambda model: (len(model), model), default=None)
 
 
 class Row(Settings):

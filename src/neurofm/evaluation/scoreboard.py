@@ -18,7 +18,7 @@ from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
-from neurofm.evaluation.row import NULL, OURS, Row
+from neurofm.evaluation.row import NULL, OURS, Row, standing
 from neurofm.evaluation.scores import Floats, TileScores, bootstrap, ratio, unit_of
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.files import write_atomic, write_json
@@ -126,7 +126,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Nest the values as {dataset: {task: {metric: {model: value}}}}, for ``dvc metrics show`` and ``diff``.
 
     Beside the models stands ``neurofm_minus_best_baseline``: positive where ours is ahead. Of several models of
-    ours the one with the shortest name counts; the others are its variants.
+    ours one stands for all (`row.standing`).
     """
     nested: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -134,9 +134,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     for dataset, tasks in nested.items():
         for task, metrics in tasks.items():
             for metric, values in metrics.items():
-                ours = min((model for model in values if model.startswith(OURS)), key=len)
                 best = best_baseline(rows, dataset=dataset, task=task, metric=metric)
-                values["neurofm_minus_best_baseline"] = rounded(values[ours] - best.value)
+                if (ours := standing(values)) is not None:
+                    values["neurofm_minus_best_baseline"] = rounded(values[ours] - best.value)
     return nested
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.evaluation.row import CORRELATION
 from neurofm.splits import FoldRecording
 
 Floats = npt.NDArray[np.float64]
 
 UNITS = {
     "R2": "share of variance",
+    CORRELATION: "mean over windows and channels",
     "bits_per_spike": "bit/spike",
     "balanced_accuracy": "share of windows",
     "auc": "share of pairs",
@@ -20,6 +22,8 @@ UNITS = {
     "recall@5": "share of windows",
 }
 """Unit of each metric; all of them are better when higher."""
+_STILL = 1e-12
+"""Variance up to which a signal in SDs does not move: what is left of a constant by rounding."""
 _OF_TRIALS = "trial:"
 """What tasks begin with in which a tile is a trial."""
 
@@ -35,7 +39,8 @@ class TileScores:
 
     The score is the sum of `gain` over the sum of `total`, averaged over columns. For R2 the gain is the sum of
     squares explained and the total the sum of squares around the mean; for bits per spike they are the gain in
-    log2-likelihood and the number of spikes. For balanced accuracy a column is a class, and they are its windows that
+    log2-likelihood and the number of spikes. For the correlation they are the sum of the coefficients of a tile's
+    channels, and how many there are. For balanced accuracy a column is a class, and they are its windows that
     were recognised, and all of them. An area under the ROC curve is one tile.
     """
 
@@ -75,6 +80,31 @@ def squares(truth: Floats, predicted: Floats, counted: npt.NDArray[np.bool_]) ->
     total = np.einsum("tsc,tsc->tc", weight, (truth - mean) ** 2)
     error = np.einsum("tsc,tsc->tc", weight, (truth - predicted) ** 2)
     return total - error, total
+
+
+def correlations(truth: Floats, predicted: Floats, counted: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Sum Pearson's coefficients over the columns of each tile.
+
+    Parameters
+    ----------
+    truth, predicted
+        [tile, sample, column]
+    counted
+        [tile, sample, column] which samples count.
+
+    Returns
+    -------
+    gain and total, each [tile]: the sum, in which a prediction that does not move is 0, and the number of columns whose
+    truth moves. The others have no coefficient.
+    """
+    weight = counted.astype(np.float64)
+    samples = np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
+    x, y = (weight * (part - (weight * part).sum(axis=1, keepdims=True) / samples) for part in (truth, predicted))
+    xx, yy, xy = (np.einsum("tsc,tsc->tc", *pair) for pair in ((x, x), (y, y), (x, y)))
+    moves = xx > _STILL * samples[:, 0]
+    known = moves & (yy > _STILL * samples[:, 0])
+    coefficient = np.divide(xy, np.sqrt(xx * yy), out=np.zeros_like(xy), where=known)
+    return coefficient.sum(axis=1), moves.sum(axis=1).astype(np.float64)
 
 
 def poisson_bits(counts: Floats, rate: Floats, null_rate: Floats, counted: npt.NDArray[np.bool_]) -> Floats:

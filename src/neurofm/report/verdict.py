@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurofm.evaluation.row import NULL, OURS, Row
+from neurofm.evaluation.row import CORRELATION, NULL, OURS, Row, standing
 from neurofm.report.words import modality_order, plain
 
 _NAMED = 5
@@ -63,7 +63,7 @@ def metric_name(score: Row) -> str:
 def group_scores(scores: Sequence[Row]) -> list[tuple[Row, ...]]:
     """Group by dataset, task and metric, modalities in the page's order, the best score first in each group."""
     groups: dict[tuple[int, str, str, str], list[Row]] = {}
-    for score in scores:
+    for score in (score for score in scores if score.metric != CORRELATION):
         key = (modality_order(score.modality), score.dataset, score.task, score.metric)
         groups.setdefault(key, []).append(score)
     return [
@@ -75,12 +75,13 @@ def group_scores(scores: Sequence[Row]) -> list[tuple[Row, ...]]:
 def compare(scores: Sequence[Row]) -> list[Comparison]:
     """Compare our model with the best baseline of each group.
 
-    Where several of our models were scored (the model, and the model without its network), the one with the
-    shortest name stands for them: the others are its variants. With several seeds the first stands.
+    Where several of our models were scored (the model, and the model without its network) one stands for them
+    (`row.standing`). With several seeds the first stands.
     """
     comparisons = []
     for group in group_scores(scores):
-        ours = sorted((s for s in group if is_ours(s)), key=lambda s: (len(s.model), s.model, s.seed))
+        stands = standing(score.model for score in group)
+        ours = sorted((score for score in group if score.model == stands), key=lambda score: score.seed)
         if not ours:
             continue
         baselines = [s for s in group if not is_ours(s) and s.model != NULL]
