@@ -50,7 +50,8 @@ class LabelledWindows:
     state: npt.NDArray[np.bool_]
     """[window]"""
     chunk: npt.NDArray[np.int64]
-    """[window] what is held out together in cross-validation: recordings, or stretches of the only one."""
+    """[window] what is held out together in cross-validation: recordings, or stretches of the only one, of either state
+    one, since what lies between is often one state for minutes."""
 
     def of(self, kept: npt.NDArray[np.bool_]) -> LabelledWindows:
         """Return some of them."""
@@ -173,12 +174,19 @@ def labelled_windows(parts: Sequence[Windows], target: str, features: Features) 
             kept = part.take(np.flatnonzero(known))
             found.append(np.asarray(features(kept), dtype=np.float64))
             states.append(state[known])
-            stretch = np.arange(len(kept)) * CHUNKS // len(kept)
-            chunk.append(stretch if len(parts) == 1 else np.full(len(kept), number % CHUNKS))
+            chunk.append(_stretches(state[known]) if len(parts) == 1 else np.full(len(kept), number % CHUNKS))
     if not found:
         nothing = np.zeros(0, dtype=np.int64)
         return LabelledWindows(features=np.zeros((0, 1)), state=nothing.astype(np.bool_), chunk=nothing)
     return LabelledWindows(features=np.concatenate(found), state=np.concatenate(states), chunk=np.concatenate(chunk))
+
+
+def _stretches(state: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """[window] which of `CHUNKS` stretches, each with a share of either state."""
+    stretch = np.zeros(len(state), dtype=np.int64)
+    for own in (np.flatnonzero(state), np.flatnonzero(~state)):
+        stretch[own] = np.arange(len(own)) * CHUNKS // max(len(own), 1)
+    return stretch
 
 
 def _fitted(learn: LabelledWindows, judge: LabelledWindows, *, penalties: Sequence[float]) -> Any:
