@@ -1,7 +1,8 @@
-"""Task `classification:<target>`: which of two states a window was recorded in, eyes open or closed, in unseen people.
+"""Task `classification:<target>`: which of two states a window was recorded in, eyes open or closed, awake or asleep.
 
-Labels are the target's 0 and 1; a window counts where all of it is in one state. Fitted on train segments only: an
-unseen subject's calibration may be looked at without labels, and so gives none here.
+Where subjects are held out it is of subjects never seen, where time is held out of the same one at other times. Labels
+are the target's 0 and 1; a window counts where all of it is in one state. Fitted on train segments only: an unseen
+subject's calibration may be looked at without labels, and so gives none here.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
         "logistic_power": lambda _: log_power,
         PROBE: lambda _: lambda windows: latent_statistics(encode(windows.view, windows.z)),
     }
+    if modality is Modality.SPIKES:
+        models["logistic_counts"] = lambda _: mean_counts
     if modality in (Modality.EEG, Modality.MEG):
         models["logistic_band_power"] = lambda _: band_power
     if modality is Modality.EEG:
@@ -134,6 +137,11 @@ def log_power(windows: Windows) -> Floats:
     """Logarithm of each channel's variance: [window, channel]."""
     logarithm: Floats = np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR)
     return logarithm
+
+
+def mean_counts(windows: Windows) -> Floats:
+    """Each channel's mean, its firing rate in SDs of its counts: [window, channel]."""
+    return windows.z.mean(axis=1, dtype=np.float64)
 
 
 def band_power(windows: Windows) -> Floats:
