@@ -124,8 +124,6 @@ def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
         "logistic_power": lambda _: log_power,
         PROBE: lambda _: lambda windows: latent_statistics(encode(windows.view, windows.z)),
     }
-    if modality is Modality.SPIKES:
-        models["logistic_counts"] = lambda _: mean_counts
     if modality in (Modality.EEG, Modality.MEG):
         models["logistic_band_power"] = lambda _: band_power
     if modality is Modality.EEG:
@@ -134,14 +132,9 @@ def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
 
 
 def log_power(windows: Windows) -> Floats:
-    """Logarithm of each channel's variance: [window, channel]."""
+    """Logarithm of each channel's variance, of spikes that of the counts: [window, channel]."""
     logarithm: Floats = np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR)
     return logarithm
-
-
-def mean_counts(windows: Windows) -> Floats:
-    """Each channel's mean, its firing rate in SDs of its counts: [window, channel]."""
-    return windows.z.mean(axis=1, dtype=np.float64)
 
 
 def band_power(windows: Windows) -> Floats:
