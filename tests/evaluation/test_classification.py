@@ -1,7 +1,11 @@
-"""Eyes open against eyes closed, on EEGBCI S003: two minutes of real EEG, in stretches as if of several people."""
+"""Eyes open against eyes closed, on EEGBCI S003: two minutes of real EEG, in stretches as if of several people.
+
+And asleep against awake, on the spikes of A2929.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.evaluation.classification import BANDS_HZ, band_power, classify
+from neurofm.evaluation.classification import BANDS_HZ, band_power, classify, labelled_windows, log_power
 from neurofm.evaluation.filter_bank import filter_bank_windows
 from neurofm.evaluation.samples import cut
 from neurofm.evaluation.scoreboard import make_rows, summarise
 from neurofm.evaluation.scores import TileScores, ratio
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.preprocess.common import align_target
+from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import Modality
 from neurofm.splits import Kind
 from neurofm.windows import RecordingView
@@ -74,8 +80,8 @@ def people(minutes: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> 
 
 def encode(view: RecordingView, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """An encoder that gives how strong each patch of the eight channels furthest back is."""
-    assert z.shape[1:] == (WINDOW, len(view.channel_ids))
-    patches: npt.NDArray[np.float32] = np.abs(z[..., -8:]).reshape(len(z), WINDOW // PATCH, PATCH, 8).mean(axis=2)
+    assert z.shape[2] == len(view.channel_ids)
+    patches: npt.NDArray[np.float32] = np.abs(z[..., -8:]).reshape(len(z), -1, PATCH, 8).mean(axis=2)
     return patches
 
 
@@ -166,6 +172,47 @@ def test_one_recording_split_in_time_has_no_roc_across_people(
     best = next(score for score in scores if score.model == "logistic_band_power")
     # Alpha fails for half of the time that is scored.
     assert ratio(best.gain, best.total) > 0.75
+
+
+@pytest.fixture(scope="module")
+def mouse(sample_source: Callable[..., ReaderInput]) -> RecordingView:
+    """A2929, ten minutes asleep, then ten awake, in the roles that a split in time of three folds gives it."""
+    options = {"states": {"awake": {"ones": ["wake"], "zeros": ["sleep"]}}}
+    recording = read_recording("nwb", sample_source("a2929-hd"), options)
+    assert recording.spikes is not None
+    edges = [np.arange(60_001) / 50, np.arange(len(recording.channels.id) + 1)]
+    counts = np.histogram2d(recording.spikes.time_s, recording.spikes.channel, edges)[0]
+    awake = align_target(recording.targets["awake"], edges[0][:-1], max_gap_s=0.5, centre_offset_s=0.01)
+    return view_of(
+        (counts - counts.mean(axis=0)) / counts.std(axis=0),
+        modality=Modality.SPIKES,
+        name="mouse",
+        train=[(6717, 19950), (26717, 39950), (53383, 60000)],
+        validation=[(46717, 53283)],
+        test=[(0, 6617), (20050, 26617), (40050, 46617)],
+        targets={"awake": awake.values},
+    )
+
+
+def test_awake_is_told_from_asleep_in_the_same_animal(mouse: RecordingView, settings: EvaluateSettings) -> None:
+    scores, _ = classify([mouse], "awake", encode=encode, settings=settings, window_samples=100)
+    rows = {row.model: row for row in make_rows(scores, folds=1, settings=settings)}
+    assert set(rows) == {"null", "logistic_power", "neurofm-probe"}
+    assert {(row.metric, row.ci_unit) for row in rows.values()} == {("balanced_accuracy", "time block")}
+    assert rows["null"].value == 0.5
+    assert rows["logistic_power"].value > 0.9
+    # 6617 and 6567 samples asleep make 66 and 65 whole windows, 6567 awake 65.
+    assert next(iter(scores)).total.sum(axis=0).tolist() == [131.0, 65.0]
+
+
+def test_what_a_single_recording_is_cross_validated_on_has_both_states(mouse: RecordingView) -> None:
+    # Validation is awake; of four stretches one after the other none has both states.
+    parts = [cut(mouse, segments, window_samples=100) for segments in (mouse.roles.train, mouse.roles.validation)]
+    learn, judge = (labelled_windows([part], "awake", log_power) for part in parts)
+    assert not judge.has_both
+    assert all(learn.of(learn.chunk == held).has_both for held in range(4))
+    for state in (True, False):
+        assert np.all(np.diff(learn.chunk[learn.state == state]) >= 0)
 
 
 def test_band_power_is_the_logarithm_of_power_in_a_band(people: list[RecordingView]) -> None:

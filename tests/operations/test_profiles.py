@@ -193,6 +193,7 @@ def test_folders_of_the_shared_recordings_make_the_recordings_that_are_promised(
         "steinmetz-lederberg": (1, 6),
         "park-gratings": (2, 2),
         "a2929-session": (1, 1),
+        "m1-chewie": (1, 1),
     }
 
 

@@ -149,6 +149,17 @@ def test_epochs_have_the_names_given(recording: Recording) -> None:
     assert recording.spikes.stop_s == 1200.0
 
 
+def test_awake_is_the_same_as_in_nwb(mouse: Path) -> None:
+    awake = {"awake": {"ones": ["wake"], "zeros": ["sleep"]}}
+    ours = read_recording("neurosuite", in_folder(mouse), {"epochs": ["sleep", "wake"], "states": awake})
+    nwb = read_recording("nwb", input_of(mouse, f"{NAME}.nwb"), {"states": awake})
+    for name in ("values", "time_s"):
+        np.testing.assert_array_equal(getattr(ours.targets["awake"], name), getattr(nwb.targets["awake"], name))
+    assert ours.quality["has_behaviour"] is False
+    with pytest.raises(Unreadable, match=f"{NAME}: states.awake: no interval is called 'wake', only PyRip, epoch"):
+        read_recording("neurosuite", in_folder(mouse), {"states": awake})
+
+
 def test_session_without_leds_is_kept_and_marked(recording: Recording) -> None:
     assert recording.targets == {}
     assert recording.quality["has_behaviour"] is False

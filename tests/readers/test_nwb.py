@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.base import TimeSeries as BaseTimeSeries
+from pynwb.epoch import TimeIntervals
 from pynwb.ophys import Fluorescence, ImageSegmentation, OpticalChannel, PlaneSegmentation, RoiResponseSeries
 from sklearn.linear_model import Ridge
 
+from neurofm.errors import UserError
+from neurofm.preprocess.common import align_target
 from neurofm.readers import ReaderInput, read_recording
 from neurofm.recording import Modality, Recording, Unreadable
 
@@ -156,6 +159,82 @@ def test_target_that_cannot_be_had(sample_source: Source, options: dict[str, obj
     with pytest.raises(Unreadable, match=said) as error:
         read_recording("nwb", sample_source("a2929-hd"), options)
     assert "A2929-200711.nwb" in str(error.value)
+
+
+AWAKE = {"ones": ["wake"], "zeros": ["sleep"]}
+
+
+def test_awake_is_what_the_epochs_say_up_to_their_ends(sample_source: Source) -> None:
+    recording = read_recording("nwb", sample_source("a2929-hd"), {"targets": TARGETS, "states": {"awake": AWAKE}})
+    assert set(recording.targets) == {*TARGETS, "awake"}
+    awake = recording.targets["awake"]
+    assert (awake.columns, awake.values.shape) == (("awake",), (len(awake.time_s), 1))
+    assert np.all(np.diff(awake.time_s) > 0)
+    # The epochs meet at 600 s; on the signal's times there is no sample that is neither or both.
+    of_bins = align_target(awake, np.arange(60_000) / 50, max_gap_s=0.5, centre_offset_s=0.01)
+    np.testing.assert_array_equal(of_bins.values[:, 0], np.repeat([0, 1], 30_000))
+
+
+def test_a_state_is_not_known_between_intervals_nor_where_both_are(sample_source: Source) -> None:
+    # Ripples lie within sleep, so that where they are, both are claimed.
+    ripples = {"intervals": "sleep_*", "ones": ["sleep_ripples"], "zeros": ["sleep_ripples_timesupport"]}
+    fourth = {"intervals": "sleep_ripples", "column": "tags", "ones": ["4"], "zeros": ["1"], "optional": True}
+    options = {"states": {"ripple": ripples, "none": fourth}}
+    recording = read_recording("nwb", sample_source("a2929-hd"), {"events": ["sleep_ripples"], **options})
+    events, ripple = recording.events, recording.targets["ripple"]
+    assert events is not None
+    inside = (ripple.time_s[:, None] >= events.onset_s) & (ripple.time_s[:, None] < events.onset_s + events.duration_s)
+    np.testing.assert_array_equal(np.isnan(ripple.values[:, 0]), inside.any(axis=1))
+    assert set(ripple.values[~inside.any(axis=1), 0]) == {0.0}
+    # Tags are lists, so that they are no column; being optional, nothing is made of them.
+    assert "none" not in recording.targets
+
+
+def test_states_come_from_a_column_of_any_interval_table(tmp_path: Path, source_of: Source) -> None:
+    path = _units_file(tmp_path / "states.nwb", spike_times=[[2.0, 3.0], [2.0, 2.5]])
+    with NWBHDF5IO(path, "a") as io:
+        file = io.read()
+        table = TimeIntervals(name="sleep_states", description="-")
+        table.add_column("stage", "-")
+        for start, stage in enumerate(["W", "N", "R", "?", "W"]):
+            table.add_interval(start_time=2.0 * start, stop_time=2.0 * start + 2, stage=stage)
+        file.add_time_intervals(table)
+        io.write(file)
+    awake = {"intervals": "sleep_states", "column": "stage", "ones": ["W"], "zeros": ["N", "R"]}
+    found = read_recording("nwb", source_of(path, Modality.SPIKES), {"states": {"awake": awake}}).targets["awake"]
+    known = align_target(found, np.arange(11.0), max_gap_s=0.5, centre_offset_s=0.5).values[:, 0]
+    np.testing.assert_array_equal(known, [1, 1, 0, 0, 0, 0, np.nan, np.nan, 1, 1, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"ones": ["Wake"]},
+            r"states\.awake: no interval is called 'Wake', only sleep, wake\. Mend: .*`optional: true`",
+        ),
+        ({"intervals": "epoch"}, r"states\.awake: no interval table 'epoch', only epochs, .*sleep_ripples.*\. Mend: "),
+        ({"column": "label"}, r"'epochs' has no column 'label' .*, only none at all\. Mend: correct `column`"),
+    ],
+)
+def test_a_state_that_cannot_be_had(sample_source: Source, change: dict[str, object], said: str) -> None:
+    options = {"states": {"awake": AWAKE | change}}
+    with pytest.raises(Unreadable, match=said) as error:
+        read_recording("nwb", sample_source("a2929-hd"), options)
+    assert str(error.value).startswith("A2929-200711.nwb: ")
+    assert "\n" not in str(error.value)
+    optional = {"states": {"awake": AWAKE | change | {"optional": True}}}
+    targets = read_recording("nwb", sample_source("a2929-hd"), optional).targets
+    # Without `Wake`, that the animal slept is still known.
+    assert [*targets] == (["awake"] if "ones" in change else [])
+
+
+def test_a_state_may_not_be_two_things(sample_source: Source) -> None:
+    with pytest.raises(Unreadable, match="'position' is the name of another target"):
+        read_recording("nwb", sample_source("a2929-hd"), {"targets": TARGETS, "states": {"position": AWAKE}})
+    with pytest.raises(UserError, match=r"a2929-hd\.yaml.*'wake' is among `ones` and among `zeros`") as error:
+        read_recording("nwb", sample_source("a2929-hd"), {"states": {"awake": AWAKE | {"zeros": ["wake"]}}})
+    assert "states" in str(error.value)
 
 
 @pytest.mark.parametrize("kept", [0, 1000, 3_000_000])

@@ -168,6 +168,20 @@ def test_session_without_position_is_kept_and_marked(contents: Contents, tmp_pat
     assert recording.quality["has_behaviour"] is False
 
 
+def test_sleep_against_the_maze(source: ReaderInput, contents: Contents) -> None:
+    # Of hours before and after, some asleep, it is not known.
+    states = {"awake": {"ones": ["maze"], "zeros": ["nrem"]}}
+    recording = read_recording("sessinfo", source, {"states": states})
+    awake = recording.targets["awake"]
+    asleep = (awake.time_s[:, None] >= contents["Epochs/NREM"][:, 0]) & (
+        awake.time_s[:, None] < contents["Epochs/NREM"][:, 1]
+    )
+    np.testing.assert_array_equal(awake.values[:, 0] == 0, asleep.any(axis=1))
+    maze_s = np.ptp(contents["Epochs/MazeEpoch"])
+    assert (awake.values[:, 0] == 1).sum() / 10 == pytest.approx(maze_s, abs=0.2)
+    assert {"position", "linear_position", "awake"} == set(recording.targets)
+
+
 def put(name: str, at: int, value: float) -> Callable[[Contents], None]:
     def damage(contents: Contents) -> None:
         contents[name].flat[at] = value

@@ -1,7 +1,8 @@
-"""Task `classification:<target>`: which of two states a window was recorded in, eyes open or closed, in unseen people.
+"""Task `classification:<target>`: which of two states a window was recorded in, eyes open or closed, awake or asleep.
 
-Labels are the target's 0 and 1; a window counts where all of it is in one state. Fitted on train segments only: an
-unseen subject's calibration may be looked at without labels, and so gives none here.
+Where subjects are held out it is of subjects never seen, where time is held out of the same one at other times. Labels
+are the target's 0 and 1; a window counts where all of it is in one state. Fitted on train segments only: an unseen
+subject's calibration may be looked at without labels, and so gives none here.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class LabelledWindows:
     state: npt.NDArray[np.bool_]
     """[window]"""
     chunk: npt.NDArray[np.int64]
-    """[window] what is held out together in cross-validation: recordings, or stretches of the only one."""
+    """[window] what is held out together in cross-validation: recordings, or stretches of the only one, of either state
+    one, since what lies between is often one state for minutes."""
 
     def of(self, kept: npt.NDArray[np.bool_]) -> LabelledWindows:
         """Return some of them."""
@@ -130,7 +132,7 @@ def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:
 
 
 def log_power(windows: Windows) -> Floats:
-    """Logarithm of each channel's variance: [window, channel]."""
+    """Logarithm of each channel's variance, of spikes that of the counts: [window, channel]."""
     logarithm: Floats = np.log(windows.z.var(axis=1, dtype=np.float64) + _FLOOR)
     return logarithm
 
@@ -173,12 +175,19 @@ def labelled_windows(parts: Sequence[Windows], target: str, features: Features) 
             kept = part.take(np.flatnonzero(known))
             found.append(np.asarray(features(kept), dtype=np.float64))
             states.append(state[known])
-            stretch = np.arange(len(kept)) * CHUNKS // len(kept)
-            chunk.append(stretch if len(parts) == 1 else np.full(len(kept), number % CHUNKS))
+            chunk.append(_stretches(state[known]) if len(parts) == 1 else np.full(len(kept), number % CHUNKS))
     if not found:
         nothing = np.zeros(0, dtype=np.int64)
         return LabelledWindows(features=np.zeros((0, 1)), state=nothing.astype(np.bool_), chunk=nothing)
     return LabelledWindows(features=np.concatenate(found), state=np.concatenate(states), chunk=np.concatenate(chunk))
+
+
+def _stretches(state: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """[window] which of `CHUNKS` stretches, each with a share of either state."""
+    stretch = np.zeros(len(state), dtype=np.int64)
+    for own in (np.flatnonzero(state), np.flatnonzero(~state)):
+        stretch[own] = np.arange(len(own)) * CHUNKS // max(len(own), 1)
+    return stretch
 
 
 def _fitted(learn: LabelledWindows, judge: LabelledWindows, *, penalties: Sequence[float]) -> Any:

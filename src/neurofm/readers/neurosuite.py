@@ -14,6 +14,7 @@ from neurofm.readers.shared.hc3_tables import Described, described, number
 from neurofm.readers.shared.neurosuite_behaviour import read_epochs, read_events, read_leds
 from neurofm.readers.shared.neurosuite_files import Acquisition, SessionFiles, acquisition, duration_s, session_files
 from neurofm.readers.shared.sorted_spikes import check_rising, check_same_length, sorted_spikes
+from neurofm.readers.shared.states import StateSource, with_states
 from neurofm.recording import Channels, Recording, Unreadable
 from neurofm.recording.recording import JsonScalar
 from neurofm.settings import Settings
@@ -40,6 +41,8 @@ class Options(Settings):
     """Region by shank, where no table says it."""
     epochs: tuple[str, ...] = ()
     """Names of the lines of ``Epoch_TS.csv``, in their order."""
+    states: dict[str, StateSource] = Field(default_factory=dict)
+    """What can be told apart, as awake (1) from asleep (0): targets made of events by their labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +117,13 @@ def read(source: ReaderInput, options: Options) -> Recording:
     scalars: dict[str, JsonScalar] = {
         name: text for name, text in (("behavior", about.behavior), ("familiarity", about.familiarity)) if text
     }
+    events = read_events(files, epochs)
     recording = build(
         source,
         channels=channels,
         spikes=spikes,
-        events=read_events(files, epochs),
-        targets=targets,
+        events=events,
+        targets=with_states(targets, options.states, intervals=lambda _: events, name=files.session),
         scalars=scalars,
         quality=quality,
     )

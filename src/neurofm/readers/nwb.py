@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -9,13 +11,14 @@ from pynwb import NWBHDF5IO, NWBFile
 
 from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import build, opening
-from neurofm.readers.shared.nwb_intervals import read_events
+from neurofm.readers.shared.nwb_intervals import read_events, read_intervals
 from neurofm.readers.shared.nwb_ophys import read_fluorescence
 from neurofm.readers.shared.nwb_series import has_series, read_target
 from neurofm.readers.shared.nwb_stimulus import NwbStimulus, read_stimulus
 from neurofm.readers.shared.nwb_units import read_units
 from neurofm.readers.shared.participants import participant_scalars
-from neurofm.recording import Modality, Recording, Target, Unreadable
+from neurofm.readers.shared.states import StateSource, with_states
+from neurofm.recording import Events, Modality, Recording, Target, Unreadable
 from neurofm.settings import Settings
 
 VERSION = "3"
@@ -39,6 +42,16 @@ class TargetSource(Settings):
     """A series that is not zero where the values are not to be trusted (blinks): they become NaN."""
     optional: bool = False
     """A file without it is read all the same: sessions without behaviour are kept for pretraining."""
+
+
+class NwbStates(StateSource):
+    """A state that an interval table of the file tells."""
+
+    intervals: str = "epochs"
+    """The table, or a pattern of several."""
+    column: str = ""
+    """Its column that says which state a row is in; without one the rows' labels as events do: an epoch's tags, of
+    other tables the table's name."""
 
 
 _LAYOUTS = {
@@ -78,6 +91,8 @@ class Options(Settings):
     """Whose files these are: running speed and pupil are found without `targets` where a session has them."""
     targets: dict[str, TargetSource] = Field(default_factory=dict)
     """What can be decoded, besides or instead of what `layout` names."""
+    states: dict[str, NwbStates] = Field(default_factory=dict)
+    """What can be told apart, as awake (1) from asleep (0): targets made of interval tables."""
     events: tuple[str, ...] = ("epochs", "trials", "*_presentations")
     """Interval tables (names or patterns) that become events with their columns; lacking ones are passed over."""
     series: str = ""
@@ -115,7 +130,12 @@ def read(source: ReaderInput, options: Options) -> Recording:
     path = source.path()
     with opening(path), NWBHDF5IO(path, "r") as io:
         file = io.read()
-        targets = _targets(file, path.name, options)
+        targets = with_states(
+            _targets(file, path.name, options),
+            options.states,
+            intervals=partial(_intervals, file, path.name, options.states),
+            name=path.name,
+        )
         events = read_events(file, path.name, options.events, lacking_integer=_LACKING_INTEGER.get(options.layout))
         scalars = participant_scalars(source)
         stimulus = None if options.stimulus is None else read_stimulus(file, path.name, options.stimulus)
@@ -150,6 +170,13 @@ def read(source: ReaderInput, options: Options) -> Recording:
                 scalars=scalars,
             )
     raise Unreadable(f"{path.name}: reader 'nwb' knows spikes, calcium and miniscope, not {source.modality}")
+
+
+def _intervals(file: NWBFile, name: str, states: Mapping[str, NwbStates], state: str) -> Events | None:
+    source = states[state]
+    return read_intervals(
+        file, source.intervals, source.column, optional=source.optional, where=f"{name}: states.{state}"
+    )
 
 
 def _targets(file: NWBFile, name: str, options: Options) -> dict[str, Target]:

@@ -7,10 +7,12 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from neurofm.readers.input import ReaderInput
 from neurofm.readers.shared.common import build, opening, unknown_positions
 from neurofm.readers.shared.sorted_spikes import check_rising, check_same_length, sorted_spikes
+from neurofm.readers.shared.states import StateSource, with_states
 from neurofm.recording import Channels, Events, Recording, Spikes, Target, Unreadable
 from neurofm.settings import Settings
 
@@ -44,6 +46,8 @@ class Options(Settings):
     position_unit: str = "m"
     region: str = "CA1"
     """All of hc-11 was recorded there."""
+    states: dict[str, StateSource] = Field(default_factory=dict)
+    """What can be told apart, as awake (1) from asleep (0): targets made of epochs by their labels."""
 
 
 def read(source: ReaderInput, options: Options) -> Recording:
@@ -87,7 +91,7 @@ def read(source: ReaderInput, options: Options) -> Recording:
         channels=channels,
         spikes=found,
         events=events,
-        targets=targets,
+        targets=with_states(targets, options.states, intervals=lambda _: events, name=path.name),
         quality={"has_behaviour": bool(targets)},
     )
     return replace(recording, task=recording.task or "maze")

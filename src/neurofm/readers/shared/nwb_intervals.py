@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -67,6 +67,52 @@ def read_events(
         label=tuple(label[row] for row in order),
         columns={column: _in_order(_joined(found, column), order) for column in columns},
     )
+
+
+def read_intervals(file: NWBFile, tables: str, column: str, *, optional: bool, where: str) -> Events | None:
+    """Return the rows of interval tables, labelled by what one of their columns says.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    tables
+        Name of one table, or a pattern.
+    column
+        Whose texts or numbers become the labels; if empty, the labels are those of `read_events`.
+    optional
+        Whether tables or column may be lacking.
+    where
+        File and option, for errors.
+
+    Returns
+    -------
+    Events
+        None where they may be lacking and are, or where the tables are empty.
+
+    Raises
+    ------
+    Unreadable
+        If they are lacking, a row has no start, or ends before it begins.
+    """
+    there = sorted(file.intervals or {})
+    found = read_events(file, where, (tables,))
+    if found is None and not optional and not any(fnmatchcase(key, tables) for key in there):
+        raise Unreadable(
+            f"{where}: no interval table {tables!r}, only {', '.join(there) or 'none at all'}. Mend: correct "
+            "`intervals`, or set `optional: true` where not every recording has it"
+        )
+    if found is None or not column:
+        return found
+    if column not in found.columns:
+        if optional:
+            return None
+        raise Unreadable(
+            f"{where}: {tables!r} has no column {column!r} with a text or number per row, only "
+            f"{', '.join(found.columns) or 'none at all'}. Mend: correct `column`; tags need none"
+        )
+    said = found.columns[column]
+    return replace(found, label=said if isinstance(said, tuple) else tuple(f"{number:g}" for number in said))
 
 
 def _table(table: Any, key: str, name: str, lacking_integer: int | None) -> _Table:
