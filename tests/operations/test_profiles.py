@@ -197,6 +197,17 @@ def test_folders_of_the_shared_recordings_make_the_recordings_that_are_promised(
     }
 
 
+def test_what_the_shared_recordings_can_tell_is_asked(project: Path) -> None:
+    used(project, "shared-recordings", Budget.QUICK)
+    asked = load_params(project).evaluate
+    options = {dataset: load_entry(dataset, root=project).reader_options for dataset in load_params(project).local}
+    states = {state for one in options.values() for state in one.get("states", ())}  # type: ignore[union-attr]
+    assert states == {"awake"} <= set(asked.classify)
+    targets = {target for one in options.values() for target in one.get("targets", ())}  # type: ignore[union-attr]
+    # The pupil of the gratings is there for whoever asks.
+    assert targets - {"pupil"} == set(asked.decode)
+
+
 def test_a_file_that_changed_meanwhile_is_not_overwritten(project: Path) -> None:
     plan = plan_profile("training-plan", Budget.QUICK, root=project)
     path = project / "params.yaml"
