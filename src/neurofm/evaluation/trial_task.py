@@ -149,17 +149,17 @@ def fit_logistic(shown: LabelledTrials, statistics: TrialStatistics, *, classes:
 
     Its intercepts are such that no class is likelier at the mean of all trials, labelled or not, as in our decoder.
     Those fitted on ten labelled trials send most new ones to one class: this is a stronger rival, with all labels too.
+    Its penalty is chosen with such intercepts.
     """
     z, rows = _table(statistics, shown.counts), np.flatnonzero(shown.label != UNKNOWN)
-    fitted = fit_readout(
+    return fit_readout(
         z[rows],
         shown.label[rows].astype(np.float64),
         subjects=[str(row) for row in rows],
         groups=classes,
         unlabelled=z,
+        level=True,
     )
-    # A class without a label keeps no probability at all.
-    return replace(fitted, intercept=np.where(np.isfinite(fitted.intercept), 0.0, fitted.intercept))
 
 
 def _answers(
