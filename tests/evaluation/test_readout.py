@@ -84,7 +84,7 @@ def test_the_null_knows_shares_and_the_mean() -> None:
 
 
 def test_level_intercepts_are_those_that_the_penalty_is_chosen_with() -> None:
-    """Labelled trials far from the mean of all are told apart by an intercept; without, heavy weights err on one side."""
+    """Trials far from the mean of all are told apart by an intercept; without one, heavy weights err on one side."""
     rng = np.random.default_rng(3)
     labels = np.repeat([0.0, 1.0], 20)
     x = np.stack([labels * 2 + 4 + 0.3 * rng.normal(size=40), rng.normal(size=40)], axis=1)
