@@ -172,10 +172,8 @@ class Autoregression:
         settings, known = self._settings, tuning.z[:, :-future]
         self._learned = _Learned.of(fit, future=future)
 
-        def best(
-            lengths: Sequence[float], ranks: Sequence[int], penalties: Sequence[float]
-        ) -> tuple[float, int, float]:
-            found: dict[tuple[float, int, float], float] = {}
+        def best(lengths: Sequence[int], ranks: Sequence[int], penalties: Sequence[float]) -> tuple[int, int, float]:
+            found: dict[tuple[int, int, float], float] = {}
             for length, rank in product(lengths, ranks):
                 self._look(length, rank)
                 rotated = self._features(known) @ self._rotated.vectors
