@@ -233,10 +233,10 @@ class _Choice:
 class OwnAutoregression:
     """The baseline ``autoregression_own``: ridge regression on a channel's own past and that of principal components.
 
-    The past are means over stretches that grow with distance (`neurofm.model.forecast.stretches`). What a channel's own
-    past weighs is what it weighs in all channels together, and a distance from that with a penalty; the components have
-    one of their own. Both are regressed on at once. The components, their penalty, which may leave nothing of them, and
-    the other one are chosen one after the other on validation.
+    The past are means over stretches that grow with distance (`neurofm.model.forecast.stretches`). First it is
+    found what a channel's own past weighs in all channels together, then, with a penalty, how far each channel is from
+    that; both times beside the components, which have a penalty of their own. The components, their penalty, which may
+    leave nothing of them, and the other one are chosen one after the other on validation.
 
     References
     ----------
