@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # uv does not read pip's settings; a lab's own wheels (pip's find-links) are honoured all the same.
 export UV_FIND_LINKS := $(PIP_FIND_LINKS)
 
-.PHONY: env lock check test test-long repro ablations s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-loader bench-train soak
+.PHONY: env lock check test test-long repro ablations s3-up s3-down image image-cuda sbom bench-fetch bench-units bench-s3 bench-fmri bench-eeg bench-spikes bench-trials bench-loader bench-train soak
 
 env: .venv/.ready
 
@@ -70,6 +70,10 @@ bench-eeg: env
 # Counting 3 million spikes in bins beside np.histogram, np.bincount and numba; writes benchmarks/spikes.json.
 bench-spikes: env
 	$(BIN)/python -m benchmarks.spikes
+
+# What happened in trials of a mouse left out, beside logistic regression, about ten minutes; writes benchmarks/trials.json.
+bench-trials: env
+	$(BIN)/python -m benchmarks.trials
 
 # Windows per CPU-second beside memmap, zarr, tensorstore, HDF5, torch_brain, litdata, MosaicML and webdataset, about
 # 15 minutes and 10 GB on first use; writes benchmarks/loader.json.

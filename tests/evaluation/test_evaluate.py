@@ -76,7 +76,7 @@ class _Trained(NamedTuple):
         shards: Path | None = None,
         traits: Sequence[str] = (),
         workers: int = 1,
-        **changed: int | dict[str, int] | list[int],
+        **changed: int | dict[str, int] | list[int] | dict[str, dict[str, str]],
     ) -> Scoreboard:
         return evaluate(
             splits or self.splits,
@@ -211,6 +211,12 @@ def board(trained: _Trained) -> Scoreboard:
 
 def _models(board: Scoreboard, dataset: str, task: str, metric: str) -> Sequence[str]:
     return [row.model for row in board.rows if (row.dataset, row.task, row.metric) == (dataset, task, metric)]
+
+
+def test_columns_of_trials_that_nobody_has_are_refused_before_anything_is_scored(trained: _Trained) -> None:
+    nowhere = trained._replace(models=Path("nowhere"))
+    with pytest.raises(UserError, match=r"evaluate\.trial_classes\.side: .*'sides'; they have no columns"):
+        nowhere.evaluate(trial_classes={"side": {"column": "sides"}})
 
 
 def test_every_model_is_scored_on_every_task(board: Scoreboard) -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from neurofm.errors import UserError
-from neurofm.evaluation.baselines.forecasts import forecasts_for, looked_at
+from neurofm.evaluation.baselines.forecasts import OwnAutoregression, forecasts_for, looked_at
 from neurofm.evaluation.forward import OurForecast, cut_forward, foretell_set, learning_forward
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.model.forecast import shrunk_mean, stretches
 from neurofm.recording import Modality
 from neurofm.training.forecasts import learning_starts
 from neurofm.training.predict import Predictor
@@ -27,8 +28,9 @@ from tests.evaluation.test_evaluate import PRETRAIN
 
 LENGTH, CHANNELS = 6000, 12
 WINDOW = WindowSettings(window_samples=40, patch_samples=5)
+Floats = npt.NDArray[np.float64]
 SPANS: Roles = {"train": [(0, 4000)], "validation": [(4000, 5000)], "test": [(5000, 6000)]}
-MODELS = ["autoregression", "neurofm-core", "null", "recent_mean"]
+MODELS = ["autoregression", "autoregression_own", "neurofm-core", "null", "recent_mean"]
 CHOSEN = EvaluateSettings.parse(SETTINGS | {"forward_patches": 1}, where="", mend="")
 
 
@@ -87,6 +89,7 @@ def test_shared_latents_are_foretold(shared: RecordingView, predictor: Predictor
     assert sorted(values) == MODELS
     assert values["null"] == 0
     assert min(values["autoregression"], values["recent_mean"]) > 0.05
+    assert values["autoregression_own"] > values["autoregression"] - 0.02
     assert values["neurofm-core"] > values["recent_mean"] + 0.02
     # What who knows the rates of the whole future would reach.
     test = cut_forward(shared, shared.roles.test, window=WINDOW, future=5, stride=40)
@@ -108,6 +111,49 @@ def test_calcium_is_scored_by_its_variance(predictor: Predictor) -> None:
     values = values_of(view_of(traces, modality=Modality.CALCIUM, **SPANS), predictor, "R2")
     assert values["neurofm-core"] > max(values["recent_mean"], 0.5)
     assert values["null"] <= 0
+
+
+def test_what_only_a_channels_own_past_tells_is_foretold_by_a_rival_too(predictor: Predictor) -> None:
+    """Half of the channels are slow and half go up and down, each by itself, so that few components say little."""
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal((LENGTH, CHANNELS))
+    turn = np.where(np.arange(CHANNELS) < CHANNELS // 2, 0.97, -0.97)
+    for t in range(1, LENGTH):
+        x[t] = turn * x[t - 1] + np.sqrt(1 - turn**2) * x[t]
+    view = view_of(x, modality=Modality.CALCIUM, name="own", **SPANS)
+    values = values_of(view, predictor, "R2")
+    # Who knows the process reaches the mean of .97 ** 2, 4, 6, 8 and 10.
+    assert 0.75 < values["autoregression_own"] < 0.9
+    assert values["autoregression_own"] > max(values["autoregression"], values["recent_mean"]) + 0.2
+
+
+def test_components_are_partialled_out_as_in_one_table_of_all_predictors(shared: RecordingView) -> None:
+    fit, tuning, _ = learning_forward(shared, window=WINDOW, future=5)
+    own = OwnAutoregression(CHOSEN)
+    # Of equals the first is chosen: one component, and the least penalties.
+    own.fit(fit, tuning, fit, future=5, judge=lambda one: 1.0)
+    known, later = fit.z[:, :-5].astype(np.float64), fit.z[:, -5:].astype(np.float64)
+    past, mean = stretches(torch.from_numpy(known)).numpy(), shrunk_mean(torch.from_numpy(later)).numpy()
+    flat = known.reshape(-1, CHANNELS)
+    component = past @ np.linalg.eigh(flat.T @ flat)[1][:, -1]
+    lags, least = past.shape[1], CHOSEN.ridge_penalties[0]
+    # [channel and window, channel and lag]: the component's past, and what weighs as much in all channels or in one.
+    of_component = np.kron(np.eye(CHANNELS), component)
+    of_all = past.transpose(2, 0, 1).reshape(-1, lags)
+    of_one = np.concatenate([np.kron(np.eye(CHANNELS)[:, [c]], past[..., c]) for c in range(CHANNELS)], axis=1)
+    penalties = [least * np.square(one).sum() / one.shape[1] for one in (of_component, of_one)]
+
+    def solved(others: Floats, penalty: float, targets: Floats) -> tuple[Floats, Floats]:
+        table = np.concatenate([of_component, others], axis=1)
+        amount = np.repeat([penalties[0], penalty], [of_component.shape[1], others.shape[1]])
+        weights = np.linalg.solve(table.T @ table + np.diag(amount), table.T @ targets)
+        return table @ weights, weights[of_component.shape[1] :]
+
+    targets = (later - mean).transpose(2, 0, 1).reshape(len(of_all), -1)
+    common = of_all @ solved(of_all, 0.0, targets)[1]
+    expected = common + solved(of_one, penalties[1], targets - common)[0]
+    expected = expected.reshape(CHANNELS, len(past), -1).transpose(1, 2, 0) + mean
+    np.testing.assert_allclose(own.predict(fit.z[:, :-5]), expected, atol=1e-4)
 
 
 def test_what_is_hidden_or_scored_changes_nothing(shared: RecordingView, predictor: Predictor) -> None:
@@ -180,5 +226,6 @@ def test_too_few_windows_are_foretold_as_the_mean(shared: RecordingView, predict
 def test_a_real_mouse_is_foretold(shared_data: Path, predictor: Predictor) -> None:
     values = values_of(awake_mouse(shared_data), predictor)
     assert values["neurofm-core"] > values["autoregression"] > 0.5
+    assert values["autoregression_own"] > values["autoregression"]
     # It turns its head slowly: of the next 100 ms what it did of late says as much (1.431 against 1.446).
     assert values["neurofm-core"] > values["recent_mean"] - 0.05

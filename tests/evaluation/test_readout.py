@@ -81,3 +81,16 @@ def test_the_null_knows_shares_and_the_mean() -> None:
     shares = null_readout(np.array([0.0, 0.0, 0.0, 1.0]), features=2, groups=2).predict(x)
     np.testing.assert_allclose(shares, np.tile([0.75, 0.25], (4, 1)))
     assert (null_readout(np.array([1.0, 2.0, 6.0]), features=2, groups=0).predict(x) == 3).all()
+
+
+def test_level_intercepts_are_those_that_the_penalty_is_chosen_with() -> None:
+    """Trials far from the mean of all are told apart by an intercept; without one, heavy weights err on one side."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0.0, 1.0], 20)
+    x = np.stack([labels * 2 + 4 + 0.3 * rng.normal(size=40), rng.normal(size=40)], axis=1)
+    everything = np.concatenate([x, -x])
+    free = fit_readout(x, labels, subjects=SUBJECTS, groups=2, unlabelled=everything)
+    level = fit_readout(x, labels, subjects=SUBJECTS, groups=2, unlabelled=everything, level=True)
+    assert free.penalty <= 1e-3
+    assert level.penalty >= 0.1
+    np.testing.assert_allclose(level.predict(everything.mean(axis=0)[None]), 0.5)

@@ -24,6 +24,7 @@ from neurofm.evaluation.trial_task import (
     LOGISTIC,
     TRIALS,
     RecordedTrials,
+    check_columns,
     decode_trials,
     fit_logistic,
     shown_of,
@@ -33,9 +34,9 @@ from neurofm.evaluation.trials import Trials, classes_of, names_of, read_trials
 from neurofm.params import load_params
 from neurofm.preprocess import preprocess_recording
 from neurofm.readers import ReaderInput, read_recording
-from neurofm.recording import EventColumn, ManifestRecording, Modality
+from neurofm.recording import Channels, Clock, EventColumn, Events, ManifestRecording, Modality, Recording, Signal
 from neurofm.shards import Provenance, read_shard, write_shard
-from neurofm.splits import Fold, FoldRecording
+from neurofm.splits import Fold, FoldRecording, Splits
 from tests.evaluation.conftest import SETTINGS
 from tests.test_decoding_bars import STEINMETZ
 from tests.views import spans
@@ -227,6 +228,61 @@ def test_a_recording_of_one_trial_spoils_nothing(new_animal: LabelledTrials) -> 
     seen = hidden(new_animal)
     evidence = TrialDecoder.learn(learned, classes=2, seed=1).evidence(seen, describe_trials(seen.counts))
     assert np.isfinite(evidence.weights).all()
+
+
+def write_columns(folder: Path, name: str, columns: dict[str, EventColumn]) -> FoldRecording:
+    """Write a shard of one unit and two trials with these columns."""
+    onset = np.array([0.0, 0.5])
+    recording = Recording(
+        dataset="mice",
+        subject=f"lab:{name}",
+        session="",
+        run="",
+        task="",
+        species="Mus musculus",
+        modality=Modality.SPIKES,
+        channels=Channels(id=("u",), position=np.full((1, 3), np.nan), position_unit="", space="", quality={}),
+        clock=Clock(id=name),
+        signal=Signal(values=np.ones((50, 1), dtype=np.uint8), sampling_rate_hz=50.0, units="count"),
+        events=Events(onset_s=onset, duration_s=np.full(2, 0.4), label=("trial",) * 2, columns=columns),
+    )
+    said = Provenance(archive="local", source_id="", version="", files=(), licence="", citation="", libraries={})
+    write_shard(recording, provenance=said, path=folder / "mice" / f"{name}.zarr.zip")
+    return FoldRecording(
+        dataset="mice",
+        recording=name,
+        subject=f"lab:{name}",
+        modality=Modality.SPIKES,
+        kind="subject",
+        calibration=spans([(0, 25)]),
+        test=spans([(25, 50)]),
+    )
+
+
+def test_a_column_that_nobody_has_is_refused_and_who_lacks_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = np.arange(2.0)
+    told = write_columns(tmp_path, "a", {"left": number, "right": number})
+    other = write_columns(tmp_path, "b", {"right": number, "went": ("x", "y")})
+    splits = Splits(seed=1, folds=(Fold(recordings=(told,)), Fold(recordings=(other,))), left_out=())
+
+    def check(splits: Splits, **wanted: TrialClass) -> str:
+        settings = EvaluateSettings.parse(SETTINGS, where="", mend="").model_copy(update={"trial_classes": wanted})
+        check_columns(splits, shards=tmp_path, settings=settings)
+        return capsys.readouterr().err
+
+    assert check(splits, common=TrialClass(column="right")) == ""
+    assert check(splits, side=SIDE) == (
+        "evaluate.trial_classes.side: 1 of 2 recordings of spikes lack 'left' and 'right' and take no part: mice/b\n"
+    )
+    for wrong in (TrialClass(column="lfet"), TrialClass(larger_of=("left", "went"))):
+        with pytest.raises(UserError, match=r"trial_classes\.side: no .* their columns are left, right, went\. Mend: "):
+            check(splits, side=wrong)
+    # Its trials have no columns.
+    bare = write_columns(tmp_path, "c", {})
+    with pytest.raises(UserError, match="under `trials` in the catalogue"):
+        check(Splits(seed=1, folds=(Fold(recordings=(bare,)),), left_out=()), side=SIDE)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ from neurofm.evaluation.scoreboard import Scoreboard, best_baseline, make_rows
 from neurofm.evaluation.scores import TileScores
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.traits import TraitTask
-from neurofm.evaluation.trial_task import trial_scores
+from neurofm.evaluation.trial_task import check_columns, trial_scores
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
 from neurofm.splits import Splits
@@ -143,9 +143,11 @@ def evaluate(
     Raises
     ------
     UserError
-        If anything scored was learned from (`Gate`), or a model is missing or damaged.
+        If anything scored was learned from (`Gate`), a model is missing or damaged, or no recording has a column that
+        `evaluate.trial_classes` names.
     """
     check_references(settings)
+    check_columns(splits, shards=shards, settings=settings)
     gate = Gate(splits=splits, shards=shards, windows=windows, allow_overlap=settings.allow_overlap)
     for number in range(len(splits.folds)):
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))

@@ -51,7 +51,13 @@ class Readout:
 
 
 def fit_readout(
-    features: Floats, values: Floats, *, subjects: Sequence[str], groups: int, unlabelled: Floats | None = None
+    features: Floats,
+    values: Floats,
+    *,
+    subjects: Sequence[str],
+    groups: int,
+    unlabelled: Floats | None = None,
+    level: bool = False,
 ) -> Readout:
     """Fit ridge regression, or logistic regression in which all groups weigh the same.
 
@@ -68,6 +74,8 @@ def fit_readout(
     unlabelled
         [unit, feature] of all training subjects, whose labels may not be known: by them features are standardised. Two
         labelled ones that happen to agree in a feature would make it weigh too much.
+    level
+        Of groups: none is likelier at the mean of `unlabelled`, in what is fitted and while its penalty is chosen.
 
     Returns
     -------
@@ -82,7 +90,7 @@ def fit_readout(
     left, sizes, basis = np.linalg.svd(z, full_matrices=False)
     kept = sizes > _FLOOR * max(1.0, float(sizes.max(initial=0.0)))
     spanned, basis = left[:, kept] * sizes[kept], basis[kept]
-    fit = _logistic if groups else _ridge
+    fit = (_level_logistic if level else _logistic) if groups else _ridge
     loss = _log_loss if groups else _squares
     penalty = _DEFAULT
     parts = _parts(values, subjects, groups=groups)
@@ -164,6 +172,12 @@ def _logistic(z: Floats, values: Floats, penalty: float, groups: int) -> Linear:
         else:
             weights[present], intercept[present] = model.coef_, model.intercept_
     return weights, intercept
+
+
+def _level_logistic(z: Floats, values: Floats, penalty: float, groups: int) -> Linear:
+    weights, intercept = _logistic(z, values, penalty, groups)
+    # A group without a label keeps no probability at all.
+    return weights, np.where(np.isfinite(intercept), 0.0, intercept)
 
 
 def _squares(fitted: Linear, z: Floats, values: Floats) -> float:

@@ -10,6 +10,7 @@ labelled trials, and the mean of both probabilities.
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from neurofm.errors import UserError
 from neurofm.evaluation.few_shot import SEEDS
 from neurofm.evaluation.readout import Readout, fit_readout
 from neurofm.evaluation.row import NULL, OURS
@@ -29,7 +31,7 @@ from neurofm.evaluation.trial_statistics import Floats, TrialStatistics, describ
 from neurofm.evaluation.trials import Trials, classes_of, has_columns, read_trials, roles_of
 from neurofm.recording import Modality
 from neurofm.shards import read_shard
-from neurofm.splits import UNSEEN, Fold, FoldRecording, draw_shown
+from neurofm.splits import UNSEEN, Fold, FoldRecording, Splits, draw_shown
 
 TRIALS = f"{OURS}-trials"
 LOGISTIC = "logistic_counts"
@@ -37,6 +39,8 @@ AVERAGE = f"{TRIALS}-average"
 """Mean of the probabilities of both."""
 SHARES = (0.0, 0.05, 0.2, 1.0)
 _LEAST_CLASSES = 2
+_NAMED = 3
+"""Recordings without a column that are named."""
 
 Seconds = dict[tuple[str, str, str], float]
 """CPU seconds by dataset, task and model."""
@@ -82,6 +86,40 @@ def trial_scores(
             scores.extend(found)
             seconds.update(spent)
     return scores, seconds
+
+
+def check_columns(splits: Splits, *, shards: Path, settings: EvaluateSettings) -> None:
+    """Refuse columns that no recording of spikes has, before anything is scored; say which recordings lack one.
+
+    Raises
+    ------
+    UserError
+        With the columns that there are.
+    """
+    if not settings.trial_classes:
+        return
+    entries = {entry.name: entry for fold in splits.folds for entry in fold.recordings}
+    events = {
+        name: read_shard(_path(shards, entry), signal=False).recording.events
+        for name, entry in sorted(entries.items())
+        if entry.modality is Modality.SPIKES
+    }
+    columns = {name: one.columns if one else {} for name, one in events.items()}
+    there = sorted({column for own in columns.values() for column in own})
+    for name, wanted in settings.trial_classes.items():
+        key, asked = f"evaluate.trial_classes.{name}", " and ".join(map(repr, wanted.columns))
+        lacking = [recording for recording, own in columns.items() if not has_columns(own, wanted)]
+        if columns and len(lacking) == len(columns):
+            raise UserError(
+                f"params.yaml: {key}: no recording of spikes has trials with {asked}; "
+                f"{'their columns are ' + ', '.join(there) if there else 'they have no columns'}.",
+                mend="name what is there" if there else "leave it out, or name columns under `trials` in the catalogue",
+            )
+        if lacking:
+            some = f"{', '.join(lacking[:_NAMED])}{', ...' if len(lacking) > _NAMED else ''}"
+            sys.stderr.write(
+                f"{key}: {len(lacking)} of {len(columns)} recordings of spikes lack {asked} and take no part: {some}\n"
+            )
 
 
 def decode_trials(
@@ -149,17 +187,17 @@ def fit_logistic(shown: LabelledTrials, statistics: TrialStatistics, *, classes:
 
     Its intercepts are such that no class is likelier at the mean of all trials, labelled or not, as in our decoder.
     Those fitted on ten labelled trials send most new ones to one class: this is a stronger rival, with all labels too.
+    Its penalty is chosen with such intercepts.
     """
     z, rows = _table(statistics, shown.counts), np.flatnonzero(shown.label != UNKNOWN)
-    fitted = fit_readout(
+    return fit_readout(
         z[rows],
         shown.label[rows].astype(np.float64),
         subjects=[str(row) for row in rows],
         groups=classes,
         unlabelled=z,
+        level=True,
     )
-    # A class without a label keeps no probability at all.
-    return replace(fitted, intercept=np.where(np.isfinite(fitted.intercept), 0.0, fitted.intercept))
 
 
 def _answers(
