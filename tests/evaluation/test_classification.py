@@ -182,7 +182,8 @@ def mouse(sample_source: Callable[..., ReaderInput]) -> RecordingView:
     assert recording.spikes is not None
     edges = [np.arange(60_001) / 50, np.arange(len(recording.channels.id) + 1)]
     counts = np.histogram2d(recording.spikes.time_s, recording.spikes.channel, edges)[0]
-    awake = align_target(recording.targets["awake"], edges[0][:-1], max_gap_s=0.5, centre_offset_s=0.01)
+    begins_s = edges[0][:-1].astype(np.float64)
+    awake = align_target(recording.targets["awake"], begins_s, max_gap_s=0.5, centre_offset_s=0.01)
     return view_of(
         (counts - counts.mean(axis=0)) / counts.std(axis=0),
         modality=Modality.SPIKES,
@@ -190,7 +191,7 @@ def mouse(sample_source: Callable[..., ReaderInput]) -> RecordingView:
         train=[(6717, 19950), (26717, 39950), (53383, 60000)],
         validation=[(46717, 53283)],
         test=[(0, 6617), (20050, 26617), (40050, 46617)],
-        targets={"awake": awake.values},
+        targets={"awake": awake.values.astype(np.float32)},
     )
 
 
