@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from neurofm.evaluation.baselines import GaussianCalibrated, Null
-from neurofm.evaluation.calibration import Amount, CalibrationTask, clipped
+from neurofm.evaluation.calibration import Amount, CalibrationTask, clipped, mean_elsewhere
 from neurofm.evaluation.calibration_row import NULL_TRAIN, CalibrationRow
 from neurofm.evaluation.row import NULL, OURS
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
+from neurofm.splits import Candidate, FoldRecording, SplitSettings, make_splits
 from neurofm.windows import RecordingView
 from tests.evaluation.conftest import SETTINGS, poison, spans, view_of
 from tests.evaluation.pixar import people
@@ -135,3 +136,72 @@ def test_less_than_a_window_and_less_than_a_sample_can_be_looked_at() -> None:
     rows = {(row.calibration, row.metric, row.model): row for row in task.rows()}
     assert {rows[name, "R2", NULL].seconds for name in ("0.01 s", "1 s", "all")} == {0.1, 1.0, 70.0}
     assert all(np.isfinite(row.value) for row in rows.values())
+
+
+def _left_out_whole(modality: Modality, *, channel_set: str) -> list[RecordingView]:
+    """Two datasets of three recordings, of which the first fold leaves out ``a``, as views of that fold."""
+    candidates = [
+        Candidate(
+            dataset=dataset,
+            recording=f"{dataset}{number}",
+            subject=f"{dataset}:{number}",
+            modality=modality,
+            samples=1200,
+            sampling_rate_hz=10.0,
+            support_s=0.0,
+        )
+        for dataset in "ab"
+        for number in range(3)
+    ]
+    settings = SplitSettings(seed=1, leave_out="dataset", calibration_fraction=0.6)
+    splits = make_splits(candidates, settings=settings, window_samples=dict.fromkeys(Modality, WINDOW))
+
+    def view(entry: FoldRecording, seed: int) -> RecordingView:
+        rng = np.random.default_rng(seed)
+        drive = np.sin(np.arange(1200) / 9 + seed)[:, None] * np.linspace(-1, 1, 9)
+        spikes = modality is Modality.SPIKES
+        values = rng.poisson(np.exp(drive)).astype(np.float64) if spikes else drive + rng.normal(2.0, 1.0, drive.shape)
+        roles = {role: [(s.start, s.stop) for s in getattr(entry, role)] for role in ("train", "validation", "test")}
+        made = view_of(
+            values,
+            modality=modality,
+            name=entry.recording,
+            dataset=entry.dataset,
+            channel_set=channel_set or entry.recording,
+            kind=entry.kind,
+            calibration=[(s.start, s.stop) for s in entry.calibration],
+            **roles,
+        )
+        return replace(made, roles=entry, subject=entry.subject)
+
+    return [view(entry, seed) for seed, entry in enumerate(splits.folds[0].recordings)]
+
+
+def test_a_dataset_never_seen_has_a_curve_with_ours_baselines_and_both_nulls() -> None:
+    views = _left_out_whole(Modality.FMRI, channel_set="atlas")
+    assert {view.dataset for view in views if view.roles.test} == {"a"}
+    rows = _rows(views)
+    assert {row.dataset for row in rows.values()} == {"a"}
+    assert {name for name, _ in rows} == {"10 s", "60 s", "all"}
+    for name in ("10 s", "60 s", "all"):
+        assert {model for own, model in rows if own == name} >= {OURS, NULL, NULL_TRAIN, "ridge", "gaussian_calibrated"}
+    assert {row.n for row in rows.values()} == {3}
+    assert rows["10 s", NULL].value < rows["all", NULL].value
+    assert rows["all", "gaussian"].value > rows["all", NULL].value + 0.1
+    assert rows["10 s", NULL_TRAIN].value == rows["all", NULL_TRAIN].value
+
+
+def test_units_that_nobody_else_has_are_expected_at_the_mean_rate_of_others_units() -> None:
+    views = _left_out_whole(Modality.SPIKES, channel_set="")
+    expected = mean_elsewhere(views, Modality.SPIKES)
+    learned = [view for view in views if view.roles.train]
+    assert expected == pytest.approx(np.mean([view.normaliser.mean.mean() for view in learned]))
+    assert mean_elsewhere(views, Modality.EEG) is None
+    task = CalibrationTask(settings=SHORT)
+    for view in views:
+        task.add([view], ours=[Null()], window_samples=WINDOW, elsewhere=expected)
+    rows = {(row.calibration, row.metric, row.model): row for row in task.rows()}
+    for metric in ("R2", "bits_per_spike"):
+        assert rows["10 s", metric, NULL_TRAIN].n == 3
+        assert rows["10 s", metric, NULL_TRAIN].value == rows["all", metric, NULL_TRAIN].value
+        assert rows["all", metric, NULL_TRAIN].value < rows["all", metric, NULL].value

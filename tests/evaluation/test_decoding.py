@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.evaluation.decoding import decode
+from neurofm.evaluation.decoding import decode, is_decoded, not_decoded, not_decoded_said
 from neurofm.evaluation.scores import TileScores, ratio
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
@@ -99,3 +99,23 @@ def test_decoding_is_blind_to_the_test_targets(model: str, settings: EvaluateSet
     # The same prediction cannot explain y and -y: (y - p)^2 + (y + p)^2 = 2 y^2 + 2 p^2.
     assert (before.gain + after.gain).sum() < 1e-6
     assert before.total.sum() == pytest.approx(after.total.sum())
+
+
+def test_what_is_held_out_as_a_whole_is_told_and_not_decoded() -> None:
+    target = {"head_direction": np.zeros((100, 2), dtype=np.float32)}
+    names: dict[str, Roles] = {
+        "a": {"kind": "subject", "calibration": [(0, 30)], "test": [(30, 100)]},
+        "b": {"kind": "session", "calibration": [(0, 30)], "test": [(30, 100)]},
+        "c": {"kind": "subject", "train": [(0, 100)]},
+        "d": {"kind": "time", "train": [(0, 60)], "test": [(60, 100)]},
+    }
+    views = [
+        view_of(np.ones((100, 3)), modality=Modality.SPIKES, name=name, targets=target, **roles)
+        for name, roles in names.items()
+    ]
+    assert [view.recording for view in views if is_decoded(view, "head_direction")] == ["d"]
+    found = not_decoded(views, ["head_direction", "position"])
+    # The same recordings in another fold count once.
+    (line,) = not_decoded_said(found | not_decoded(views[:1], ["head_direction"])).splitlines()
+    assert line.startswith("evaluate: spikes has 2 scored recordings with head_direction that are held out by subject")
+    assert not not_decoded_said(set())

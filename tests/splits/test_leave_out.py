@@ -7,7 +7,9 @@ from itertools import product
 
 import pytest
 
+from neurofm.catalog import Overlaps
 from neurofm.errors import UserError
+from neurofm.evaluation.audit import fold_leaks
 from neurofm.evaluation.folds import left_out_of
 from neurofm.recording import Modality
 from neurofm.splits import Candidate, Fold, FoldRecording, Splits, SplitSettings, make_splits
@@ -15,6 +17,7 @@ from neurofm.splits import Candidate, Fold, FoldRecording, Splits, SplitSettings
 WINDOWS = dict.fromkeys(Modality, 64)
 BY_SITE = SplitSettings(seed=1, folds=3, leave_out="site")
 BY_ANIMAL = SplitSettings(seed=1, folds=3, leave_out="subject")
+BY_DATASET = SplitSettings(seed=1, folds=4, leave_out="dataset")
 
 
 def _person(dataset: str, number: int, *, site: str = "", modality: Modality = Modality.EEG) -> Candidate:
@@ -99,3 +102,78 @@ def test_datasets_of_many_subjects_go_k_fold_beside_those_of_few() -> None:
 def test_a_column_that_nobody_has_is_refused() -> None:
     with pytest.raises(UserError, match=r"no dataset has 2 to 20 values of 'site' .*the most that one has is 1.* Mend"):
         _split([_person("one", number, site="A") for number in range(9)], BY_SITE)
+
+
+def _people(dataset: str, count: int, *, modality: Modality = Modality.EEG) -> list[Candidate]:
+    return [_person(dataset, number, modality=modality) for number in range(count)]
+
+
+def test_a_dataset_is_left_out_whole_of_every_modality_that_has_another() -> None:
+    three = [*_people("one", 8), *_people("two", 6), *_people("three", 2)]
+    spikes = [*_people("mouse", 1, modality=Modality.SPIKES), *_people("rat", 1, modality=Modality.SPIKES)]
+    splits = _split([*three, *spikes, *_people("runs", 7, modality=Modality.FMRI)], BY_DATASET)
+    eeg, animals = "one dataset left out, 1 of 3 folds", "one dataset left out, 1 of 2 folds"
+    assert left_out_of(splits) == {"mouse": animals, "one": eeg, "rat": animals, "three": eeg, "two": eeg}
+    sizes = {"one": 8, "two": 6, "three": 2, "mouse": 1, "rat": 1}
+    out = [{one.dataset for one in fold.recordings if one.test and one.dataset != "runs"} for fold in splits.folds]
+    assert sorted(map(sorted, out)) == [["mouse", "one"], ["rat", "three"], ["two"]]
+    for fold, names in zip(splits.folds, out, strict=True):
+        for one in fold.recordings:
+            if one.dataset in names:
+                assert (one.kind, one.train, one.validation) == ("subject", (), ())
+                assert one.calibration[0].stop <= one.test[0].start
+        for name in sizes.keys() - names:
+            own = [one for one in fold.recordings if one.dataset == name]
+            assert len(own) == sizes[name]
+            assert any(one.train for one in own)
+            assert any(one.validation for one in own)
+            assert not any(one.test for one in own)
+        assert {name: len(_scored(fold, name)) for name in names} == {name: sizes[name] for name in names}
+    # The only dataset of its modality is split as ever, in as many folds.
+    assert [len(_scored(fold, "runs")) for fold in splits.folds] == [3, 2, 2]
+
+
+def test_whoever_is_in_the_dataset_that_is_left_out_is_not_learned_from_in_another() -> None:
+    """By a shared id, by `known.yaml`, or recorded at once by another modality."""
+    shared = [replace(one, subject=f"one:{place}") for place, one in enumerate(_people("two", 6)) if place < 2]
+    candidates = [*_people("one", 6), *shared, *_people("two", 6)[2:], *_people("three", 6)]
+    at_once = [
+        replace(one, subject=f"one:{place}") for place, one in enumerate(_people("fields", 3, modality=Modality.MEG))
+    ]
+    known = Overlaps.parse({"known": [{"subjects": ["one:5", "three:0"], "why": "x"}]}, where="", mend="")
+    splits = make_splits([*candidates, *at_once], settings=BY_DATASET, window_samples=WINDOWS, overlaps=known)
+    absent = {
+        fold.recordings[place].dataset: sorted(
+            {f"{one.dataset}/{one.recording}" for one in [*candidates, *at_once]}
+            - {one.name for one in fold.recordings}
+        )
+        for fold in splits.folds
+        for place in [next(place for place, one in enumerate(fold.recordings) if one.test)]
+    }
+    assert absent == {
+        "one": ["fields/r0", "fields/r1", "fields/r2", "three/r0", "two/r0", "two/r1"],
+        "two": ["fields/r0", "fields/r1", "one/r0", "one/r1"],
+        "three": ["one/r5"],
+    }
+    for number, fold in enumerate(splits.folds):
+        assert len({one.dataset for one in fold.recordings if one.test}) == 1
+        assert sum(bool(one.test) for one in fold.recordings) == 6
+        assert not fold_leaks(fold, number=number, same=splits.same, gaps={}, contents={})
+    assert {(out.dataset, out.trains) for out in splits.left_out} == {("fields", True)}
+    assert splits.left_out[0].reason.startswith("shares subjects with a dataset that is left out whole")
+
+
+def test_a_dataset_that_is_not_scored_is_learned_from_in_every_fold() -> None:
+    quiet = [replace(one, score=False) for one in _people("quiet", 3)]
+    splits = _split([*_people("one", 6), *quiet], BY_DATASET)
+    (fold,) = splits.folds
+    assert len(_scored(fold)) == 6
+    assert {one.dataset for one in fold.recordings if one.train} == {"quiet"}
+
+
+def test_a_dataset_beside_which_there_is_no_other_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no modality has 2 to 20 datasets .*the most that one has is 1"):
+        _split([*_people("one", 6), *_people("runs", 6, modality=Modality.FMRI)], BY_DATASET)
+    copies = [replace(one, subject=f"one:{place}") for place, one in enumerate(_people("copy", 4))]
+    with pytest.raises(UserError, match="without one and its subjects nothing of eeg is left to learn from"):
+        _split([*_people("one", 6), *copies], BY_DATASET)

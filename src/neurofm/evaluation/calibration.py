@@ -88,7 +88,14 @@ class CalibrationTask:
         ]
         return (*asked, Amount()) if asked else ()
 
-    def add(self, views: Sequence[RecordingView], *, ours: Sequence[Estimator], window_samples: int) -> None:
+    def add(
+        self,
+        views: Sequence[RecordingView],
+        *,
+        ours: Sequence[Estimator],
+        window_samples: int,
+        elsewhere: float | None = None,
+    ) -> None:
         """Add the recordings of one channel set in one fold; those that the fold learns from are not scored.
 
         Parameters
@@ -99,12 +106,16 @@ class CalibrationTask:
             The fold's models, which describe a recording from the calibration that it has.
         window_samples
             Length of a window.
+        elsewhere
+            What is expected of every channel where no training recording has any of them (`mean_elsewhere`).
         """
         tests = [view for view in views if view.roles.test and view.roles.kind in UNSEEN]
         if not tests or not self.amounts:
             return
         learned = [view for view in views if view.roles.train]
         expected = _mean_of(learned) if learned else None
+        if expected is None and elsewhere is not None:
+            expected = np.full(len(views[0].channel_ids), elsewhere)
         make = partial(
             baselines_for,
             tests[0].modality,
@@ -205,6 +216,15 @@ def _fitted(views: Sequence[RecordingView], baselines: Sequence[Estimator]) -> d
     return found
 
 
+def mean_elsewhere(views: Sequence[RecordingView], modality: Modality) -> float | None:
+    """Return the mean over all channels that a fold learns from of a modality, each recording weighing the same.
+
+    Of a dataset never seen that has channels of its own it is what is known of a channel before anything is seen.
+    """
+    learned = [view for view in views if view.roles.train and view.modality is modality and view.usable.any()]
+    return float(np.mean([view.normaliser.mean[view.usable].mean() for view in learned])) if learned else None
+
+
 def _mean_of(learned: Sequence[RecordingView]) -> Floats:
     """[channel] mean over the recordings that have the channel; not a number where none has."""
     has = np.stack([view.usable for view in learned])
@@ -247,7 +267,10 @@ class _Scored:
         scores = [score for model, estimator in models.items() for score in self._of(model, estimator)]
         if expected is not None:
             told = np.where(np.isnan(expected), self.looked_at.mean(axis=0, dtype=np.float64), expected)
-            scores.append(self._r2(NULL_TRAIN, np.broadcast_to(told, self.test.z.shape)))
+            values = np.broadcast_to(told, self.test.z.shape)
+            scores.append(self._r2(NULL_TRAIN, values))
+            if self.whole.modality is Modality.SPIKES:
+                scores.append(self._bits(NULL_TRAIN, np.maximum(values, _RATE_OF_NONE / len(self.looked_at))))
         return scores
 
     def _of(self, model: str, estimator: Estimator) -> list[TileScores]:

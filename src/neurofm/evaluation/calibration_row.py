@@ -8,7 +8,8 @@ from __future__ import annotations
 from neurofm.settings import Settings
 
 NULL_TRAIN = "null_train"
-"""Predicting each channel's mean over the training recordings: what is known before anything is seen of a recording."""
+"""Predicting each channel's mean over the training recordings: what is known before anything is seen of a recording.
+Of a dataset left out whole whose channels nobody else has, the mean over all training channels of the modality."""
 
 
 class CalibrationRow(Settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,6 +93,33 @@ class Decoded:
     """[window, patch] what was scored."""
     predicted: Floats
     """[window, patch, column]"""
+
+
+def is_decoded(view: RecordingView, target: str) -> bool:
+    """Whether a target is decoded: where a read-out can be learned at other times of the recording that is scored.
+
+    Of a subject or a session that is held out nothing is labelled, and its units are no other recording's.
+    """
+    return view.roles.kind == "time" and bool(view.roles.test) and target in view.targets
+
+
+def not_decoded(views: Sequence[RecordingView], targets: Sequence[str]) -> set[tuple[str, str, str]]:
+    """Return the dataset, target and name of whatever is scored and has the target, and is not decoded."""
+    return {
+        (view.dataset, target, view.name)
+        for view, target in itertools.product(views, targets)
+        if view.roles.test and target in view.targets and not is_decoded(view, target)
+    }
+
+
+def not_decoded_said(found: set[tuple[str, str, str]]) -> str:
+    """Say of what `not_decoded` found how many there are, in a line for each dataset and target."""
+    counts = Counter((dataset, target) for dataset, target, _ in found)
+    return "".join(
+        f"evaluate: {dataset} has {count} scored recordings with {target} that are held out by subject or session and "
+        "not decoded: a read-out is learned at other times of the same recording\n"
+        for (dataset, target), count in sorted(counts.items())
+    )
 
 
 def decode(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -15,12 +16,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from neurofm.evaluation.attributes import read_attributes
 from neurofm.evaluation.audit import Leak
 from neurofm.evaluation.baselines import baselines_for
-from neurofm.evaluation.calibration import CalibrationTask
+from neurofm.evaluation.calibration import CalibrationTask, mean_elsewhere
 from neurofm.evaluation.classification import classify
 from neurofm.evaluation.comparisons import compare
 from neurofm.evaluation.confusions import confusions_of
 from neurofm.evaluation.connectomes import Connectomes
-from neurofm.evaluation.decoding import decode
+from neurofm.evaluation.decoding import decode, is_decoded, not_decoded, not_decoded_said
 from neurofm.evaluation.embeddings import chosen_views, embed
 from neurofm.evaluation.estimator import Estimator
 from neurofm.evaluation.examples import Example, take_example
@@ -43,7 +44,7 @@ from neurofm.evaluation.traits import TraitTask
 from neurofm.evaluation.trial_task import check_columns, trial_scores
 from neurofm.evaluation.tunings import Tunings
 from neurofm.progress import Progressing
-from neurofm.splits import Splits
+from neurofm.splits import DATASET, Splits
 from neurofm.training.predict import Predictor
 from neurofm.units import side_by_side
 from neurofm.windows import RecordingView, WindowsSettings, load_views
@@ -109,6 +110,8 @@ class _Part:
     """Recordings of them with something to score."""
     values: int
     """Samples times channels."""
+    elsewhere: float | None = None
+    """`mean_elsewhere` of the modality, where all that is scored is of datasets that the fold leaves out whole."""
 
     @property
     def most_mb(self) -> float:
@@ -153,10 +156,13 @@ def evaluate(
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
     parts: list[_Part] = []
     pairs: list[Sequence[Pair]] = []
+    held_out: set[tuple[str, str, str]] = set()
     for fold in range(len(splits.folds)):
         loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
-        parts += _parts(loaded, fold)
+        parts += _parts(loaded, fold, whole={name for name, by in splits.left_out_by.items() if by == DATASET})
         pairs.append(pairs_of(loaded))
+        held_out |= not_decoded(loaded, settings.decode)
+    sys.stderr.write(not_decoded_said(held_out))
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found = _Found.empty(settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
@@ -223,14 +229,19 @@ def _retrieve(
                 found.seconds[key] += spent
 
 
-def _parts(loaded: Sequence[RecordingView], fold: int) -> list[_Part]:
-    """Group the recordings of a fold by channel set."""
+def _parts(loaded: Sequence[RecordingView], fold: int, *, whole: Collection[str]) -> list[_Part]:
+    """Group the recordings of a fold by channel set; `whole` are datasets that some fold leaves out whole."""
+    expected = {
+        modality: mean_elsewhere(loaded, modality)
+        for modality in {view.modality for view in loaded if view.roles.test and view.dataset in whole}
+    }
     return [
         _Part(
             fold=fold,
             names=tuple(view.name for view in views),
             scored=sum(bool(view.roles.test) for view in views),
             values=sum(len(view.valid) * len(view.channel_ids) for view in views),
+            elsewhere=expected.get(views[0].modality),
         )
         for views in channel_sets(loaded)
     ]
@@ -257,7 +268,7 @@ def _score_part(
             learned = found.few_shot.add(views, predictor, attributes=attributes, window=window, fold=part.fold)
             found.seconds.update(learned)
         ours = [Neurofm(predictor, core_only=True), Neurofm(predictor)]
-        found.calibration.add(views, ours=ours, window_samples=window.window_samples)
+        found.calibration.add(views, ours=ours, window_samples=window.window_samples, elsewhere=part.elsewhere)
     return found
 
 
@@ -299,10 +310,8 @@ def _evaluate_set(
     for key, share in (*cost.items(), *spent_on_it.items()):
         found.seconds[key] += share
     for view in views:
-        if view.roles.kind != "time" or not view.roles.test:
-            continue
         for target in settings.decode:
-            if target in view.targets:
+            if is_decoded(view, target):
                 scores, seconds = decode(
                     view,
                     target,

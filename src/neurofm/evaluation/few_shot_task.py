@@ -20,6 +20,7 @@ import torch
 from neurofm.evaluation.attributes import Attributes, labelled
 from neurofm.evaluation.classification import Encode
 from neurofm.evaluation.core_features import embedding
+from neurofm.evaluation.decoding import is_decoded
 from neurofm.evaluation.few_shot import SEEDS, Amount, amounts_of, few_shot_predictions
 from neurofm.evaluation.few_shot_learned import AMOUNT
 from neurofm.evaluation.few_shot_networks import Learning, Read
@@ -117,7 +118,7 @@ class FewShotTask:
         learning = Learning(predictor=predictor, window=window, steps=self.settings.few_shot_steps, fold=fold)
         encoders, samples = encoders_of(predictor, seeds=self.seeds), window.window_samples
         for view, target in itertools.product(views, self.settings.decode):
-            if view.roles.kind == "time" and view.roles.test and target in view.targets:
+            if is_decoded(view, target):
                 self.points.extend(
                     decoding_points(
                         view,

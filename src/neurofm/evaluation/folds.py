@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from neurofm.errors import UserError
-from neurofm.splits import Fold, Splits
+from neurofm.splits import DATASET, Splits
 
 
 def check_folds(splits: Splits, folds: Iterable[int], *, where: str) -> None:
@@ -34,12 +34,22 @@ def check_folds(splits: Splits, folds: Iterable[int], *, where: str) -> None:
 
 
 def left_out_of(splits: Splits) -> dict[str, str]:
-    """Say what each fold leaves out where that is a value of a column: by dataset, ``one site left out, 3 folds``."""
+    """Say what each fold leaves out where that is a value of a column, or a dataset: by dataset.
+
+    ``one site left out, 3 folds`` is scored in each of them, ``one dataset left out, 1 of 3 folds`` in one of as many
+    as the modality has datasets.
+    """
     return {
-        dataset: f"one {column} left out, {sum(_is_scored(fold, dataset) for fold in splits.folds)} folds"
+        dataset: f"one {column} left out, {_counted(splits, dataset, column)} folds"
         for dataset, column in splits.left_out_by.items()
     }
 
 
-def _is_scored(fold: Fold, dataset: str) -> bool:
-    return any(entry.dataset == dataset and entry.test for entry in fold.recordings)
+def _counted(splits: Splits, dataset: str, column: str) -> str:
+    scored = [{(entry.dataset, entry.modality) for entry in fold.recordings if entry.test} for fold in splits.folds]
+    own = sum(any(name == dataset for name, _ in of) for of in scored)
+    if column != DATASET:
+        return f"{own}"
+    modalities = {modality for of in scored for name, modality in of if name == dataset}
+    among = sum(any(modality in modalities for _, modality in of) for of in scored)
+    return f"{own} of {among}"

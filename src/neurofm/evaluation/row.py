@@ -44,7 +44,8 @@ class Row(Settings):
     unit: str
     higher_is_better: bool
     split: str
-    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``, ``one site left out, 4 folds``."""
+    """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``, ``one site left out, 4 folds``,
+    ``one dataset left out, 1 of 3 folds``."""
     model: str
     seed: int
     value: float

@@ -94,7 +94,8 @@ class Splits(Settings):
     same: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """Other ids of a being, by the one that it has here: only of those that have several."""
     left_out_by: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
-    """The column of which each fold leaves out a value (`SplitSettings.leave_out`), by dataset; others are not here."""
+    """The column of which each fold leaves out a value, or ``dataset`` where one fold leaves it out whole
+    (`SplitSettings.leave_out`), by dataset; others are not here."""
 
     def write(self, path: Path) -> None:
         """Write as canonical JSON."""

@@ -66,7 +66,7 @@ def make_splits(
         ),
         left_out=tuple(sorted(left_out, key=lambda out: (out.dataset, out.recording))),
         same=same,
-        left_out_by={dataset: settings.leave_out for datasets in sorted(rounds.of) for dataset in datasets},
+        left_out_by=dict.fromkeys(rounds.datasets, settings.leave_out),
     )
     audit(splits)
     return splits
@@ -102,7 +102,7 @@ def _plans(
     """Plan the recordings of datasets that share subjects."""
     if held := rounds.of.get(group.datasets):
         roles = learning_by_being(group, held=held, settings=settings)
-        return _by_being(group, roles, settings=settings, window_samples=window_samples)
+        return _by_being(group, roles, settings=settings, window_samples=window_samples, whole_datasets=rounds.whole)
     if len(group.scored_subjects) >= settings.min_subjects:
         return _by_being(group, by_subject(group, settings=settings), settings=settings, window_samples=window_samples)
     return _of_few(group, settings=settings, window_samples=window_samples)
@@ -114,8 +114,12 @@ def _by_being(
     *,
     settings: SplitSettings,
     window_samples: Mapping[Modality, int],
+    whole_datasets: Sequence[frozenset[str]] = (),
 ) -> tuple[dict[str, Sequence[Plan]], list[LeftOut]]:
-    """Plan by the role of each being in each fold; those without one are learned from at other times than chosen on."""
+    """Plan by the role of each being in each fold; those without one are learned from at other times than chosen on.
+
+    Of those who are held out with `whole_datasets` ([fold]) what other datasets have of them takes no part.
+    """
     plans: dict[str, Sequence[Plan]] = {}
     left_out: list[LeftOut] = []
     once, at_once = settings.model_copy(update={"folds": 1}), companions_of(group.recordings)
@@ -137,11 +141,16 @@ def _by_being(
             elif not one.score:
                 # Nothing of it is scored; where its subject is held out elsewhere it takes no part.
                 of_folds.append(train_only(one) if role == "train" else None)
+            elif role == "test" and whole_datasets and one.dataset not in whole_datasets[fold]:
+                of_folds.append(None)
             else:
                 of_folds.append(whole(one, role=role, kind="subject", settings=settings))
         plans[one.name] = of_folds
         if not one.score:
             left_out.append(_left_out(one, _unscored(one), trains=True))
+        elif whole_datasets and not any(one.dataset in out for out in whole_datasets):
+            reason = "shares subjects with a dataset that is left out whole, and is itself left out in no fold"
+            left_out.append(_left_out(one, reason, trains=any(plan and plan.train for plan in of_folds)))
     return plans, left_out
 
 

@@ -10,6 +10,8 @@ from neurofm.settings import Settings
 
 SUBJECT = "subject"
 """What `SplitSettings.leave_out` calls the being itself, whatever columns there are."""
+DATASET = "dataset"
+"""What it calls a dataset as a whole."""
 
 
 class SplitSettings(Settings):
@@ -33,9 +35,9 @@ class SplitSettings(Settings):
     stratify: tuple[str, ...] = ()
     """Columns of ``participants.tsv`` whose values every fold gets its share of; numbers by quarter."""
     leave_out: str = ""
-    """A fold per value of this column (``site``), or per ``subject``: `folds` then says nothing."""
+    """A fold per value of this column (``site``), per ``subject``, or per ``dataset``: `folds` then says nothing."""
     leave_out_most: int = Field(default=20, ge=2)
-    """Datasets with more values than this are split k-fold beside the others."""
+    """Datasets with more values than this, modalities with more datasets, are split k-fold beside the others."""
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
