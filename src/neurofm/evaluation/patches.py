@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from neurofm.evaluation.baselines.stationary import Choice, Filler, stationary_baselines
+from neurofm.evaluation.baselines.stationary import Choice, Filler, Grid, stationary_baselines
 from neurofm.evaluation.row import CORE, CORRELATION, OURS
 from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores, correlations
@@ -24,8 +24,10 @@ from neurofm.training.stationary import usable_of
 from neurofm.windows import RecordingView
 
 Shown = npt.NDArray[np.bool_]
-_TUNING_WINDOWS = 4
-"""On which baselines choose their shrinkage, spread evenly over those to tune on."""
+_TUNING_WINDOWS = 24
+"""Most windows on which baselines choose, of all recordings to tune on alike, evenly spread over each."""
+_ROUNDS = 2
+"""How often is chosen from every grid, given what was chosen from the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +110,7 @@ def fill_set(
     )
     for kind in kinds:
         task = f"hidden_{kind}"
-        judges = [
-            _puzzle(part.take(_spread(len(part), _TUNING_WINDOWS // len(tuning) + 1)), predictor, kind, settings)
-            for part in tuning[:_TUNING_WINDOWS]
-        ]
+        judges = [_puzzle(part, predictor, kind, settings) for part in judging_windows(tuning)]
         puzzles = [_puzzle(test, predictor, kind, settings) for test in tests]
         # A block may lie where a short last window overlaps the one before.
         puzzles = [puzzle for puzzle in puzzles if puzzle.scored.any()]
@@ -138,6 +137,16 @@ def fill_set(
     return found, dict(seconds)
 
 
+def judging_windows(tuning: Sequence[Windows], *, most: int = _TUNING_WINDOWS) -> list[Windows]:
+    """Return the windows on which baselines choose: so many of every recording, at least one each.
+
+    More recordings than `most` are too many to fill in again for every choice: then one window each of recordings
+    evenly spread over all.
+    """
+    chosen = [tuning[at] for at in _spread(len(tuning), most)]
+    return [part.take(_spread(len(part), max(most // len(chosen), 1))) for part in chosen]
+
+
 class Ours:
     """Our model, or its core alone, filling in one kind of mask.
 
@@ -153,6 +162,7 @@ class Ours:
 
     def __init__(self, predictor: Predictor, kind: str, *, core_only: bool) -> None:
         self._predictor, self._kind, self._core_only = predictor, kind, core_only
+        self.converged = True
         self.name = CORE if core_only else OURS
 
     def fill(self, view: RecordingView, z: npt.NDArray[np.float32], shown: Shown, valid: Shown) -> Floats:
@@ -161,7 +171,7 @@ class Ours:
             return self._predictor.predict_patches_core(view, z, shown, kind=self._kind, valid=valid)
         return self._predictor.predict_patches(view, z, shown, kind=self._kind, valid=valid)
 
-    def choices(self, settings: EvaluateSettings) -> list[Choice]:
+    def choices(self, settings: EvaluateSettings) -> list[Grid]:
         """Nothing is chosen here."""
         del settings
         return []
@@ -171,14 +181,35 @@ class Ours:
 
 
 def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
-    """Choose that with which the windows to tune on are filled in best."""
-    errors: dict[Choice, float] = {}
-    for choice in filler.choices(settings):
-        filler.choose(choice)
-        gained = sum(float(judge.squares(_fill(filler, judge))[0].sum()) for judge in judges)
-        errors[choice] = -gained if np.isfinite(gained) else np.inf
-    if errors:
-        filler.choose(min(errors, key=lambda one: errors[one]))
+    """Choose that with which the windows to tune on are filled in best.
+
+    All grids in one would take a hundred fits of every recording. They are chosen from one after the other, from the
+    middle of all on, and once more where that changed any. What does not converge is never better than what does.
+    """
+    grids = filler.choices(settings)
+    if not grids:
+        return
+    errors: dict[Choice, tuple[bool, float]] = {}
+
+    def error(choice: Choice) -> tuple[bool, float]:
+        if choice not in errors:
+            filler.choose(choice)
+            gained, converged = 0.0, True
+            for judge in judges:
+                gained += float(judge.squares(_fill(filler, judge))[0].sum())
+                converged = converged and filler.converged
+            errors[choice] = (not converged, -gained if np.isfinite(gained) else np.inf)
+        return errors[choice]
+
+    middle = {field: value for grid in grids for field, value in grid[len(grid) // 2].items()}
+    best = Choice(**middle)
+    for _ in range(_ROUNDS):
+        before = best
+        for grid in grids:
+            best = min((best._replace(**change) for change in grid), key=error)
+        if best == before:
+            break
+    filler.choose(best)
 
 
 def _fill(filler: Filler, puzzle: Puzzle) -> Floats:

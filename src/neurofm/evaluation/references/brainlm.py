@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from neurofm.evaluation.baselines.stationary import Choice
+from neurofm.evaluation.baselines.stationary import Choice, Grid
 from neurofm.evaluation.references.training import seeded, spread, starts, train
 from neurofm.evaluation.samples import Windows, learning_windows, masks
 from neurofm.evaluation.settings import EvaluateSettings
@@ -55,6 +55,7 @@ class BrainLMReference:
     """
 
     name = NAME
+    converged = True
 
     def __init__(self, *, steps: int, settings: EvaluateSettings, window_samples: int, patch_samples: int) -> None:
         self._steps, self._settings = steps, settings
@@ -95,7 +96,7 @@ class BrainLMReference:
         hidden = ~np.repeat(shown, self._patch_samples, axis=1)
         return np.where(hidden, self._filled(z, shown), z.astype(np.float64))
 
-    def choices(self, settings: EvaluateSettings) -> list[Choice]:
+    def choices(self, settings: EvaluateSettings) -> list[Grid]:
         """Nothing is chosen here."""
         del settings
         return []
