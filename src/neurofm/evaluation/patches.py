@@ -24,7 +24,7 @@ from neurofm.training.stationary import usable_of
 from neurofm.windows import RecordingView
 
 Shown = npt.NDArray[np.bool_]
-_TUNING_WINDOWS = 24
+_TUNING_WINDOWS = 12
 """Most windows on which baselines choose, of all recordings to tune on alike, evenly spread over each."""
 _ROUNDS = 2
 """How often is chosen from every grid, given what was chosen from the others."""
