@@ -16,7 +16,7 @@ from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
 from neurofm.splits import Candidate, FoldRecording, SplitSettings, make_splits
 from neurofm.windows import RecordingView
-from tests.evaluation.conftest import SETTINGS, poison, spans, view_of
+from tests.evaluation.conftest import SETTINGS, Roles, poison, spans, view_of
 from tests.evaluation.pixar import people
 
 SHORT = EvaluateSettings.parse(
@@ -161,7 +161,9 @@ def _left_out_whole(modality: Modality, *, channel_set: str) -> list[RecordingVi
         drive = np.sin(np.arange(1200) / 9 + seed)[:, None] * np.linspace(-1, 1, 9)
         spikes = modality is Modality.SPIKES
         values = rng.poisson(np.exp(drive)).astype(np.float64) if spikes else drive + rng.normal(2.0, 1.0, drive.shape)
-        roles = {role: [(s.start, s.stop) for s in getattr(entry, role)] for role in ("train", "validation", "test")}
+        roles: Roles = {
+            role: [(s.start, s.stop) for s in getattr(entry, role)] for role in ("train", "validation", "test")
+        }
         made = view_of(
             values,
             modality=modality,

@@ -156,13 +156,13 @@ def evaluate(
         gate.check_fold(number, Predictor.load(models / f"fold-{number}", strict=False))
     parts: list[_Part] = []
     pairs: list[Sequence[Pair]] = []
-    held_out: set[tuple[str, str, str]] = set()
+    untaken: set[tuple[str, str, str]] = set()
     for fold in range(len(splits.folds)):
         loaded = load_views(splits, fold=fold, shards=shards, decoded=False)
         parts += _parts(loaded, fold, whole={name for name, by in splits.left_out_by.items() if by == DATASET})
         pairs.append(pairs_of(loaded))
-        held_out |= not_decoded(loaded, settings.decode)
-    sys.stderr.write(not_decoded_said(held_out))
+        untaken |= not_decoded(loaded, settings.decode)
+    sys.stderr.write(not_decoded_said(untaken))
     one = partial(_score_part, splits=splits, shards=shards, models=models, settings=settings, windows=windows)
     found = _Found.empty(settings)
     with Progressing("evaluate", total=sum(part.scored for part in parts), unit="recordings") as progress:
