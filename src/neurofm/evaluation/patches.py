@@ -24,7 +24,7 @@ from neurofm.training.stationary import usable_of
 from neurofm.windows import RecordingView
 
 Shown = npt.NDArray[np.bool_]
-_TUNING_WINDOWS = 24
+_TUNING_WINDOWS = 12
 """Most windows on which baselines choose, of all recordings to tune on alike, evenly spread over each."""
 _ROUNDS = 2
 """How often is chosen from every grid, given what was chosen from the others."""
@@ -112,13 +112,13 @@ def fill_set(
         datasets = sorted({test.view.dataset for test in tests})
         for filler in [*others, *trained, *(Ours(predictor, kind, core_only=core) for core in (True, False))]:
             started = time.process_time()
-            _tune(filler, judges, settings=settings)
+            tune(filler, judges, settings=settings)
             tuned = time.process_time() - started
             for dataset in datasets:
                 seconds[dataset, task, filler.name] += tuned / len(datasets)
             for puzzle in puzzles:
                 started = time.process_time()
-                gain, total = puzzle.squares(_fill(filler, puzzle))
+                gain, total = puzzle.squares(fill(filler, puzzle))
                 view = puzzle.windows.view
                 found.append(
                     TileScores(roles=view.roles, task=task, metric="R2", model=filler.name, gain=gain, total=total)
@@ -170,7 +170,7 @@ class Ours:
         """Nothing is chosen here."""
 
 
-def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
+def tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
     """Choose that with which the windows to tune on are filled in best.
 
     All grids in one would take a hundred fits of every recording. They are chosen from one after the other, from the
@@ -186,7 +186,7 @@ def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSetting
             filler.choose(choice)
             gained, converged = 0.0, True
             for judge in judges:
-                gained += float(judge.squares(_fill(filler, judge))[0].sum())
+                gained += float(judge.squares(fill(filler, judge))[0].sum())
                 converged = converged and filler.converged
             errors[choice] = (not converged, -gained if np.isfinite(gained) else np.inf)
         return errors[choice]
@@ -202,7 +202,7 @@ def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSetting
     filler.choose(best)
 
 
-def _fill(filler: Filler, puzzle: Puzzle) -> Floats:
+def fill(filler: Filler, puzzle: Puzzle) -> Floats:
     """Fill in a puzzle; what is hidden is not among what is given."""
     z = np.where(puzzle.hidden, np.float32(0), puzzle.windows.z)
     return filler.fill(puzzle.windows.view, z, puzzle.shown, puzzle.valid)
