@@ -7,13 +7,14 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from neurofm.evaluation.baselines.stationary import Stationary, stationary_baselines
-from neurofm.evaluation.patches import fill_set
+from neurofm.evaluation.patches import Puzzle, fill, fill_set, judging_windows, tune
 from neurofm.evaluation.references.brainlm import BrainLMReference
-from neurofm.evaluation.samples import learning_windows
+from neurofm.evaluation.samples import Windows, cut, learning_windows
 from neurofm.evaluation.scoreboard import make_rows
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.recording import Modality
@@ -134,3 +135,56 @@ def test_baselines_know_nothing_of_what_is_hidden_or_scored(views: list[Recordin
         np.testing.assert_array_equal(filled[~hidden], z[~hidden])
         if isinstance(baseline, Stationary):
             np.testing.assert_array_equal(other, filled)
+
+
+def test_the_stationary_process_finds_a_separable_one() -> None:
+    """Each of few latents has the same rhythm, so that the spectra between pairs of channels are hardly known."""
+    rng = np.random.default_rng(5)
+    times, channels = 700, 16
+    latent = np.zeros((times, 4))
+    for at in range(1, times):
+        latent[at] = 0.8 * latent[at - 1] + rng.standard_normal(4)
+    values = latent @ rng.standard_normal((4, channels)) + 0.1 * rng.standard_normal((times, channels))
+    view = view_of(values, modality=Modality.FMRI, train=[(0, 240)], validation=[(240, 400)], test=[(400, 700)])
+    fit, tuning = learning_windows([view], window_samples=WINDOW)
+    test = cut(view, view.roles.test, window_samples=WINDOW)
+    block = np.ones((len(test), WINDOW // PATCH, channels), dtype=np.bool_)
+    block[:, 2] = False
+    masks = {"patches": rng.random(block.shape) > 0.5, "block": block}
+    found: dict[str, dict[str, float]] = {}
+    for kind, shown in masks.items():
+        judges = [puzzle_of(part, shown[: len(part)]) for part in judging_windows(tuning)]
+        puzzle = puzzle_of(test, shown)
+        found[kind] = {}
+        for filler in stationary_baselines(Modality.FMRI, fit, recordings=1, window_samples=WINDOW):
+            tune(filler, judges, settings=CHOSEN)
+            gain, total = puzzle.squares(fill(filler, puzzle))
+            found[kind][filler.name] = float(gain.sum() / total.sum())
+            assert filler.converged
+    assert found["patches"]["stat"] >= found["patches"]["gaussian"]
+    assert found["block"]["stat"] > found["block"]["gaussian"] + 0.05
+
+
+def test_a_choice_that_does_not_converge_is_refused(
+    monkeypatch: pytest.MonkeyPatch, views: list[RecordingView]
+) -> None:
+    """With one step nothing is solved, which the filler says of itself."""
+    fit, tuning = learning_windows(views, window_samples=WINDOW)
+    part = tuning[0].take(slice(0, 1))
+    shown = np.random.default_rng(1).random((1, WINDOW // PATCH, part.z.shape[-1])) > 0.5
+    stat = stationary_baselines(Modality.FMRI, fit, recordings=1, window_samples=WINDOW)[-1]
+    fill(stat, puzzle_of(part, shown))
+    assert stat.converged
+    monkeypatch.setattr("neurofm.evaluation.baselines.stationary._ITERATIONS", 1)
+    fill(stat, puzzle_of(part, shown))
+    assert not stat.converged
+
+
+def test_every_recording_judges_up_to_a_bound(views: list[RecordingView]) -> None:
+    parts = [cut(view, view.roles.calibration, window_samples=WINDOW) for view in views[:4]]
+    assert [len(part) for part in judging_windows(parts, most=8)] == [2, 2, 2, 2]
+    assert [len(part) for part in judging_windows(parts, most=2)] == [1, 1]
+
+
+def puzzle_of(windows: Windows, shown: npt.NDArray[np.bool_]) -> Puzzle:
+    return Puzzle(windows=windows, shown=shown, valid=np.ones(windows.z.shape[:2], dtype=np.bool_))

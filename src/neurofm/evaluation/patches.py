@@ -117,13 +117,13 @@ def fill_set(
         datasets = sorted({test.view.dataset for test in tests})
         for filler in [*others, *trained, *(Ours(predictor, kind, core_only=core) for core in (True, False))]:
             started = time.process_time()
-            _tune(filler, judges, settings=settings)
+            tune(filler, judges, settings=settings)
             tuned = time.process_time() - started
             for dataset in datasets:
                 seconds[dataset, task, filler.name] += tuned / len(datasets)
             for puzzle in puzzles:
                 started = time.process_time()
-                filled = _fill(filler, puzzle)
+                filled = fill(filler, puzzle)
                 view = puzzle.windows.view
                 for metric, (gain, total) in {
                     "R2": puzzle.squares(filled),
@@ -180,7 +180,7 @@ class Ours:
         """Nothing is chosen here."""
 
 
-def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
+def tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
     """Choose that with which the windows to tune on are filled in best.
 
     All grids in one would take a hundred fits of every recording. They are chosen from one after the other, from the
@@ -196,7 +196,7 @@ def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSetting
             filler.choose(choice)
             gained, converged = 0.0, True
             for judge in judges:
-                gained += float(judge.squares(_fill(filler, judge))[0].sum())
+                gained += float(judge.squares(fill(filler, judge))[0].sum())
                 converged = converged and filler.converged
             errors[choice] = (not converged, -gained if np.isfinite(gained) else np.inf)
         return errors[choice]
@@ -212,7 +212,7 @@ def _tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSetting
     filler.choose(best)
 
 
-def _fill(filler: Filler, puzzle: Puzzle) -> Floats:
+def fill(filler: Filler, puzzle: Puzzle) -> Floats:
     """Fill in a puzzle; what is hidden is not among what is given."""
     z = np.where(puzzle.hidden, np.float32(0), puzzle.windows.z)
     return filler.fill(puzzle.windows.view, z, puzzle.shown, puzzle.valid)
