@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -432,3 +433,38 @@ def test_references_are_rows_beside_the_others(trained: _Trained) -> None:
     cells = {("cells", "masked_reconstruction", metric) for metric in ("R2", "correlation", "bits_per_spike")}
     assert found == {"ndt": cells, "lfads": cells, "brainlm": rest}
     assert board.timings["cells"]["masked_reconstruction"].keys() > {"ndt", "lfads"}
+
+
+def test_a_dataset_never_seen_is_scored_whole_after_each_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two datasets of one atlas and two of spikes, each left out once: both nulls are beside ours at every point."""
+    cells, *people = _candidates()
+    other = [replace(one, dataset="other", subject=f"other:{one.recording}") for one in people[3:]]
+    candidates = [*people[:3], *other, cells, replace(cells, dataset="more", subject="more:m")]
+    for one in candidates:
+        values = _values(one.recording)
+        _write(tmp_path / "shards", one, values[:, ::-1] if one.dataset == "more" else values)
+    chosen = SplitSettings(seed=1, leave_out="dataset")
+    splits = make_splits(candidates, settings=chosen, window_samples=dict.fromkeys(Modality, WINDOW))
+    brief = PRETRAIN.model_copy(update={"steps": 2})
+    pretrain_all_folds(
+        splits,
+        shards=tmp_path / "shards",
+        settings=brief,
+        windows=WINDOWS,
+        runs=tmp_path / "runs",
+        out=tmp_path / "models",
+        workers=1,
+    )
+    board = _Trained(splits, tmp_path / "shards", tmp_path / "models").evaluate(calibration_s=[5])
+    assert {row.split for row in board.rows} == {"one dataset left out, 1 of 2 folds"}
+    assert not any(row.leak for row in board.rows)
+    assert not any(row.leak for row in board.calibration)
+    for dataset, metric in (("rest", "R2"), ("other", "R2"), ("cells", "bits_per_spike"), ("more", "bits_per_spike")):
+        for point in ("5 s", "all"):
+            wanted = (dataset, metric, point)
+            own = [row for row in board.calibration if (row.dataset, row.metric, row.calibration) == wanted]
+            assert {row.model for row in own} >= {"neurofm", "null", "null_train", "ridge", "gaussian"}
+    told = [line for line in capsys.readouterr().err.splitlines() if "not decoded" in line]
+    assert [line.split()[1] for line in told] == ["cells", "more"]
