@@ -197,7 +197,13 @@ def test_units_that_nobody_else_has_are_expected_at_the_mean_rate_of_others_unit
     views = _left_out_whole(Modality.SPIKES, channel_set="")
     expected = mean_elsewhere(views, Modality.SPIKES)
     learned = [view for view in views if view.roles.train]
-    assert expected == pytest.approx(np.mean([view.normaliser.mean.mean() for view in learned]))
+    rates_hz = [view.normaliser.mean.mean() * view.sampling_rate_hz for view in learned]
+    assert expected == pytest.approx(np.mean(rates_hz))
+    # As many spikes in bins of half the length are twice as many a second.
+    faster = [
+        replace(view, sampling_rate_hz=2 * view.sampling_rate_hz) if view is learned[0] else view for view in views
+    ]
+    assert mean_elsewhere(faster, Modality.SPIKES) == pytest.approx(np.mean([2 * rates_hz[0], *rates_hz[1:]]))
     assert mean_elsewhere(views, Modality.EEG) is None
     task = CalibrationTask(settings=SHORT)
     for view in views:

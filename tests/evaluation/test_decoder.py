@@ -30,7 +30,8 @@ def _r2(patches: Patches, decoded: Floats) -> float:
 def test_what_only_the_order_of_patches_says_is_decoded() -> None:
     fit, judge, test = (_turning(seed) for seed in range(3))
     linear, recurrent = (
-        _r2(test, decode_recurrently([(fit, judge)], test.features, penalty=1e-3, steps=steps)) for steps in (0, 40)
+        _r2(test, decode_recurrently(fit, [(fit, judge)], test.features, penalty=1e-3, steps=steps))
+        for steps in (0, 40)
     )
     assert linear < 0.4
     assert recurrent > linear + 0.3
@@ -39,7 +40,8 @@ def test_what_only_the_order_of_patches_says_is_decoded() -> None:
 def test_where_nothing_helps_the_linear_read_out_stays() -> None:
     fit, judge, test = (_noise(seed) for seed in range(3))
     linear, recurrent = (
-        _r2(test, decode_recurrently([(fit, judge)], test.features, penalty=1e-3, steps=steps)) for steps in (0, 30)
+        _r2(test, decode_recurrently(fit, [(fit, judge)], test.features, penalty=1e-3, steps=steps))
+        for steps in (0, 30)
     )
     assert recurrent == pytest.approx(linear, abs=0.02)
 
@@ -47,16 +49,16 @@ def test_where_nothing_helps_the_linear_read_out_stays() -> None:
 def test_patches_that_do_not_count_teach_nothing() -> None:
     fit, judge = _noise(0), _noise(1)
     fit.counted[:, ::2] = False
-    before = decode_recurrently([(fit, judge)], judge.features, penalty=1e-3, steps=20)
+    before = decode_recurrently(fit, [(fit, judge)], judge.features, penalty=1e-3, steps=20)
     fit.values[:, ::2] = 1e3
-    assert (decode_recurrently([(fit, judge)], judge.features, penalty=1e-3, steps=20) == before).all()
+    assert (decode_recurrently(fit, [(fit, judge)], judge.features, penalty=1e-3, steps=20) == before).all()
 
 
 def test_one_block_that_judges_badly_does_not_silence_the_others() -> None:
     fit, judge, other, test = (_turning(seed) for seed in range(4))
     asleep = Patches(features=judge.features, values=np.zeros_like(judge.values), counted=judge.counted)
     alone, together = (
-        _r2(test, decode_recurrently(tried, test.features, penalty=1e-3, steps=40))
+        _r2(test, decode_recurrently(fit, tried, test.features, penalty=1e-3, steps=40))
         for tried in ([(fit, asleep)], [(fit, asleep), (fit, other), (other, fit)])
     )
     assert alone < 0.4 < together - 0.2

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from neurofm.evaluation.baselines.stationary import Stationary, stationary_baselines
+from neurofm.evaluation.baselines.stationary import Choice, Grid, Stationary, stationary_baselines
 from neurofm.evaluation.patches import Puzzle, fill, fill_set, judging_windows, tune
 from neurofm.evaluation.references.brainlm import BrainLMReference
 from neurofm.evaluation.samples import Windows, cut, learning_windows
@@ -165,9 +165,35 @@ def test_the_stationary_process_finds_a_separable_one() -> None:
     assert found["block"]["stat"] > found["block"]["gaussian"] + 0.05
 
 
-def test_a_choice_that_does_not_converge_is_refused(
-    monkeypatch: pytest.MonkeyPatch, views: list[RecordingView]
-) -> None:
+class _Tempting:
+    """A filler that knows the answer with the setting that does not converge, and half of it with the other."""
+
+    name = "tempting"
+
+    def __init__(self, truth: npt.NDArray[np.float64]) -> None:
+        self.truth, self.chosen, self.converged = truth, Choice(shrinkage=0.1), False
+
+    def choices(self, settings: EvaluateSettings) -> list[Grid]:
+        del settings
+        return [[{"shrinkage": 0.1}, {"shrinkage": 0.5}]]
+
+    def choose(self, choice: Choice) -> None:
+        self.chosen, self.converged = choice, choice.shrinkage == 0.5
+
+    def fill(self, view: RecordingView, z: object, shown: object, valid: object) -> npt.NDArray[np.float64]:
+        del view, z, shown, valid
+        return self.truth if not self.converged else 0.5 * self.truth
+
+
+def test_what_does_not_converge_is_not_chosen(views: list[RecordingView]) -> None:
+    part = learning_windows(views, window_samples=WINDOW)[1][0].take(slice(0, 1))
+    shown = np.random.default_rng(1).random((1, WINDOW // PATCH, part.z.shape[-1])) > 0.5
+    filler = _Tempting(part.z.astype(np.float64))
+    tune(filler, [puzzle_of(part, shown)], settings=CHOSEN)
+    assert filler.chosen.shrinkage == 0.5
+
+
+def test_a_filler_says_whether_it_converged(monkeypatch: pytest.MonkeyPatch, views: list[RecordingView]) -> None:
     """With one step nothing is solved, which the filler says of itself."""
     fit, tuning = learning_windows(views, window_samples=WINDOW)
     part = tuning[0].take(slice(0, 1))

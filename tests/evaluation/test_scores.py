@@ -96,6 +96,7 @@ def test_correlations_are_those_of_each_channel_of_each_window() -> None:
     rng = np.random.default_rng(0)
     truth, predicted = rng.normal(size=(2, 4, 30, 3))
     counted = rng.random((4, 30, 3)) < 0.7
+    counted[3] = np.arange(30)[:, None] < 2  # two samples, whose coefficients are 1 or -1
     truth[1, :, 2] = 0.3  # does not move: has none
     predicted[2, :, 1] = 7.0  # does not move: 0
     gain, total = correlations(truth, predicted, counted)
@@ -104,5 +105,8 @@ def test_correlations_are_those_of_each_channel_of_each_window() -> None:
         kept = counted[tile, :, column]
         if (tile, column) not in {(1, 2), (2, 1)}:
             expected[tile, column] = np.corrcoef(truth[tile, kept, column], predicted[tile, kept, column])[0, 1]
-    np.testing.assert_allclose(gain, expected.sum(axis=1), atol=1e-12)
-    assert total.tolist() == [3, 2, 3, 3]
+    samples = counted.sum(axis=1)
+    np.testing.assert_allclose(gain, (samples * expected).sum(axis=1), atol=1e-10)
+    samples[1, 2] = 0
+    assert total.tolist() == samples.sum(axis=1).tolist()
+    assert total[3] == 6

@@ -115,7 +115,8 @@ class CalibrationTask:
         learned = [view for view in views if view.roles.train]
         expected = _mean_of(learned) if learned else None
         if expected is None and elsewhere is not None:
-            expected = np.full(len(views[0].channel_ids), elsewhere)
+            per_sample = views[0].sampling_rate_hz if views[0].modality is Modality.SPIKES else 1.0
+            expected = np.full(len(views[0].channel_ids), elsewhere / per_sample)
         make = partial(
             baselines_for,
             tests[0].modality,
@@ -219,10 +220,15 @@ def _fitted(views: Sequence[RecordingView], baselines: Sequence[Estimator]) -> d
 def mean_elsewhere(views: Sequence[RecordingView], modality: Modality) -> float | None:
     """Return the mean over all channels that a fold learns from of a modality, each recording weighing the same.
 
-    Of a dataset never seen that has channels of its own it is what is known of a channel before anything is seen.
+    Of a dataset never seen that has channels of its own it is what is known of a channel before anything is seen. Of
+    spikes it is a rate in Hz, since bins may be of another length there; of others in the units of the shards.
     """
     learned = [view for view in views if view.roles.train and view.modality is modality and view.usable.any()]
-    return float(np.mean([view.normaliser.mean[view.usable].mean() for view in learned])) if learned else None
+    if not learned:
+        return None
+    per_s = [view.sampling_rate_hz if modality is Modality.SPIKES else 1.0 for view in learned]
+    means = [view.normaliser.mean[view.usable].mean() for view in learned]
+    return float(np.mean(np.multiply(means, per_s)))
 
 
 def _mean_of(learned: Sequence[RecordingView]) -> Floats:

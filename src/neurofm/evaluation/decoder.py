@@ -58,18 +58,20 @@ class _Network(nn.Module):
 
 
 def decode_recurrently(
-    tried: Sequence[tuple[Patches, Patches]], asked: Floats, *, penalty: float, steps: int
+    fit: Patches, tried: Sequence[tuple[Patches, Patches]], asked: Floats, *, penalty: float, steps: int
 ) -> Floats:
     """Learn a network in each round, on one part and until the other is decoded best; decode `asked` with all of them.
 
     In each round everything is standardised by what is fitted on. The networks start from the mean, and not from what a
     ridge regression leaves: that is smaller on the windows it was fitted on than on others, so that they would learn to
-    correct too little. How much is theirs and how much the first round's ridge regression's is what decodes the judging
-    parts of all rounds best, each by its own network; none of theirs where they do not help there. One block
-    alone may be one of sleep, and a poor judge.
+    correct too little. How much is theirs and how much a ridge regression's on all of `fit` is what decodes the judging
+    parts of all rounds best, each by its own round's; none of theirs where they do not help there. One block alone may
+    be one of sleep, and a poor judge.
 
     Parameters
     ----------
+    fit
+        Windows whose values are known.
     tried
         Rounds: windows to fit on, and others that judge, whose values are known (`samples.rounds`).
     asked
@@ -85,7 +87,7 @@ def decode_recurrently(
     """
     learned = [_learn(fit, judge, penalty=penalty, steps=steps, seed=seed) for seed, (fit, judge) in enumerate(tried)]
     told = [
-        (one.straight(judge.features), one.network(judge.features))
+        (one.by.straight(judge.features), one.network(judge.features))
         for one, (_, judge) in zip(learned, tried, strict=True)
     ]
 
@@ -98,13 +100,13 @@ def decode_recurrently(
 
     share = min(_SHARES, key=missed)
     network = np.mean([one.network(asked) for one in learned], axis=0)
-    decoded: Floats = share * network + (1 - share) * learned[0].straight(asked)
+    decoded: Floats = share * network + (1 - share) * _Straight.of(fit, penalty=penalty).straight(asked)
     return decoded
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Learned:
-    """What one round has learned; values are in their own units."""
+class _Straight:
+    """A ridge regression, and by what everything is standardised."""
 
     mean: Floats
     """[feature]"""
@@ -113,7 +115,17 @@ class _Learned:
     """[column]"""
     scale: Floats
     linear: Ridge
-    recurrent: _Network
+
+    @classmethod
+    def of(cls, fit: Patches, *, penalty: float) -> _Straight:
+        """Learn it."""
+        seen, target = fit.features[fit.counted], fit.values[fit.counted]
+        mean, spread = seen.mean(axis=0), seen.std(axis=0)
+        # What was constant may move in what is asked, and must not explode there.
+        sd = np.where(spread > _LEAST_SD, spread, 1.0)
+        middle, scale = target.mean(axis=0), np.maximum(target.std(axis=0), _LEAST_SD)
+        linear = Ridge(alpha=penalty * len(seen)).fit((seen - mean) / sd, (target - middle) / scale)
+        return cls(mean=mean, sd=sd, middle=middle, scale=scale, linear=linear)
 
     def standardised(self, features: Floats) -> Floats:
         """[window, patch, feature] in SDs."""
@@ -125,32 +137,36 @@ class _Learned:
         said: Floats = self.linear.predict(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:2], -1)
         return said * self.scale + self.middle
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Learned:
+    """What one round has learned."""
+
+    by: _Straight
+    recurrent: _Network
+
     def network(self, features: Floats) -> Floats:
         """[window, patch, column] of the network."""
-        z = torch.from_numpy(self.standardised(features)).float()
+        z = torch.from_numpy(self.by.standardised(features)).float()
         with torch.no_grad():
             said: Floats = self.recurrent.eval()(z).double().numpy()
-        return said * self.scale + self.middle
+        return said * self.by.scale + self.by.middle
 
 
 def _learn(fit: Patches, judge: Patches, *, penalty: float, steps: int, seed: int) -> _Learned:
-    seen, target = fit.features[fit.counted], fit.values[fit.counted]
-    mean, spread = seen.mean(axis=0), seen.std(axis=0)
-    sd = np.where(spread > _LEAST_SD, spread, 1.0)  # What was constant may move in `asked`, and must not explode there.
-    middle, scale = target.mean(axis=0), np.maximum(target.std(axis=0), _LEAST_SD)
-    linear = Ridge(alpha=penalty * len(seen)).fit((seen - mean) / sd, (target - middle) / scale)
+    by = _Straight.of(fit, penalty=penalty)
 
     def known(patches: Patches) -> tuple[Tensor, Tensor, Tensor]:
         """Return features, values, and which patches count."""
-        z = torch.from_numpy((patches.features - mean) / sd).float()
-        values = torch.from_numpy((patches.values - middle) / scale).float()
+        z = torch.from_numpy(by.standardised(patches.features)).float()
+        values = torch.from_numpy((patches.values - by.middle) / by.scale).float()
         return z, values, torch.from_numpy(patches.counted).float()[..., None]
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = _Network(features=seen.shape[1], columns=target.shape[1])
+        network = _Network(features=fit.features.shape[-1], columns=fit.values.shape[-1])
         _train(network, known(fit), known(judge), steps=steps, seed=seed)
-    return _Learned(mean=mean, sd=sd, middle=middle, scale=scale, linear=linear, recurrent=network)
+    return _Learned(by=by, recurrent=network)
 
 
 def _train(

@@ -188,8 +188,8 @@ def decode(
             (_patches(parts, fitted, cut_out(fitted)), _patches(parts, judge, cut_out(judge)))
             for fitted, judge in tried
         ]
-        asked = _patches(parts, test, truth).features
-        return decode_recurrently(learned, asked, penalty=penalty, steps=settings.decoder_steps)
+        everything, asked = _patches(parts, fit, cut_out(fit)), _patches(parts, test, truth).features
+        return decode_recurrently(everything, learned, asked, penalty=penalty, steps=settings.decoder_steps)
 
     ways: dict[str, Callable[[], Floats]] = {
         model: partial(read_out, model, learn) for model, learn in (models | further).items()

@@ -18,7 +18,7 @@ from neurofm.evaluation.difference import NO_DIFFERENCES, Differences
 from neurofm.evaluation.examples import Example, write_examples
 from neurofm.evaluation.few_shot_row import FewShotRow
 from neurofm.evaluation.findings import NO_FINDINGS, Findings, write_findings
-from neurofm.evaluation.row import NULL, OURS, Row, standing
+from neurofm.evaluation.row import CORRELATION, NULL, OURS, Row, standing
 from neurofm.evaluation.scores import Floats, TileScores, bootstrap, ratio, unit_of
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.files import write_atomic, write_json
@@ -135,7 +135,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
         for task, metrics in tasks.items():
             for metric, values in metrics.items():
                 best = best_baseline(rows, dataset=dataset, task=task, metric=metric)
-                if (ours := standing(values)) is not None:
+                if metric != CORRELATION and (ours := standing(values)) is not None:
                     values["neurofm_minus_best_baseline"] = rounded(values[ours] - best.value)
     return nested
 

@@ -40,8 +40,8 @@ class TileScores:
     The score is the sum of `gain` over the sum of `total`, averaged over columns. For R2 the gain is the sum of
     squares explained and the total the sum of squares around the mean; for bits per spike they are the gain in
     log2-likelihood and the number of spikes. For the correlation they are the sum of the coefficients of a tile's
-    channels, and how many there are. For balanced accuracy a column is a class, and they are its windows that
-    were recognised, and all of them. An area under the ROC curve is one tile.
+    channels, and how many there are, weighed by samples. For balanced accuracy a column is a class, and they are its
+    windows that were recognised, and all of them. An area under the ROC curve is one tile.
     """
 
     roles: FoldRecording
@@ -95,16 +95,20 @@ def correlations(truth: Floats, predicted: Floats, counted: npt.NDArray[np.bool_
     Returns
     -------
     gain and total, each [tile]: the sum, in which a prediction that does not move is 0, and the number of columns whose
-    truth moves. The others have no coefficient.
+    truth moves. The others have no coefficient. Both are weighed by the samples that count, so that a last tile of two
+    new samples, whose coefficients are 1 or -1, is worth no more than they are.
     """
     weight = counted.astype(np.float64)
-    samples = np.maximum(weight.sum(axis=1, keepdims=True), 1.0)
-    x, y = (weight * (part - (weight * part).sum(axis=1, keepdims=True) / samples) for part in (truth, predicted))
+    samples = weight.sum(axis=1)
+    x, y = (
+        weight * (part - (weight * part).sum(axis=1, keepdims=True) / np.maximum(samples, 1.0)[:, None])
+        for part in (truth, predicted)
+    )
     xx, yy, xy = (np.einsum("tsc,tsc->tc", *pair) for pair in ((x, x), (y, y), (x, y)))
-    moves = xx > _STILL * samples[:, 0]
-    known = moves & (yy > _STILL * samples[:, 0])
+    moves = xx > _STILL * samples
+    known = moves & (yy > _STILL * samples)
     coefficient = np.divide(xy, np.sqrt(xx * yy), out=np.zeros_like(xy), where=known)
-    return coefficient.sum(axis=1), moves.sum(axis=1).astype(np.float64)
+    return (samples * coefficient).sum(axis=1), (samples * moves).sum(axis=1)
 
 
 def poisson_bits(counts: Floats, rate: Floats, null_rate: Floats, counted: npt.NDArray[np.bool_]) -> Floats:

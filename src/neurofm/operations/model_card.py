@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from neurofm.catalog import CatalogEntry, load_entry
 from neurofm.errors import UserError
-from neurofm.evaluation.row import OURS, Row
+from neurofm.evaluation.row import CORRELATION, OURS, Row
 from neurofm.model.pretrained import read_config
 from neurofm.recording import Modality
 from neurofm.splits import FoldRecording, Splits
@@ -230,7 +230,7 @@ def _scores(path: Path) -> str:
             f"{row.n} x {row.ci_unit}",
         )
         for row in rows
-        if row.model == OURS
+        if row.model == OURS and row.metric != CORRELATION
     ]
     heads = ("dataset", "modality", "task", "metric", "split", "value", "interval", "null", "best reference", "n")
     return f"{_SCORES_NOTE}\n{_table(heads, lines)}"

@@ -112,7 +112,7 @@ def read_intervals(file: NWBFile, tables: str, column: str, *, optional: bool, w
             f"{', '.join(found.columns) or 'none at all'}. Mend: correct `column`; tags need none"
         )
     said = found.columns[column]
-    return replace(found, label=said if isinstance(said, tuple) else tuple(f"{number:g}" for number in said))
+    return replace(found, label=said if isinstance(said, tuple) else tuple(f"{number:.15g}" for number in said))
 
 
 def _table(table: Any, key: str, name: str, lacking_integer: int | None) -> _Table:

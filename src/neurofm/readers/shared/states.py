@@ -14,6 +14,8 @@ from neurofm.settings import Settings
 
 _STEP_S = 0.1
 """Seconds from point to point of a state: less than any gap that targets are interpolated across."""
+_LONGEST_S = 1e7
+"""Seconds, four months: what begins or ends beyond is no place in a recording."""
 _SHOWN = 20
 """Labels that an error lists."""
 
@@ -108,6 +110,11 @@ def state_target(state: str, intervals: Events | None, source: StateSource, *, n
         if intervals is None or len(lacking) == len(source.ones) + len(source.zeros):
             return None
     spans = np.stack([intervals.onset_s, intervals.onset_s + intervals.duration_s], axis=1)
+    if not (np.abs(spans) < _LONGEST_S).all():
+        raise Unreadable(
+            f"{name}: states.{state}: an interval begins or ends at {spans.flat[np.abs(spans).argmax()]:g} s. Mend: "
+            "give intervals their ends in seconds of the recording"
+        )
     ones, zeros = (spans[[label in own for label in labels]] for own in (source.ones, source.zeros))
     points = [_points(start_s, stop_s) for start_s, stop_s in (*ones.tolist(), *zeros.tolist())]
     time_s = np.unique(np.concatenate(points))
