@@ -55,7 +55,7 @@ def test_the_conditional_mean_and_its_r2_are_those_of_theory(
         np.testing.assert_allclose(found, expected, atol=0.05)
         explained += np.sum(expected * covariance[np.ix_(visible, hidden)])
     test = cut(white, white.roles.test, window_samples=WINDOW)
-    (r2,) = score(baseline, test, reconstruct(baseline, test, settings=settings), tuning=[], settings=settings)
+    r2, _ = score(baseline, test, reconstruct(baseline, test, settings=settings), tuning=[], settings=settings)
     assert ratio(r2.gain, r2.total) == pytest.approx(explained / np.trace(covariance), abs=0.02)
 
 

@@ -33,7 +33,7 @@ def _bits(estimator: Estimator, view: RecordingView, settings: EvaluateSettings)
     test = cut(view, view.roles.test, window_samples=WINDOW)
     _, tuning = learning_windows([view], window_samples=WINDOW)
     predicted = reconstruct(estimator, test, settings=settings)
-    _, bits = score(estimator, test, predicted, tuning=tuning, settings=settings)
+    *_, bits = score(estimator, test, predicted, tuning=tuning, settings=settings)
     return ratio(bits.gain, bits.total)
 
 
