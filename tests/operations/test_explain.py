@@ -74,8 +74,8 @@ def test_a_score_leads_back_to_manifest_settings_code_and_commit(tell: Explain) 
     told = tell("metrics/scoreboard.json#gw-rest/masked_reconstruction/R2/neurofm")
     (score,) = told.scores
     rows = json.loads(Path("metrics/scoreboard.json").read_bytes())
-    name = ("gw-rest", "masked_reconstruction", "neurofm")
-    (row,) = [row for row in rows if (row["dataset"], row["task"], row["model"]) == name]
+    name = ("gw-rest", "masked_reconstruction", "R2", "neurofm")
+    (row,) = [row for row in rows if (row["dataset"], row["task"], row["metric"], row["model"]) == name]
     assert (score.value, score.facts["ci_low"]) == (row["value"], row["ci_low"])
     assert [stage.name for stage in told.made_by] == ["evaluate"]
     own = [stage.name for stage in told.before]
@@ -96,7 +96,7 @@ def test_a_score_leads_back_to_manifest_settings_code_and_commit(tell: Explain) 
         ("metrics/scoreboard.csv#4", 1),
         ("metrics/scoreboard.csv#a2929-hd/decoding:head_direction", 4),
         ("metrics/summary.json#gw-rest.masked_reconstruction.R2.neurofm", 1),
-        ("metrics/summary.json#gw-rest", 26),
+        ("metrics/summary.json#gw-rest", 49),
         ("metrics/summary.json", 0),
     ],
 )

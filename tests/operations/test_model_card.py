@@ -66,7 +66,8 @@ def test_it_says_what_was_learned_from_and_every_score_with_its_null(root: Path)
     assert "| fmri | TR 2 s | fmri-x of 94 channels |" in text
     rows = [row for row in json.loads((root / "metrics/scoreboard.json").read_text()) if row["model"] == "neurofm"]
     assert rows
-    for row in rows:
+    # Correlation says of a model what R2 does, and is left to the scoreboard.
+    for row in (row for row in rows if row["metric"] != "correlation"):
         said = f"{row['value']:.4g} | {row['ci_low']:.4g} to {row['ci_high']:.4g} | {row['null']:.4g} |"
         assert any(said in line and f"| {row['task']} |" in line for line in text.splitlines())
 
