@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurofm.evaluation.classification import BANDS_HZ, band_power, classify, labelled_windows, log_power
+from neurofm.evaluation.classification import (
+    BANDS_HZ,
+    band_power,
+    classify,
+    labelled_windows,
+    log_power,
+    not_classified,
+    not_classified_said,
+)
 from neurofm.evaluation.filter_bank import filter_bank_windows
 from neurofm.evaluation.samples import cut
 from neurofm.evaluation.scoreboard import make_rows, summarise
@@ -149,7 +157,15 @@ def test_nothing_is_learned_from_one_state_alone(people: list[RecordingView], se
 
 def test_a_subject_in_one_state_alone_is_not_scored(people: list[RecordingView], settings: EvaluateSettings) -> None:
     people[5].targets["eyes_closed"][:] = 1
-    assert {score.roles.recording for score in classified(people, settings)} == {"p4"}
+    scores = classified(people, settings)
+    assert {score.roles.recording for score in scores} == {"p4"}
+    found = not_classified(people, "eyes_closed", scores)
+    assert found == {("eeg", "eyes_closed", "eeg/p5")}
+    # The same recording in another fold counts once.
+    (line,) = not_classified_said(found | not_classified(people, "eyes_closed", scores)).splitlines()
+    assert line.startswith("evaluate: eeg has 1 scored recordings with eyes_closed that are not classified")
+    assert not not_classified(people, "awake", [])
+    assert not not_classified_said(set())
 
 
 def test_validation_in_one_state_is_replaced_by_cross_validation(

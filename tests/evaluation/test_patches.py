@@ -165,6 +165,29 @@ def test_the_stationary_process_finds_a_separable_one() -> None:
     assert found["block"]["stat"] > found["block"]["gaussian"] + 0.05
 
 
+def test_rivals_of_a_channel_set_never_learned_from_are_not_tuned_on_what_they_know(predictor: Predictor) -> None:
+    """Of noise nothing can be filled in: whoever judges it by its own covariance believes in too much of it."""
+    rng = np.random.default_rng(4)
+    views = [
+        view_of(
+            rng.standard_normal((400, 16)),
+            modality=Modality.FMRI,
+            name=f"r{number}",
+            channel_set="new",
+            kind="subject",
+            calibration=[(0, 120)],
+            test=[(140, 400)],
+        )
+        for number in range(2)
+    ]
+    settings = EvaluateSettings.parse(SETTINGS | {"shrinkages": [0.02, 0.5, 0.98]}, where="", mend="")
+    scores, _ = fill_set(views, predictor, settings=settings, window_samples=WINDOW)
+    rows = make_rows(scores, folds=1, settings=settings)
+    values = {(row.task, row.model): row.value for row in rows if row.metric == "R2"}
+    for model in ("stat_own", "stat_calibrated", "gaussian_calibrated"):
+        assert values["hidden_patches", model] > -0.02, model
+
+
 class _Tempting:
     """A filler that knows the answer with the setting that does not converge, and half of it with the other."""
 

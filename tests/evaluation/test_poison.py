@@ -18,8 +18,8 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from neurofm.evaluation.baselines import baselines_for
+from neurofm.evaluation.channel_set import channel_sets
 from neurofm.evaluation.decoding import decode
-from neurofm.evaluation.evaluate import channel_sets
 from neurofm.evaluation.readout import fit_readout
 from neurofm.evaluation.samples import masks
 from neurofm.evaluation.settings import EvaluateSettings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neurofm.errors import UserError
-from neurofm.evaluation.samples import Windows, chunks, cut, learning_windows, masks, rounds
+from neurofm.evaluation.samples import Windows, apart, chunks, cut, learning_windows, masks, rounds
 from neurofm.evaluation.settings import EvaluateSettings
 from tests.evaluation.conftest import WINDOW, Roles, spans, view_of
 
@@ -49,6 +49,19 @@ def test_what_is_fitted_and_tuned_on(roles: Roles, fit: range, tuning: range) ->
     fitted, tuned = learning_windows([view], window_samples=WINDOW)
     assert _samples(fitted) == {(view.name, sample) for sample in fit}
     assert _samples(tuned) == {(view.name, sample) for sample in tuning}
+
+
+def test_what_tunes_is_apart_from_the_calibration_that_it_is_the_end_of() -> None:
+    unseen = view_of(VALUES, calibration=[(0, 60), (70, 110)], test=[(120, 500)])
+    _, (tuning,) = learning_windows([unseen], window_samples=WINDOW)
+    assert tuning.start.tolist() == [90]
+    before = apart(tuning)
+    assert before.view.roles.calibration == spans([(0, 60), (70, 90)])
+    np.testing.assert_array_equal(before.z, tuning.z)
+    assert unseen.roles.calibration == spans([(0, 60), (70, 110)])
+    # A validation recording's calibration is apart as it is.
+    known = view_of(VALUES, calibration=[(0, 100)], validation=[(120, 500)])
+    assert apart(cut(known, known.roles.validation, window_samples=WINDOW)).view is known
 
 
 def test_too_little_to_tune_on_is_said() -> None:

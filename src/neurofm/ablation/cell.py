@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from neurofm.ablation.result import CellResult, by_unit
 from neurofm.ablation.settings import PARAMS
-from neurofm.evaluation.evaluate import channel_sets
+from neurofm.evaluation.channel_set import channel_sets
 from neurofm.evaluation.folds import check_folds
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import reconstruct, score

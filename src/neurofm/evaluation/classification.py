@@ -8,6 +8,7 @@ subject's calibration may be looked at without labels, and so gives none here.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -115,6 +116,28 @@ def classify(
             scores.extend(state_scores(test, samples, probability, task=f"classification:{target}", model=model))
         seconds[model] = time.process_time() - started
     return scores, seconds
+
+
+def not_classified(
+    views: Sequence[RecordingView], target: str, scores: Sequence[TileScores]
+) -> set[tuple[str, str, str]]:
+    """Return the dataset, target and name of whatever is scored and has the target, but is not among the scores."""
+    classified = {score.roles.name for score in scores}
+    return {
+        (view.dataset, target, view.name)
+        for view in views
+        if view.roles.test and target in view.targets and view.name not in classified
+    }
+
+
+def not_classified_said(found: set[tuple[str, str, str]]) -> str:
+    """Say of what `not_classified` found how many there are, in a line for each dataset and target."""
+    counts = Counter((dataset, target) for dataset, target, _ in found)
+    return "".join(
+        f"evaluate: {dataset} has {count} scored recordings with {target} that are not classified in every fold: that "
+        "takes whole windows of both states, in what is scored and in what is learned from\n"
+        for (dataset, target), count in sorted(counts.items())
+    )
 
 
 def _models(encode: Encode, *, modality: Modality) -> Mapping[str, FitFeatures]:

@@ -9,8 +9,8 @@ from typing import Any
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from neurofm.evaluation.baselines import Null, ridge
+from neurofm.evaluation.channel_set import channel_sets
 from neurofm.evaluation.estimator import Estimator
-from neurofm.evaluation.evaluate import channel_sets
 from neurofm.evaluation.folds import left_out_of
 from neurofm.evaluation.gate import Gate
 from neurofm.evaluation.masked import reconstruct, score

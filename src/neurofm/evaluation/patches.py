@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from neurofm.evaluation.baselines.stationary import Choice, Filler, Grid, stationary_baselines
 from neurofm.evaluation.row import CORE, CORRELATION, OURS
-from neurofm.evaluation.samples import Windows, cut, learning_windows
+from neurofm.evaluation.samples import Windows, apart, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores, correlations
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.training.hidden_patches import fixed_masks, regions_of
@@ -110,7 +110,7 @@ def fill_set(
     )
     for kind in kinds:
         task = f"hidden_{kind}"
-        judges = [_puzzle(part, predictor, kind, settings) for part in judging_windows(tuning)]
+        judges = [_puzzle(part, predictor, kind, settings) for part in map(apart, judging_windows(tuning))]
         puzzles = [_puzzle(test, predictor, kind, settings) for test in tests]
         # A block may lie where a short last window overlaps the one before.
         puzzles = [puzzle for puzzle in puzzles if puzzle.scored.any()]

@@ -92,6 +92,20 @@ def learning_windows(views: Sequence[RecordingView], *, window_samples: int) -> 
     return fit, tuning
 
 
+def apart(part: Windows) -> Windows:
+    """Return windows to tune on whose recording may be looked at before them alone.
+
+    Where they are no validation but the end of what was fitted on (`learning_windows`), what is made from all of the
+    calibration knows them already, and would be chosen to trust itself too much.
+    """
+    roles = part.view.roles
+    if roles.validation:
+        return part
+    first = int(part.start.min())
+    before = [Segment(start=own.start, stop=min(own.stop, first)) for own in roles.calibration if own.start < first]
+    return replace(part, view=replace(part.view, roles=roles.model_copy(update={"calibration": tuple(before)})))
+
+
 def all_of(part: Windows) -> Windows:
     """Return all that a recording may be fitted on once settings are chosen, with what was held back to choose them."""
     roles = part.view.roles

@@ -18,7 +18,7 @@ from neurofm.evaluation.baselines.linear import (
     squared_error,
     total,
 )
-from neurofm.evaluation.samples import cut, learning_windows
+from neurofm.evaluation.samples import apart, cut, learning_windows
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
@@ -29,8 +29,8 @@ class GaussianCalibrated:
 
     The training recordings' covariance counts as `prior_samples` samples beside those of the recording's own
     calibration; smoothing, weight and shrinkage are chosen on the validation recordings, whose calibration is apart
-    from what judges. It is the posterior mean under an
-    inverse-Wishart prior up to its constant (Chen 1979, J R Stat Soc B 41:235-248,
+    from what judges, or where there are none on the end of each calibration, with what came before it. It is the
+    posterior mean under an inverse-Wishart prior up to its constant (Chen 1979, J R Stat Soc B 41:235-248,
     doi:10.1111/j.2517-6161.1979.tb01078.x).
 
     Parameters
@@ -59,7 +59,7 @@ class GaussianCalibrated:
             prior = total(moments(part, sd_samples=sd_samples) for part in fit)
             judges = [
                 (part.view, self._own(part.view, sd_samples=sd_samples), moments(part, sd_samples=sd_samples))
-                for part in tuning
+                for part in map(apart, tuning)
             ]
             for worth, shrinkage in itertools.product(self.settings.prior_samples, self.settings.shrinkages):
                 error = sum(

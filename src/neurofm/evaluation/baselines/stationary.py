@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple, Protocol
@@ -133,8 +133,8 @@ class Stationary:
         self._total, self._calibrated, self._flat, self._window_samples = total, calibrated, flat, window_samples
         self._choice = Choice(0.1)
         self.converged = True
-        self._sums: Cache[str, LagSums] = Cache()
-        self._fitted: Cache[str, tuple[StationaryPrior, torch.Tensor]] = Cache()
+        self._sums: Cache[Hashable, LagSums] = Cache()
+        self._fitted: Cache[Hashable, tuple[StationaryPrior, torch.Tensor]] = Cache()
 
     def choices(self, settings: EvaluateSettings) -> list[Grid]:
         """Return separable shares, weights of training recordings beside the recording's own, and shrinkages.
@@ -175,7 +175,7 @@ class Stationary:
 
         Without the noise a recording's own spectra are too close to singular to be inverted in float32.
         """
-        whose = view.name if self._calibrated else view.usable.tobytes().hex()
+        whose = (view.name, view.roles.calibration) if self._calibrated else view.usable.tobytes()
 
         def make() -> tuple[StationaryPrior, torch.Tensor]:
             settings = STATIONARY[view.modality]
@@ -203,7 +203,8 @@ class Stationary:
         """Return the lagged products that a recording is filled in from."""
         if not self._calibrated and self._total is not None:
             return self._total
-        own = self._sums.get(view.name, lambda: lag_sums_of(view, view.roles.calibration))
+        calibration = view.roles.calibration
+        own = self._sums.get((view.name, calibration), lambda: lag_sums_of(view, calibration))
         if self._total is None:
             return own
         share = self._choice.prior_samples / max(float(self._total.pairs[0]), 1.0)
