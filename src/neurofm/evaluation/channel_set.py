@@ -83,7 +83,7 @@ def evaluate_set(
             views, target, encode=predictor.encode, settings=settings, window_samples=window.window_samples
         )
         found.scores.extend(scores)
-        found.unclassified |= not_classified(views, target, scores)
+        found.unclassified.update(not_classified(views, target, scores))
         datasets = sorted({score.roles.dataset for score in scores})
         for dataset, (model, spent) in product(datasets, seconds.items()):
             found.seconds[dataset, f"classification:{target}", model] += spent / len(datasets)
