@@ -210,6 +210,31 @@ def test_unknown_sizes_are_said_as_unknown(project: Path) -> None:
     assert "?: not known" in legend(items, site=Site())
 
 
+def test_a_folder_is_counted_before_it_has_a_manifest(project: Path, shared_data: Path) -> None:
+    folder = shared_data / "ephys" / "steinmetz2019_rds"
+    pattern = r"session(?P<session>[1-3])\.rds"
+    edited(project, "local: {}", f"local: {{mine: {{modality: spikes, reader: trials, path: {folder}}}}}")
+    made = load_entry("gw-rest", root=project).model_dump(mode="json") | {
+        "id": "mine",
+        "modality": "spikes",
+        "reader": "trials",
+        "reader_options": {"signal": {"path": "spks", "axes": "trial unit time"}, "period_s": 0.01, "onset": "time"},
+        "source": {"archive": "local", "path": str(folder), "version": "local"},
+        "recordings": {"pattern": pattern, "subject": "Cori"},
+    }
+    path = project / "data" / "catalog" / "mine.yaml"
+    write_json(path, made)
+    item = foretold(project)["mine"]
+    sizes = [(folder / f"session{number}.rds").stat().st_size for number in (1, 2, 3)]
+    assert (item.files, item.recordings, item.raw_bytes, item.about) == (3, 3, sum(sizes), False)
+    assert item.problems == ()
+    # What the manifest's stage would refuse is a problem now, and nobody else's.
+    write_json(path, made | {"recordings": {"pattern": r"nothing(?P<session>\d)\.rds", "subject": "Cori"}})
+    item = foretold(project)["mine"]
+    assert item.files is None
+    assert any("must match a main file's whole path" in problem for problem in item.problems), item.problems
+
+
 def test_sizes_of_files_in_groups_are_said_as_at_most(hc_11: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = hc_11 / "data" / "catalog" / "hc-11-dandi-000044.yaml"
     path.write_text(path.read_text().replace("  archive: dandi\n", "  archive: dandi\n  groups: [units]\n"))

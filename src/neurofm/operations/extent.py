@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from neurofm.catalog import ArchiveSource, CatalogEntry, HttpSource, RegistrySource
+from neurofm.catalog import ArchiveSource, CatalogEntry, HttpSource, LocalSource, RegistrySource
 from neurofm.catalog.pins import pins_path
 from neurofm.errors import UserError
+from neurofm.sources.local import files_of
 
-Basis = Literal["manifest", "pins", "entry", "unknown"]
+Basis = Literal["manifest", "pins", "folder", "entry", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,17 @@ class Extent:
 
 
 def extent_of(entry: CatalogEntry, *, root: Path) -> Extent:
-    """Return what is known of a dataset: by its manifest, else its pins, else its entry.
+    """Return what is known of a dataset: by its manifest, else its pins, its folder, or else its entry.
 
-    Costs little for a manifest of 100 000 files: only sizes are kept of what is read.
+    Costs little for a manifest of 100 000 files: only sizes are kept of what is read. A folder is listed, and nothing
+    in it opened.
 
     Raises
     ------
     UserError
         If the pins that the entry names are missing or others.
     """
-    if found := _of_manifest(entry, root=root) or _of_pins(entry, root=root):
+    if found := _of_manifest(entry, root=root) or _of_pins(entry, root=root) or _of_folder(entry, root=root):
         return found
     source, expect = entry.source, entry.expect
     if isinstance(source, RegistrySource | HttpSource):
@@ -112,6 +114,23 @@ def _of_pins(entry: CatalogEntry, *, root: Path) -> Extent | None:
         raise UserError(f"{path}: no such file.", mend=mend) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not pins.", mend=mend) from None
+
+
+def _of_folder(entry: CatalogEntry, *, root: Path) -> Extent | None:
+    """Count a folder of the user's where a manifest could be made of it; preflight says why it could not."""
+    if not isinstance(entry.source, LocalSource):
+        return None
+    try:
+        recordings, sizes = files_of(entry, root=root)
+    except UserError:
+        return None
+    return Extent(
+        files=len(sizes),
+        bytes=sum(sizes.values()),
+        basis="folder",
+        subjects=len({recording.subject for recording in recordings}),
+        recordings=len(recordings),
+    )
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

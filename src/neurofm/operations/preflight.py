@@ -36,7 +36,7 @@ from neurofm.params import GROUPS, Dataset, Params, Site
 from neurofm.readers import outside_inputs, reader_options, reads_outside
 from neurofm.recording import Modality, UnitStatus
 from neurofm.sources import is_pinned, read_manifest
-from neurofm.sources.local import how_to_get
+from neurofm.sources.local import files_of
 from neurofm.units import ExecutorName, read_receipts
 from neurofm.units.slurm_queue import require_slurm, would_refuse
 
@@ -320,9 +320,11 @@ def _problems(entry: CatalogEntry, *, made: Container[Path], site: Site, root: P
             yield f"{entry.id}: {str(error).removeprefix(f'{entry.id}: ')}"
     if not is_pinned(source):
         yield f"{where}: version {source.version!r} can change at any time. Mend: neurofm catalog pin {entry.id}"
-    made_here = isinstance(source, LocalSource) and Path(source.path) in made
-    if isinstance(source, LocalSource) and not made_here and not (root / source.path).is_dir():
-        yield f"{where}: {root / source.path} is not a folder. Mend: {how_to_get(source)}"
+    if isinstance(source, LocalSource) and Path(source.path) not in made:
+        try:
+            files_of(entry, root=root)
+        except UserError as error:
+            yield str(error)
 
 
 def _require_reader(entry: CatalogEntry, *, root: Path) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from neurofm.catalog import CatalogEntry, LocalSource
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.progress import Progressing
-from neurofm.recording import Manifest, ManifestFile
+from neurofm.recording import Manifest, ManifestFile, ManifestRecording
 from neurofm.recording.manifest import safe_relative_path
 from neurofm.sources.recordings import recordings_of
 from neurofm.sources.selection import chosen_recordings, used_paths
@@ -41,20 +41,36 @@ def manifest(entry: CatalogEntry, *, root: Path, max_subjects: int | None = None
     """
     source = entry.source
     assert isinstance(source, LocalSource)
+    recordings, sizes = files_of(entry, root=root, max_subjects=max_subjects)
+    return Manifest(
+        dataset=entry.id,
+        archive=source.archive,
+        source_id=source.path,
+        version=source.version,
+        files=_hashed(root / source.path, sizes, dataset=entry.id),
+        recordings=recordings,
+    )
+
+
+def files_of(
+    entry: CatalogEntry, *, root: Path, max_subjects: int | None = None
+) -> tuple[tuple[ManifestRecording, ...], dict[str, int]]:
+    """Return the recordings of a folder, and the bytes of each file that they need; no file is opened.
+
+    Parameters, and what is raised, are those of `manifest`.
+    """
+    source = entry.source
+    assert isinstance(source, LocalSource)
     where = str(root / "data" / "catalog" / f"{entry.id}.yaml")
     folder = root / source.path
     if not folder.is_dir():
         raise UserError(f"{where}: `source.path`: {folder} is not a folder.", mend=how_to_get(source))
     recordings = recordings_of(scan(folder), entry.recordings, namespace=entry.subject_namespace, where=where)
     recordings = chosen_recordings(recordings, max_subjects=max_subjects)
-    return Manifest(
-        dataset=entry.id,
-        archive=source.archive,
-        source_id=source.path,
-        version=source.version,
-        files=_hashed(folder, sorted(used_paths(recordings)), dataset=entry.id),
-        recordings=recordings,
-    )
+    try:
+        return recordings, {path: (folder / path).stat().st_size for path in sorted(used_paths(recordings))}
+    except OSError as error:
+        raise _unread(error) from None
 
 
 def how_to_get(source: LocalSource) -> str:
@@ -104,9 +120,8 @@ def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: {error.strerror}.", mend="make the folder readable") from error
 
 
-def _hashed(folder: Path, paths: list[str], *, dataset: str) -> tuple[ManifestFile, ...]:
+def _hashed(folder: Path, sizes: Mapping[str, int], *, dataset: str) -> tuple[ManifestFile, ...]:
     try:
-        sizes = {path: (folder / path).stat().st_size for path in paths}
         files = []
         with Progressing(f"hash {dataset}", total=sum(sizes.values()), unit="bytes") as progress:
             for path, size in sizes.items():
@@ -115,7 +130,11 @@ def _hashed(folder: Path, paths: list[str], *, dataset: str) -> tuple[ManifestFi
                 )
                 progress.advance(size, note=path)
     except OSError as error:
-        raise UserError(
-            f"{error.filename}: {error.strerror}.", mend="make the file readable, or remove it from the folder"
-        ) from None
+        raise _unread(error) from None
     return tuple(files)
+
+
+def _unread(error: OSError) -> UserError:
+    return UserError(
+        f"{error.filename}: {error.strerror}.", mend="make the file readable, or remove it from the folder"
+    )
