@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dvc.dependency.param import ParamsDependency  # type: ignore[import-untyped]  # it has no stubs
+from dvc.repo import Repo  # type: ignore[import-untyped]
+
 from neurofm.catalog import read_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -26,3 +29,16 @@ def test_code_and_sections() -> None:
         for dep in stage["deps"]:
             if dep.startswith(("src/", "stages/")):
                 assert (PROJECT / dep).exists(), dep
+
+
+def test_every_parameter_is_there() -> None:
+    """DVC asks for them when a stage begins: the table's stage would fail after all trainings."""
+    with Repo(str(PROJECT)) as repo:
+        found = [
+            dep.get_hash()
+            for stage in repo.stage.load_all("ablations/dvc.yaml")
+            for dep in stage.deps
+            if isinstance(dep, ParamsDependency)
+        ]
+    assert len(found) >= 2 * len(STAGES)
+    assert all(found)
