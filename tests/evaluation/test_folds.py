@@ -35,6 +35,8 @@ def test_a_dataset_that_is_not_scored_in_every_fold_says_in_how_many() -> None:
     many = [view.roles.model_copy(update={"dataset": "many"}) for view in views]
     folds = (Fold(recordings=(few[0], many[0])), Fold(recordings=(few[1], many[1])), Fold(recordings=(many[0],)))
     assert left_out_of(Splits(seed=1, folds=folds, left_out=())) == {"few": "2 of 3 folds by subject"}
+    # Of a model that learned on in the first fold alone.
+    assert left_out_of(Splits(seed=1, folds=folds, left_out=()), folds=(0,)) == {}
     by_site = Splits(seed=1, folds=folds, left_out=(), left_out_by={"few": "site"})
     assert left_out_of(by_site) == {"few": "one site left out, 2 folds"}
 

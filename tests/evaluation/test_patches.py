@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from neurofm.evaluation.baselines import GaussianCalibrated
 from neurofm.evaluation.baselines.stationary import Choice, Grid, Stationary, stationary_baselines
 from neurofm.evaluation.patches import Puzzle, fill, fill_set, judging_windows, tune
 from neurofm.evaluation.references.brainlm import BrainLMReference
@@ -22,7 +23,7 @@ from neurofm.training.predict import Predictor
 from neurofm.training.pretrain import pretrain
 from neurofm.training.settings import MaskShares, PretrainSettings
 from neurofm.windows import RecordingView, WindowsSettings
-from tests.evaluation.conftest import SETTINGS, Roles, view_of
+from tests.evaluation.conftest import SETTINGS, Roles, spans, view_of
 from tests.evaluation.test_evaluate import PRETRAIN
 
 ROLES = ["train"] * 4 + ["validation", "test", "test"]
@@ -186,6 +187,26 @@ def test_rivals_of_a_channel_set_never_learned_from_are_not_tuned_on_what_they_k
     values = {(row.task, row.model): row.value for row in rows if row.metric == "R2"}
     for model in ("stat_own", "stat_calibrated", "gaussian_calibrated"):
         assert values["hidden_patches", model] > -0.02, model
+    whole_channels = GaussianCalibrated(settings=settings, window_samples=WINDOW)
+    whole_channels.fit(views)
+    assert whole_channels.shrinkage == 0.98
+
+
+def test_what_was_tuned_on_a_part_of_a_calibration_is_filled_in_from_all_of_it(views: list[RecordingView]) -> None:
+    fit, _ = learning_windows(views, window_samples=WINDOW)
+    view = views[-1]
+    known = cut(view, view.roles.test, window_samples=WINDOW)
+    shorter = replace(view, roles=view.roles.model_copy(update={"calibration": spans([(0, 20)])}))
+    shown = np.random.default_rng(1).random((len(known), WINDOW // PATCH, known.z.shape[-1])) > 0.5
+    fresh, used = (
+        {one.name: one for one in stationary_baselines(Modality.FMRI, fit, recordings=2, window_samples=WINDOW)}
+        for _ in range(2)
+    )
+    for name in ("stat_own", "stat_calibrated", "gaussian_calibrated"):
+        short = fill(used[name], puzzle_of(replace(known, view=shorter), shown))
+        filled = fill(used[name], puzzle_of(known, shown))
+        np.testing.assert_array_equal(filled, fill(fresh[name], puzzle_of(known, shown)))
+        assert not np.array_equal(short, filled)
 
 
 class _Tempting:

@@ -59,6 +59,14 @@ def test_what_tunes_is_apart_from_the_calibration_that_it_is_the_end_of() -> Non
     assert before.view.roles.calibration == spans([(0, 60), (70, 90)])
     np.testing.assert_array_equal(before.z, tuning.z)
     assert unseen.roles.calibration == spans([(0, 60), (70, 110)])
+    # The last window overlaps the one before it: what that one counts may be known.
+    longer = view_of(VALUES, calibration=[(0, 45)], test=[(60, 500)])
+    _, (tuning,) = learning_windows([longer], window_samples=WINDOW)
+    assert tuning.start.tolist() == [25]
+    assert apart(tuning).view.roles.calibration == spans([(0, 40)])
+    # Where nothing valid lies before them, there is nothing to know them by but themselves.
+    longer.valid[:40] = False
+    assert apart(tuning).view.roles.calibration == spans([(0, 45)])
     # A validation recording's calibration is apart as it is.
     known = view_of(VALUES, calibration=[(0, 100)], validation=[(120, 500)])
     assert apart(cut(known, known.roles.validation, window_samples=WINDOW)).view is known

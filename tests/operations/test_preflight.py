@@ -233,6 +233,14 @@ def test_a_folder_is_counted_before_it_has_a_manifest(project: Path, shared_data
     item = foretold(project)["mine"]
     assert item.files is None
     assert any("must match a main file's whole path" in problem for problem in item.problems), item.problems
+    # A folder that a stage may still be filling is not counted.
+    filled = project / "data" / "derivatives" / "study"
+    filled.mkdir(parents=True)
+    shutil.copy(folder / "session1.rds", filled)
+    edited(project, "derivatives: {}", "derivatives: {study: {bids: bids}}")
+    edited(project, f"path: {folder}", "path: data/derivatives/study")
+    write_json(path, made | {"source": {"archive": "local", "path": "data/derivatives/study", "version": "local"}})
+    assert foretold(project)["mine"].files is None
 
 
 def test_sizes_of_files_in_groups_are_said_as_at_most(hc_11: Path, monkeypatch: pytest.MonkeyPatch) -> None:

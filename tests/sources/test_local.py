@@ -106,6 +106,14 @@ def test_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path, ki
         build_manifest(entry_of(str(folder)), root=tmp_path)
 
 
+def test_links_in_a_circle_are_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "series" / "a.npy").symlink_to("b.npy")
+    (folder / "series" / "b.npy").symlink_to("a.npy")
+    with pytest.raises(UserError, match=r"a\.npy is a link that leads nowhere or in a circle.* Mend: ") as caught:
+        build_manifest(entry_of(str(folder)), root=tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_link_inside_the_folder_is_followed(folder: Path, tmp_path: Path) -> None:
     # As git-annex and DataLad keep files.
     (folder / ".git").mkdir()

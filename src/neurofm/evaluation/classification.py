@@ -134,7 +134,7 @@ def not_classified_said(found: set[tuple[str, str, str]]) -> str:
     """Say of what `not_classified` found how many there are, in a line for each dataset and target."""
     counts = Counter((dataset, target) for dataset, target, _ in found)
     return "".join(
-        f"evaluate: {dataset} has {count} scored recordings with {target} that are not classified in every fold: that "
+        f"evaluate: {dataset} has {count} scored recordings with {target} that are not classified in some fold: that "
         "takes whole windows of both states, in what is scored and in what is learned from\n"
         for (dataset, target), count in sorted(counts.items())
     )

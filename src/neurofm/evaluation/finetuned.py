@@ -78,7 +78,8 @@ def score_finetuned(
             for views in channel_sets(loaded):
                 found += _scored(views, models, settings=settings, windows=windows)
     told: dict[str, Any] = {}
-    for row in gate.labelled(make_rows(found, folds=len(folds), settings=settings, left_out=left_out_of(splits))):
+    left_out = left_out_of(splits, folds=folds)
+    for row in gate.labelled(make_rows(found, folds=len(folds), settings=settings, left_out=left_out)):
         metric = told.setdefault(row.dataset, {}).setdefault(row.metric, {"split": row.split, "n": row.n})
         metric[row.model] = {"value": row.value, "ci_low": row.ci_low, "ci_high": row.ci_high}
         if row.leak:

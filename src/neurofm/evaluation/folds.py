@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from neurofm.errors import UserError
 from neurofm.evaluation.scoreboard import HELD_OUT
-from neurofm.splits import DATASET, Splits
+from neurofm.splits import DATASET, Fold, Splits
 
 
 def check_folds(splits: Splits, folds: Iterable[int], *, where: str) -> None:
@@ -34,33 +34,35 @@ def check_folds(splits: Splits, folds: Iterable[int], *, where: str) -> None:
         )
 
 
-def left_out_of(splits: Splits) -> dict[str, str]:
+def left_out_of(splits: Splits, *, folds: Collection[int] | None = None) -> dict[str, str]:
     """Say what each fold leaves out where that is a value of a column, or a dataset, or not scored in all: by dataset.
 
     ``one site left out, 3 folds`` is scored in each of them, ``one dataset left out, 1 of 3 folds`` in one of as many
     as the modality has datasets. ``3 of 8 folds by subject`` is of three beings, where another dataset has eight.
+    `folds` are those that were scored at all, where these are not all that there are.
     """
+    chosen = [fold for number, fold in enumerate(splits.folds) if folds is None or number in folds]
     said = {}
-    for fold in splits.folds:
+    for fold in chosen:
         for entry in fold.recordings:
             if entry.test and entry.dataset not in splits.left_out_by:
-                own = _scored_in(splits, entry.dataset)
-                if own < len(splits.folds):
-                    said[entry.dataset] = f"{own} of {len(splits.folds)} folds {HELD_OUT[entry.kind][0]}"
+                own = _scored_in(chosen, entry.dataset)
+                if own < len(chosen):
+                    said[entry.dataset] = f"{own} of {len(chosen)} folds {HELD_OUT[entry.kind][0]}"
     return said | {
         dataset: f"one {column} left out, {_counted(splits, dataset, column)} folds"
         for dataset, column in splits.left_out_by.items()
     }
 
 
-def _scored_in(splits: Splits, dataset: str) -> int:
+def _scored_in(folds: Sequence[Fold], dataset: str) -> int:
     """In how many folds a dataset is scored."""
-    return sum(any(entry.test and entry.dataset == dataset for entry in fold.recordings) for fold in splits.folds)
+    return sum(any(entry.test and entry.dataset == dataset for entry in fold.recordings) for fold in folds)
 
 
 def _counted(splits: Splits, dataset: str, column: str) -> str:
     scored = [{(entry.dataset, entry.modality) for entry in fold.recordings if entry.test} for fold in splits.folds]
-    own = _scored_in(splits, dataset)
+    own = _scored_in(splits.folds, dataset)
     if column != DATASET:
         return f"{own}"
     modalities = {modality for of in scored for name, modality in of if name == dataset}

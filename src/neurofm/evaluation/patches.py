@@ -8,14 +8,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from neurofm.evaluation.baselines.stationary import Choice, Filler, Grid, stationary_baselines
 from neurofm.evaluation.row import CORE, CORRELATION, OURS
-from neurofm.evaluation.samples import Windows, apart, cut, learning_windows
+from neurofm.evaluation.samples import Windows, all_of, apart, cut, learning_windows
 from neurofm.evaluation.scores import Floats, TileScores, correlations
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.training.hidden_patches import fixed_masks, regions_of
@@ -103,21 +104,25 @@ def fill_set(
     fit, tuning = learning_windows(views, window_samples=window_samples)
     found: list[TileScores] = []
     seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
-    others = (
-        stationary_baselines(views[0].modality, fit, recordings=len(views), window_samples=window_samples)
-        if baselines
-        else []
-    )
+    make = partial(stationary_baselines, views[0].modality, recordings=len(views), window_samples=window_samples)
+    others = make(fit) if baselines else []
+    # Without validation the end of what may be fitted on chose, and is then fitted on, too.
+    whole = others if any(view.roles.validation for view in views) or not baselines else make(list(map(all_of, fit)))
     for kind in kinds:
         task = f"hidden_{kind}"
-        judges = [_puzzle(part, predictor, kind, settings) for part in map(apart, judging_windows(tuning))]
+        judges = [
+            replace(_puzzle(part, predictor, kind, settings), windows=apart(part)) for part in judging_windows(tuning)
+        ]
         puzzles = [_puzzle(test, predictor, kind, settings) for test in tests]
         # A block may lie where a short last window overlaps the one before.
         puzzles = [puzzle for puzzle in puzzles if puzzle.scored.any()]
         datasets = sorted({test.view.dataset for test in tests})
-        for filler in [*others, *trained, *(Ours(predictor, kind, core_only=core) for core in (True, False))]:
+        alone: list[Filler] = [*trained, *(Ours(predictor, kind, core_only=core) for core in (True, False))]
+        for tuning_filler, filler in [*zip(others, whole, strict=True), *zip(alone, alone, strict=True)]:
             started = time.process_time()
-            tune(filler, judges, settings=settings)
+            chosen = tune(tuning_filler, judges, settings=settings)
+            if chosen is not None:
+                filler.choose(chosen)
             tuned = time.process_time() - started
             for dataset in datasets:
                 seconds[dataset, task, filler.name] += tuned / len(datasets)
@@ -180,15 +185,15 @@ class Ours:
         """Nothing is chosen here."""
 
 
-def tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> None:
-    """Choose that with which the windows to tune on are filled in best.
+def tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings) -> Choice | None:
+    """Choose that with which the windows to tune on are filled in best, and return it; None where there is no choice.
 
     All grids in one would take a hundred fits of every recording. They are chosen from one after the other, from the
     middle of all on, and once more where that changed any. What does not converge is never better than what does.
     """
     grids = filler.choices(settings)
     if not grids:
-        return
+        return None
     errors: dict[Choice, tuple[bool, float]] = {}
 
     def error(choice: Choice) -> tuple[bool, float]:
@@ -210,6 +215,7 @@ def tune(filler: Filler, judges: Sequence[Puzzle], *, settings: EvaluateSettings
         if best == before:
             break
     filler.choose(best)
+    return best
 
 
 def fill(filler: Filler, puzzle: Puzzle) -> Floats:

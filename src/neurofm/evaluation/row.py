@@ -45,7 +45,7 @@ class Row(Settings):
     higher_is_better: bool
     split: str
     """How the data were held out: ``3-fold by subject``, ``3-fold time blocks``, ``one site left out, 4 folds``,
-    ``one dataset left out, 1 of 3 folds``."""
+    ``one dataset left out, 1 of 3 folds``, ``3 of 8 folds by subject``."""
     model: str
     seed: int
     value: float

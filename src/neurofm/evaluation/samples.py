@@ -93,17 +93,20 @@ def learning_windows(views: Sequence[RecordingView], *, window_samples: int) -> 
 
 
 def apart(part: Windows) -> Windows:
-    """Return windows to tune on whose recording may be looked at before them alone.
+    """Return windows to tune on whose recording may be looked at before what counts in them alone.
 
     Where they are no validation but the end of what was fitted on (`learning_windows`), what is made from all of the
-    calibration knows them already, and would be chosen to trust itself too much.
+    calibration knows them already, and would be chosen to trust itself too much. Where nothing valid lies before
+    them they stay as they are.
     """
-    roles = part.view.roles
-    if roles.validation:
+    view, roles = part.view, part.view.roles
+    if any(own.start <= part.start[0] < own.stop for own in roles.validation):
         return part
-    first = int(part.start.min())
+    first = int((part.start[:, None] + np.arange(part.z.shape[1]))[part.counted].min(initial=len(view.valid)))
     before = [Segment(start=own.start, stop=min(own.stop, first)) for own in roles.calibration if own.start < first]
-    return replace(part, view=replace(part.view, roles=roles.model_copy(update={"calibration": tuple(before)})))
+    if not any(view.valid[own.start : own.stop].any() for own in before):
+        return part
+    return replace(part, view=replace(view, roles=roles.model_copy(update={"calibration": tuple(before)})))
 
 
 def all_of(part: Windows) -> Windows:

@@ -22,7 +22,6 @@ _ARCHIVE_WIDTH = 13
 _BASIS = {
     "manifest": "counted in its manifest",
     "pins": "counted in the list that it is pinned to",
-    "folder": "counted in its folder",
     "entry": "expected",
 }
 _COMMIT_LENGTH = 40

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from neurofm.catalog import ArchiveSource, CatalogEntry, HttpSource, LocalSource, RegistrySource
+from neurofm.catalog import ArchiveSource, CatalogEntry, HttpSource, RegistrySource
 from neurofm.catalog.pins import pins_path
 from neurofm.errors import UserError
 from neurofm.sources.local import files_of
@@ -42,17 +42,16 @@ class Extent:
 
 
 def extent_of(entry: CatalogEntry, *, root: Path) -> Extent:
-    """Return what is known of a dataset: by its manifest, else its pins, its folder, or else its entry.
+    """Return what is known of a dataset: by its manifest, else its pins, else its entry.
 
-    Costs little for a manifest of 100 000 files: only sizes are kept of what is read. A folder is listed, and nothing
-    in it opened.
+    Costs little for a manifest of 100 000 files: only sizes are kept of what is read.
 
     Raises
     ------
     UserError
         If the pins that the entry names are missing or others.
     """
-    if found := _of_manifest(entry, root=root) or _of_pins(entry, root=root) or _of_folder(entry, root=root):
+    if found := _of_manifest(entry, root=root) or _of_pins(entry, root=root):
         return found
     source, expect = entry.source, entry.expect
     if isinstance(source, RegistrySource | HttpSource):
@@ -116,14 +115,15 @@ def _of_pins(entry: CatalogEntry, *, root: Path) -> Extent | None:
         raise UserError(f"{path}: not pins.", mend=mend) from None
 
 
-def _of_folder(entry: CatalogEntry, *, root: Path) -> Extent | None:
-    """Count a folder of the user's where a manifest could be made of it; preflight says why it could not."""
-    if not isinstance(entry.source, LocalSource):
-        return None
-    try:
-        recordings, sizes = files_of(entry, root=root)
-    except UserError:
-        return None
+def extent_of_folder(entry: CatalogEntry, *, root: Path, max_subjects: int | None) -> Extent:
+    """Count a folder of the user's as its manifest will: it is listed, and nothing in it opened.
+
+    Raises
+    ------
+    UserError
+        As making the manifest would.
+    """
+    recordings, sizes = files_of(entry, root=root, max_subjects=max_subjects)
     return Extent(
         files=len(sizes),
         bytes=sum(sizes.values()),

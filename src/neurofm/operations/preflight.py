@@ -29,14 +29,14 @@ from neurofm.fetch.signing import Signer
 from neurofm.fetch.surroundings import Surroundings
 from neurofm.ingest.recording import reader_input
 from neurofm.operations.downloads import PlannedDownload
-from neurofm.operations.extent import Extent, extent_of
+from neurofm.operations.extent import Extent, extent_of, extent_of_folder
 from neurofm.operations.status import LEDGER
 from neurofm.operations.tables import count_text, hours_text, is_wide, name_cell, size_text, table
 from neurofm.params import GROUPS, Dataset, Params, Site
 from neurofm.readers import outside_inputs, reader_options, reads_outside
 from neurofm.recording import Modality, UnitStatus
 from neurofm.sources import is_pinned, read_manifest
-from neurofm.sources.local import files_of
+from neurofm.sources.local import how_to_get, is_folder
 from neurofm.units import ExecutorName, read_receipts
 from neurofm.units.slurm_queue import require_slurm, would_refuse
 
@@ -273,6 +273,8 @@ def _forecast(
     problems = list(_problems(entry, made=made, site=site, root=root)) if look_for_problems else []
     try:
         extent = extent_of(entry, root=root).of_subjects(chosen.max_subjects)
+        if extent.basis != "manifest" and _is_there(entry, made=made, root=root):
+            extent = extent_of_folder(entry, root=root, max_subjects=chosen.max_subjects)
     except UserError as error:
         problems.append(str(error))
         extent = Extent(files=None, bytes=None, basis="unknown")
@@ -304,6 +306,12 @@ def _forecast(
     )
 
 
+def _is_there(entry: CatalogEntry, *, made: Container[Path], root: Path) -> bool:
+    """Whether a dataset is a folder of the user's that can be counted: not one that a stage may still be filling."""
+    source = entry.source
+    return isinstance(source, LocalSource) and Path(source.path) not in made and is_folder(root / source.path)
+
+
 def _problems(entry: CatalogEntry, *, made: Container[Path], site: Site, root: Path) -> Iterator[str]:
     """Yield every reason for which a run of this dataset could not succeed."""
     where = f"data/catalog/{entry.id}.yaml"
@@ -320,11 +328,9 @@ def _problems(entry: CatalogEntry, *, made: Container[Path], site: Site, root: P
             yield f"{entry.id}: {str(error).removeprefix(f'{entry.id}: ')}"
     if not is_pinned(source):
         yield f"{where}: version {source.version!r} can change at any time. Mend: neurofm catalog pin {entry.id}"
-    if isinstance(source, LocalSource) and Path(source.path) not in made:
-        try:
-            files_of(entry, root=root)
-        except UserError as error:
-            yield str(error)
+    made_here = isinstance(source, LocalSource) and Path(source.path) in made
+    if isinstance(source, LocalSource) and not made_here and not is_folder(root / source.path):
+        yield f"{where}: {root / source.path} is not a folder. Mend: {how_to_get(source)}"
 
 
 def _require_reader(entry: CatalogEntry, *, root: Path) -> None:

@@ -63,7 +63,7 @@ def files_of(
     assert isinstance(source, LocalSource)
     where = str(root / "data" / "catalog" / f"{entry.id}.yaml")
     folder = root / source.path
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"{where}: `source.path`: {folder} is not a folder.", mend=how_to_get(source))
     recordings = recordings_of(scan(folder), entry.recordings, namespace=entry.subject_namespace, where=where)
     recordings = chosen_recordings(recordings, max_subjects=max_subjects)
@@ -101,12 +101,27 @@ def _files_under(folder: Path) -> Iterator[str]:
             path = Path(here, name)
             if name.startswith(".") and name not in _ZARR_NAMES:
                 continue
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            if path.is_symlink() and not _resolved(path).is_relative_to(inside):
                 raise UserError(
                     f"{path} is a link that leads out of {folder}.", mend="put the files themselves there, or remove it"
                 )
             if name in names:
                 yield _plain(path, folder)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is there and may be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # Python 3.11 raises RuntimeError for links that lead in a circle.
+        raise UserError(f"{path} is a link that leads nowhere or in a circle.", mend="mend or remove it") from None
 
 
 def _plain(path: Path, folder: Path) -> str:

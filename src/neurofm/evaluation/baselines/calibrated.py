@@ -18,7 +18,7 @@ from neurofm.evaluation.baselines.linear import (
     squared_error,
     total,
 )
-from neurofm.evaluation.samples import apart, cut, learning_windows
+from neurofm.evaluation.samples import all_of, apart, cut, learning_windows
 from neurofm.evaluation.settings import EvaluateSettings
 from neurofm.evaluation.smoothing import smooth
 from neurofm.windows import RecordingView
@@ -71,7 +71,8 @@ class GaussianCalibrated:
                 if error < least:
                     least = error
                     self.sd_samples, self.prior_samples, self.shrinkage = sd_samples, worth, shrinkage
-                    self.prior = prior
+        # Without validation the end of what may be fitted on chose, and is then fitted on, too.
+        self.prior = total(moments(all_of(part), sd_samples=self.sd_samples) for part in fit)
 
     def predict(
         self, view: RecordingView, visible: npt.NDArray[np.float32], visible_index: Indices, hidden_index: Indices
