@@ -42,6 +42,7 @@ from neurofm.evaluation.trait_scores import Estimate, Predictions, Resampling, e
 from neurofm.evaluation.traits import MODELS, Table, can_be_learned, make_table, training_subjects
 from neurofm.evaluation.whole_sets import Given, join_given, whole_sets
 from neurofm.model.whole_channels import network_of
+from neurofm.progress import Progressing
 from neurofm.training.checkpoint import patch_samples
 from neurofm.training.predict import Predictor
 from neurofm.windows import RecordingView
@@ -172,7 +173,8 @@ class FewShotTask:
     def rows(self) -> tuple[FewShotRow, ...]:
         """Score all folds together."""
         resampling = Resampling(samples=self.settings.bootstrap_samples, seed=self.settings.seed)
-        return (*self._of_windows(resampling), *self._of_people(resampling))
+        with Progressing("few labels", total=len(self.tables), unit="attributes") as progress:
+            return (*self._of_windows(resampling), *self._of_people(resampling, progress))
 
     def _of_windows(self, resampling: Resampling) -> Iterator[FewShotRow]:
         curves = by_curve(self.points)
@@ -197,7 +199,7 @@ class FewShotTask:
                 n=scores[key].gain.shape[1],
             )
 
-    def _of_people(self, resampling: Resampling) -> Iterator[FewShotRow]:
+    def _of_people(self, resampling: Resampling, progress: Progressing) -> Iterator[FewShotRow]:
         for (dataset, modality, trait), sets in sorted(self.tables.items()):
             folds = whole_sets(sets, groups_of=lambda tables: tables[0].groups)
             if not folds:
@@ -206,14 +208,12 @@ class FewShotTask:
                 model: [[fold[model][seed] for fold in folds] for seed in range(self.seeds)] for model in folds[0]
             }
             groups = len(by_seed[SCRATCH][0][0].groups)
-            curves: list[Curve] = [
-                (
-                    protocol,
-                    amount,
-                    {model: few_shot_predictions(of, amount, protocol=protocol) for model, of in by_seed.items()},
-                )
-                for protocol, amount in itertools.product(PROTOCOLS, amounts_of(groups))
-            ]
+            asked = list(itertools.product(PROTOCOLS, amounts_of(groups)))
+            curves: list[Curve] = []
+            for protocol, amount in asked:
+                found = {model: few_shot_predictions(of, amount, protocol=protocol) for model, of in by_seed.items()}
+                curves.append((protocol, amount, found))
+                progress.advance(1 / len(asked), note=f"{dataset}: {trait}, {amount.labels} labels")
             curves += _of_networks(self.networks[dataset, modality, trait])
             for protocol, amount, found in curves:
                 rival, _ = found[SCRATCH]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,17 +56,22 @@ def seeded_difference(
 
 def _draws(scores: SeededScores, resampling: Resampling) -> tuple[Floats, Floats]:
     """[draw, unit] how often each counts, and [draw, seed] shares."""
-    rng = np.random.default_rng(resampling.seed)
     seeds, units, _ = scores.gain.shape
-    of_units = rng.multinomial(units, np.full(units, 1 / units), size=resampling.samples)
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resampling.samples) / seeds
+    return _drawn(seeds, units, samples=resampling.samples, seed=resampling.seed)
+
+
+@lru_cache(maxsize=4)  # Models of one task are drawn alike, one after the other, and thousands of units take long.
+def _drawn(seeds: int, units: int, *, samples: int, seed: int) -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(seed)
+    of_units = rng.multinomial(units, np.full(units, 1 / units), size=samples)
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=samples) / seeds
     return of_units.astype(np.float64), of_seeds
 
 
 def _values(scores: SeededScores, weights: Floats | None = None) -> Floats:
     """[draw, seed]; a single draw of everything without `weights`. NaN where a draw could gain nothing."""
     drawn = np.ones((1, scores.gain.shape[1])) if weights is None else weights
-    gain, total = (np.einsum("du,suc->dsc", drawn, part) for part in (scores.gain, scores.total))
+    gain, total = (np.einsum("du,suc->dsc", drawn, part, optimize=True) for part in (scores.gain, scores.total))
     shares = np.divide(gain, total, out=np.full(gain.shape, np.nan), where=total > 0)
     values: Floats = shares.mean(axis=2)
     return values
