@@ -35,9 +35,9 @@ USUAL: dict[str, Usual] = {
     "split": Usual(start_s=3.0, seconds_per=0.05, base_mb=170.0, mb_per_mb=0.0),
     "pretrain": Usual(start_s=8.0, seconds_per=0.055, base_mb=800.0, mb_per_mb=20.0),
     "finetune": Usual(start_s=12.0, seconds_per=0.055, base_mb=800.0, mb_per_mb=20.0),
-    "evaluate": Usual(start_s=5.0, seconds_per=0.6, base_mb=500.0, mb_per_mb=20.0),
+    "evaluate": Usual(start_s=5.0, seconds_per=2.5, base_mb=500.0, mb_per_mb=20.0),
     "connectivity": Usual(start_s=6.0, seconds_per=0.5, base_mb=350.0, mb_per_mb=3.0),
-    "slice": Usual(start_s=6.0, seconds_per=8.0, base_mb=500.0, mb_per_mb=20.0),
+    "slice": Usual(start_s=6.0, seconds_per=15.0, base_mb=500.0, mb_per_mb=20.0),
     "report": Usual(start_s=6.0, seconds_per=0.4, base_mb=450.0, mb_per_mb=5.0),
 }
 """Per stage. `seconds_per` is per file (manifest), participant (derivatives), recording (split, report), step of a
