@@ -234,6 +234,7 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
     gained = {"difference_to_scratch": 0.08, "difference_ci_low": -0.01, "difference_ci_high": 0.15}
     rows = [
         *(few_shot_row("neurofm", share, 0.6 + share / 10) for share in (0.01, 0.1, 1.0)),
+        few_shot_row("neurofm-network", 0.1, 0.62, protocol="fine_tune", **gained),
         few_shot_row("neurofm-network", 0.1, 0.62, **gained),
         few_shot_row("neurofm-scratch", 0.1, 0.54),
         few_shot_row("null", 0.1, 0.5),
@@ -243,7 +244,8 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
     assert "auc" not in by_share.caption
     assert "area under the ROC curve by share of the labels, mean over 5 draws" in by_share.caption
     assert "over draws and n = 6 (subject)" in by_share.caption
-    assert "network is +0.080 (\N{MINUS SIGN}0.010 to +0.150) from the same network untrained" in by_share.caption
+    assert "untrained, paired: +0.080 (\N{MINUS SIGN}0.010 to +0.150), linear probe; " in by_share.caption
+    assert by_share.caption.endswith("+0.080 (\N{MINUS SIGN}0.010 to +0.150), fine-tuned.")
     assert "by examples per group" in by_examples.caption
     assert few_shot_panels([]) == []
     figure = Figure()

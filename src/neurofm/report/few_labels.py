@@ -70,11 +70,19 @@ def _ticks(rows: Sequence[FewShotRow]) -> list[tuple[float, str]]:
 
 def _against_scratch(rows: Sequence[FewShotRow]) -> str:
     """Say how far the pretrained network is from the same one untrained, with a tenth of the labels."""
-    for row in rows:
-        if row.model == NETWORK and row.share == 0.1 and row.difference_to_scratch is not None:
-            return (
-                f" With 10 % of the labels the pretrained network is {row.difference_to_scratch:+.3f} "
-                f"({row.difference_ci_low:+.3f} to {row.difference_ci_high:+.3f}) from the same network untrained, "
-                f"{_WORDS.get(row.protocol, plain(row.protocol))}, paired."
-            ).replace("-", "\N{MINUS SIGN}")
-    return ""
+    asked = {row.protocol: row for row in rows if row.model == NETWORK and row.share == 0.1}
+    told = [_difference(asked[protocol], words) for protocol, words in _WORDS.items() if protocol in asked]
+    if not any(told):
+        return ""
+    return (
+        " With 10 % of the labels the pretrained network is from the same network untrained, paired: "
+        f"{'; '.join(filter(None, told))}."
+    )
+
+
+def _difference(row: FewShotRow, words: str) -> str:
+    ends = (row.difference_to_scratch, row.difference_ci_low, row.difference_ci_high)
+    if None in ends:
+        return ""
+    value, low, high = (f"{end:+.3f}".replace("-", "\N{MINUS SIGN}") for end in ends)
+    return f"{value} ({low} to {high}), {words}"
