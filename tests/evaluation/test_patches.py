@@ -130,7 +130,7 @@ def test_baselines_know_nothing_of_what_is_hidden_or_scored(views: list[Recordin
     shown = np.random.default_rng(0).random((1, WINDOW // PATCH, z.shape[-1])) > 0.5
     hidden = ~np.repeat(shown, PATCH, axis=1)
     valid = np.ones((1, WINDOW), dtype=bool)
-    for baseline in stationary_baselines(Modality.FMRI, fit, recordings=2, window_samples=WINDOW):
+    for baseline in stationary_baselines(fit, recordings=2, window_samples=WINDOW):
         filled = baseline.fill(view, np.where(hidden, np.float32(0), z), shown, valid)
         other = baseline.fill(replace(changed, recording="x"), np.where(hidden, np.float32(7), z), shown, valid)
         np.testing.assert_array_equal(filled[~hidden], z[~hidden])
@@ -157,7 +157,7 @@ def test_the_stationary_process_finds_a_separable_one() -> None:
         judges = [puzzle_of(part, shown[: len(part)]) for part in judging_windows(tuning)]
         puzzle = puzzle_of(test, shown)
         found[kind] = {}
-        for filler in stationary_baselines(Modality.FMRI, fit, recordings=1, window_samples=WINDOW):
+        for filler in stationary_baselines(fit, recordings=1, window_samples=WINDOW):
             tune(filler, judges, settings=CHOSEN)
             gain, total = puzzle.squares(fill(filler, puzzle))
             found[kind][filler.name] = float(gain.sum() / total.sum())
@@ -199,8 +199,7 @@ def test_what_was_tuned_on_a_part_of_a_calibration_is_filled_in_from_all_of_it(v
     shorter = replace(view, roles=view.roles.model_copy(update={"calibration": spans([(0, 20)])}))
     shown = np.random.default_rng(1).random((len(known), WINDOW // PATCH, known.z.shape[-1])) > 0.5
     fresh, used = (
-        {one.name: one for one in stationary_baselines(Modality.FMRI, fit, recordings=2, window_samples=WINDOW)}
-        for _ in range(2)
+        {one.name: one for one in stationary_baselines(fit, recordings=2, window_samples=WINDOW)} for _ in range(2)
     )
     for name in ("stat_own", "stat_calibrated", "gaussian_calibrated"):
         short = fill(used[name], puzzle_of(replace(known, view=shorter), shown))
@@ -242,7 +241,7 @@ def test_a_filler_says_whether_it_converged(monkeypatch: pytest.MonkeyPatch, vie
     fit, tuning = learning_windows(views, window_samples=WINDOW)
     part = tuning[0].take(slice(0, 1))
     shown = np.random.default_rng(1).random((1, WINDOW // PATCH, part.z.shape[-1])) > 0.5
-    stat = stationary_baselines(Modality.FMRI, fit, recordings=1, window_samples=WINDOW)[-1]
+    stat = stationary_baselines(fit, recordings=1, window_samples=WINDOW)[-1]
     fill(stat, puzzle_of(part, shown))
     assert stat.converged
     monkeypatch.setattr("neurofm.evaluation.baselines.stationary._ITERATIONS", 1)

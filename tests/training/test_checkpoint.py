@@ -128,5 +128,5 @@ def test_weights_that_lack_a_part_are_refused(folder: Path) -> None:
 
 def test_a_checkpoint_of_another_schema_says_both(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(_config(folder) | {"schema": "neurofm-model/1"}))
-    with pytest.raises(UserError, match="schema is 'neurofm-model/1', this version reads 'neurofm-model/3'"):
+    with pytest.raises(UserError, match="schema is 'neurofm-model/1', this version reads 'neurofm-model/4'"):
         NeuroFM.from_pretrained(folder)

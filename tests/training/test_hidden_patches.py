@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neurofm.errors import UserError
-from neurofm.model.prior import LagSums
+from neurofm.model.pooled_lags import PooledLags
 from neurofm.model.stationary_core import StationaryCore
 from neurofm.recording import Modality
 from neurofm.splits import Segment
@@ -212,7 +212,7 @@ def test_a_recording_that_trained_does_not_count_twice(
     trained: tuple[FoldResult, Path], views: list[RecordingView]
 ) -> None:
     checkpoint = Predictor.load(trained[1]).checkpoint
-    total = checkpoint.lagged["fmri-basc064"]
+    (total,) = checkpoint.lagged["fmri-basc064"].by_interval.values()
     assert total.pairs[0] == 4 * 168
     assert digest(views[0].name) in checkpoint.prior_recordings
     known = Predictor(checkpoint)._stationary(views[0]).prior
@@ -298,6 +298,7 @@ def _turned(view: RecordingView) -> RecordingView:
     )
 
 
-def _turned_sums(predictor: Predictor) -> dict[str, LagSums]:
-    order = torch.arange(len(predictor.checkpoint.lagged["fmri-basc064"].products[0])).flip(0)
-    return {name: sums.of(order) for name, sums in predictor.checkpoint.lagged.items()}
+def _turned_sums(predictor: Predictor) -> dict[str, PooledLags]:
+    (sums,) = predictor.checkpoint.lagged["fmri-basc064"].by_interval.values()
+    order = torch.arange(len(sums.products[0])).flip(0)
+    return {name: pooled.of(order) for name, pooled in predictor.checkpoint.lagged.items()}

@@ -13,7 +13,8 @@ from neurofm.recording import Modality
 from neurofm.training.predict import Predictor
 from neurofm.training.pretrain import pretrain
 from neurofm.training.settings import MaskShares, PretrainSettings
-from neurofm.training.subject_sums import lag_sums_of_others, moments_of_others
+from neurofm.training.stationary import expected_lags
+from neurofm.training.subject_sums import moments_of_others, pooled_lags_of_others
 from neurofm.windows import RecordingView
 from tests.training.conftest import short_windows, small_settings, view_of
 
@@ -69,8 +70,9 @@ def test_a_recording_that_trained_is_expected_from_other_subjects_only(
     sds = checkpoint.choices.of(view).core.smoothing_samples
     others = [one for one in views if one.roles.train and one.subject != view.subject]
     found = moments_of_others(checkpoint, view, sds_samples=sds)
-    lagged = lag_sums_of_others(checkpoint, view)
-    assert lagged is not None
+    pooled = pooled_lags_of_others(checkpoint, view)
+    assert pooled is not None
+    lagged = expected_lags(view, pooled)
     assert found.samples == float(lagged.pairs[0]) == 84 * len(others)
     z = np.concatenate([one.z(0, 84) for one in others]).astype(np.float64)
     for products in (found.ss, lagged.products[0]):

@@ -104,7 +104,7 @@ def fill_set(
     fit, tuning = learning_windows(views, window_samples=window_samples)
     found: list[TileScores] = []
     seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
-    make = partial(stationary_baselines, views[0].modality, recordings=len(views), window_samples=window_samples)
+    make = partial(stationary_baselines, recordings=len(views), window_samples=window_samples)
     others = make(fit) if baselines else []
     # Without validation the end of what may be fitted on chose, and is then fitted on, too.
     whole = others if any(view.roles.validation for view in views) or not baselines else make(list(map(all_of, fit)))

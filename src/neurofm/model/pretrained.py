@@ -20,7 +20,7 @@ from neurofm.errors import UserError
 from neurofm.model.settings import ModelSettings
 from neurofm.recording import Modality
 
-SCHEMA = "neurofm-model/3"
+SCHEMA = "neurofm-model/4"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 STATISTICS = "statistics.safetensors"

@@ -30,6 +30,10 @@ class StationarySettings:
     """Weights of one modality, in samples of its shards' usual rate."""
 
     lags: int
+    """Of spectra: so many samples of the recording itself, whatever their interval, since their number is what it
+    has to estimate them from."""
+    usual_interval_s: float
+    """Between samples of the recordings that the weights were chosen on."""
     shrinkage: float
     noise: float
     covariance_samples: float
@@ -38,6 +42,14 @@ class StationarySettings:
     def prior(self, *, window_samples: int) -> PriorSettings:
         """Return how lagged products become a prior: block Toeplitz for windows of this length, or shorter ones."""
         return PriorSettings(lags=self.lags, fft_samples=window_samples + self.lags, shrinkage=self.shrinkage)
+
+    def summed_lags(self, interval_s: float) -> int:
+        """Return up to which lag a recording's products are summed for others, which may be sampled less often.
+
+        As many seconds as `lags` usual samples take, so that they find all their lags; at most three times `lags`,
+        since memory grows with them.
+        """
+        return min(max(self.lags, round(self.lags * self.usual_interval_s / interval_s)), 3 * self.lags)
 
     @property
     def calibration(self) -> CrossSpectrumSettings:
@@ -57,10 +69,22 @@ class StationarySettings:
         )
 
 
-_OF_WAVES = StationarySettings(lags=64, shrinkage=0.02, noise=0.005, covariance_samples=100.0, spectrum_samples=2000.0)
+_OF_WAVES = StationarySettings(
+    lags=64,
+    usual_interval_s=0.01,
+    shrinkage=0.02,
+    noise=0.005,
+    covariance_samples=100.0,
+    spectrum_samples=2000.0,
+)
 STATIONARY = {
     Modality.FMRI: StationarySettings(
-        lags=16, shrinkage=0.05, noise=0.02, covariance_samples=70.0, spectrum_samples=3000.0
+        lags=16,
+        usual_interval_s=2.0,
+        shrinkage=0.05,
+        noise=0.02,
+        covariance_samples=70.0,
+        spectrum_samples=3000.0,
     ),
     Modality.EEG: _OF_WAVES,
     Modality.MEG: _OF_WAVES,

@@ -24,6 +24,7 @@ import neurofm
 from neurofm.files import write_atomic, write_json
 from neurofm.model.bank import MemberSettings
 from neurofm.model.core import CoreSettings, Moments
+from neurofm.model.pooled_lags import PooledLags
 from neurofm.model.pretrained import (
     CONFIG,
     MEND,
@@ -46,6 +47,8 @@ from neurofm.training.mixtures import unlearned_mixture
 from neurofm.training.tuning import CoreChoices
 from neurofm.windows import WindowsSettings
 
+_INTERVALS = "lag_interval_s"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectSums:
@@ -54,7 +57,7 @@ class SubjectSums:
     subjects: frozenset[str]
     """`digest` of each."""
     moments: Moments
-    lagged: LagSums | None
+    lagged: PooledLags | None
     """Where patches were hidden."""
 
 
@@ -70,7 +73,7 @@ class Checkpoint:
     choices: CoreChoices
     priors: dict[str, Moments]
     """Per channel set, with the smoothing chosen for it, over all its training recordings."""
-    lagged: dict[str, LagSums] = field(default_factory=dict, kw_only=True)
+    lagged: dict[str, PooledLags] = field(default_factory=dict, kw_only=True)
     """The same of lagged products, of channel sets whose patches were hidden."""
     subject_sums: dict[str, tuple[SubjectSums, ...]] = field(default_factory=dict, kw_only=True)
     """Per channel set, of subjects with several recordings: a prior can be had without any of them."""
@@ -105,9 +108,8 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         statistics[f"{name}.samples"] = torch.tensor(prior.samples, dtype=torch.float64)
         statistics[f"{name}.ss"] = prior.ss.contiguous()
         statistics[f"{name}.xs"] = prior.xs.contiguous()
-    for name, sums in checkpoint.lagged.items():
-        statistics[f"{name}.pairs"] = sums.pairs.contiguous()
-        statistics[f"{name}.products"] = sums.products.contiguous()
+    for name, pooled in checkpoint.lagged.items():
+        statistics.update(_lag_tensors(name, pooled))
     for name, groups in checkpoint.subject_sums.items():
         for number, group in enumerate(groups):
             statistics.update(_group_tensors(f"{name}.group{number}", group))
@@ -126,6 +128,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         "core": {name: asdict(choice) for name, choice in checkpoint.choices.by_channel_set.items()},
         "core_of_new_channels": {name: asdict(choice) for name, choice in checkpoint.choices.by_modality.items()},
         "gates": dict(checkpoint.choices.gates),
+        "lagged": sorted(checkpoint.lagged),
         "banks": {
             modality: [asdict(member) for member in bank.members] for modality, bank in checkpoint.choices.banks.items()
         },
@@ -184,13 +187,7 @@ def _build(
             gates={name: float(gain) for name, gain in config.get("gates", {}).items()},
         ),
         priors=priors,
-        lagged={
-            name.removesuffix(".pairs"): LagSums(
-                pairs=pairs, products=statistics[f"{name.removesuffix('.pairs')}.products"]
-            )
-            for name, pairs in statistics.items()
-            if name.endswith(".pairs")
-        },
+        lagged={name: _lags(name, statistics) for name in config["lagged"]},
         # Models from before there were such sums leave out the recording alone.
         subject_sums={
             name: tuple(_group(f"{name}.group{number}", subjects, statistics) for number, subjects in enumerate(groups))
@@ -210,16 +207,10 @@ def _group_tensors(prefix: str, group: SubjectSums) -> dict[str, torch.Tensor]:
         f"{prefix}.ss": group.moments.ss.contiguous(),
         f"{prefix}.xs": group.moments.xs.contiguous(),
     }
-    if group.lagged is not None:
-        tensors[f"{prefix}.lag_pairs"] = group.lagged.pairs.contiguous()
-        tensors[f"{prefix}.lag_products"] = group.lagged.products.contiguous()
-    return tensors
+    return tensors if group.lagged is None else tensors | _lag_tensors(prefix, group.lagged)
 
 
 def _group(prefix: str, subjects: Sequence[str], statistics: Mapping[str, torch.Tensor]) -> SubjectSums:
-    lagged = None
-    if f"{prefix}.lag_pairs" in statistics:
-        lagged = LagSums(pairs=statistics[f"{prefix}.lag_pairs"], products=statistics[f"{prefix}.lag_products"])
     return SubjectSums(
         subjects=frozenset(subjects),
         moments=Moments(
@@ -227,7 +218,29 @@ def _group(prefix: str, subjects: Sequence[str], statistics: Mapping[str, torch.
             ss=statistics[f"{prefix}.ss"],
             xs=statistics[f"{prefix}.xs"],
         ),
-        lagged=lagged,
+        lagged=_lags(prefix, statistics) if f"{prefix}.{_INTERVALS}" in statistics else None,
+    )
+
+
+def _lag_tensors(prefix: str, pooled: PooledLags) -> dict[str, torch.Tensor]:
+    """``<prefix>.lag_interval_s`` [interval]; of each interval ``<prefix>.lags<number>.pairs`` and ``.products``."""
+    tensors = {f"{prefix}.{_INTERVALS}": torch.tensor(list(pooled.by_interval), dtype=torch.float64)}
+    for number, sums in enumerate(pooled.by_interval.values()):
+        tensors[f"{prefix}.lags{number}.pairs"] = sums.pairs.contiguous()
+        tensors[f"{prefix}.lags{number}.products"] = sums.products.contiguous()
+    return tensors
+
+
+def _lags(prefix: str, statistics: Mapping[str, torch.Tensor]) -> PooledLags:
+    """Read them again."""
+    return PooledLags(
+        by_interval={
+            interval_s: LagSums(
+                pairs=statistics[f"{prefix}.lags{number}.pairs"],
+                products=statistics[f"{prefix}.lags{number}.products"],
+            )
+            for number, interval_s in enumerate(statistics[f"{prefix}.{_INTERVALS}"].tolist())
+        }
     )
 
 

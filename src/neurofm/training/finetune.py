@@ -16,8 +16,8 @@ from torch.nn.utils import parametrize
 from neurofm.errors import UserError
 from neurofm.files import sha256_of
 from neurofm.model.core import Moments
+from neurofm.model.pooled_lags import PooledLags
 from neurofm.model.pretrained import CONFIG, STATISTICS, WEIGHTS
-from neurofm.model.prior import LagSums
 from neurofm.model.whole_channels import Network
 from neurofm.training.checkpoint import Checkpoint, digest, read_checkpoint
 from neurofm.training.fold import FoldResult, checkpoint_of, learn, learned_from, save_model
@@ -212,11 +212,11 @@ def _joined(before: Checkpoint, after: Checkpoint, views: Sequence[RecordingView
     for name, prior in after.priors.items():
         if name not in known:  # Recordings that are in it already would count twice.
             priors[name] = priors[name] + prior if name in priors else prior
-    lagged: dict[str, LagSums] = dict(before.lagged)
-    for name, sums in after.lagged.items():
+    lagged: dict[str, PooledLags] = dict(before.lagged)
+    for name, pooled in after.lagged.items():
         # Sums hold all recordings of a channel set that the priors know of, or none.
         if name not in known and (name in lagged or name not in before.priors):
-            lagged[name] = lagged[name] + sums if name in lagged else sums
+            lagged[name] = PooledLags.total([lagged[name], pooled]) if name in lagged else pooled
     subject_sums = dict(before.subject_sums)
     for name, groups in after.subject_sums.items():
         if name not in known:

@@ -25,7 +25,7 @@ from neurofm.training.contexts import Context, make_context, scale_of
 from neurofm.training.forecasts import forecast_of
 from neurofm.training.hidden_patches import key_of, make_patch_batch
 from neurofm.training.stationary import core_of, prior_of_usable, usable_of
-from neurofm.training.subject_sums import lag_sums_of_others, moments_of_others
+from neurofm.training.subject_sums import moments_of_others, pooled_lags_of_others
 from neurofm.windows import RecordingView
 
 _COMPONENTS = 32
@@ -331,7 +331,7 @@ class Predictor:
     def _core(self, view: RecordingView) -> StationaryCore:
         """Adapt what is expected of a recording to it anew."""
         window_samples = self.checkpoint.windows.of(view.modality).window_samples
-        total = lag_sums_of_others(self.checkpoint, view)
+        total = pooled_lags_of_others(self.checkpoint, view)
         others = None if total is None else prior_of_usable(view, total, window_samples=window_samples)
         return core_of(view, others=others, calibration=view.roles.calibration, window_samples=window_samples)
 

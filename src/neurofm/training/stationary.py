@@ -1,7 +1,7 @@
 """Stationary cores of the recordings of a fold, never from the samples or the subject that they are to fill in.
 
 Lagged products do not come apart exactly, so those of a channel set are summed in groups of subjects, and what is
-expected of a recording comes from the groups that its subject is not in.
+expected of a recording comes from the groups that its subject is not in, read at the recording's own sampling interval.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from neurofm.model.pooled_lags import PooledLags, interval_of
 from neurofm.model.prior import LagSums, StationaryPrior, lag_sums
 from neurofm.model.stationary_core import STATIONARY, StationaryCore
 from neurofm.splits import Segment
@@ -22,14 +23,29 @@ _GROUPS = 8
 """Of subjects: with as many of them or fewer, a recording is expected from all the others."""
 
 
-def lag_sums_of(view: RecordingView, segments: Sequence[Segment]) -> LagSums:
-    """Lagged products of the samples of `segments` only; none reaches across their borders."""
+def lag_sums_of(view: RecordingView, segments: Sequence[Segment], *, lags: int | None = None) -> LagSums:
+    """Lagged products of the samples of `segments` only; none reaches across their borders.
+
+    Up to the lags of a core of the modality, or to others.
+    """
     return lag_sums(
         [torch.from_numpy(view.z(s.start, s.stop)).double() for s in segments],
         valid=[torch.from_numpy(view.valid[s.start : s.stop]) for s in segments],
-        lags=STATIONARY[view.modality].lags,
+        lags=STATIONARY[view.modality].lags if lags is None else lags,
         channels=len(view.channel_ids),
     )
+
+
+def pooled_lags_of(view: RecordingView, segments: Sequence[Segment]) -> PooledLags:
+    """Return the same for other recordings to be expected from, whatever their sampling interval."""
+    interval_s = interval_of(view.sampling_rate_hz)
+    lags = STATIONARY[view.modality].summed_lags(interval_s)
+    return PooledLags(by_interval={interval_s: lag_sums_of(view, segments, lags=lags)})
+
+
+def expected_lags(view: RecordingView, others: PooledLags) -> LagSums:
+    """Return what others show at the lags of a recording's core."""
+    return others.at(interval_of(view.sampling_rate_hz), lags=STATIONARY[view.modality].lags)
 
 
 def core_of(
@@ -40,12 +56,12 @@ def core_of(
     return StationaryCore.fit(others, own, settings=STATIONARY[view.modality], window_samples=window_samples)
 
 
-def prior_of_usable(view: RecordingView, total: LagSums, *, window_samples: int) -> StationaryPrior | None:
+def prior_of_usable(view: RecordingView, total: PooledLags, *, window_samples: int) -> StationaryPrior | None:
     """Expect of a recording's usable channels what `total` of others shows; None where it is of no samples."""
-    if total.pairs[0] <= 0:
+    sums = expected_lags(view, total.of(usable_of(view)))
+    if sums.pairs[0] <= 0:
         return None
-    settings = STATIONARY[view.modality].prior(window_samples=window_samples)
-    return StationaryPrior.fit(total.of(usable_of(view)), settings=settings)
+    return StationaryPrior.fit(sums, settings=STATIONARY[view.modality].prior(window_samples=window_samples))
 
 
 def usable_of(view: RecordingView) -> torch.Tensor:
@@ -80,8 +96,8 @@ class StationaryCores:
         for name in {view.channel_set for view in self._views}:
             subjects[name] = sorted({v.subject for v in self._views if v.channel_set == name and v.roles.train})
         self._subjects = subjects
-        self._sums: Cache[str, list[LagSums]] = Cache(most_bytes=most_bytes)
-        self._priors: Cache[tuple[str, int | None, bytes], StationaryPrior | None] = Cache(
+        self._sums: Cache[str, list[PooledLags]] = Cache(most_bytes=most_bytes)
+        self._priors: Cache[tuple[str, int | None, float, bytes], StationaryPrior | None] = Cache(
             most_bytes=most_bytes,
             size=lambda prior: 2 * bytes_of(prior),  # With its inverse, which it keeps.
         )
@@ -110,9 +126,9 @@ class StationaryCores:
         window_samples = self._windows.of(view.modality).window_samples
         return core_of(view, others=None, calibration=calibration, window_samples=window_samples)
 
-    def totals(self) -> dict[str, LagSums]:
+    def totals(self) -> dict[str, PooledLags]:
         """Lagged products of all train segments per channel set, for the checkpoint."""
-        return {name: _total(self._groups(name)) for name, found in sorted(self._subjects.items()) if found}
+        return {name: PooledLags.total(self._groups(name)) for name, found in sorted(self._subjects.items()) if found}
 
     def _others(self, view: RecordingView) -> StationaryPrior | None:
         group = self._group(view)
@@ -122,29 +138,26 @@ class StationaryCores:
             if not groups:
                 return None
             window_samples = self._windows.of(view.modality).window_samples
-            return prior_of_usable(view, _total(groups), window_samples=window_samples)
+            return prior_of_usable(view, PooledLags.total(groups), window_samples=window_samples)
 
-        return self._priors.get((view.channel_set, group, view.usable.tobytes()), make)
+        key = (view.channel_set, group, interval_of(view.sampling_rate_hz), view.usable.tobytes())
+        return self._priors.get(key, make)
 
     def _group(self, view: RecordingView) -> int | None:
         """Group of a recording's subject; None for a subject that no group holds."""
         subjects = self._subjects[view.channel_set]
         return subjects.index(view.subject) % _GROUPS if view.subject in subjects else None
 
-    def _groups(self, channel_set: str) -> list[LagSums]:
-        def make() -> list[LagSums]:
+    def _groups(self, channel_set: str) -> list[PooledLags]:
+        def make() -> list[PooledLags]:
             members: dict[int, list[RecordingView]] = {}
             for view in self._views:
                 group = self._group(view) if view.channel_set == channel_set else None
                 if group is not None and view.roles.train:
                     members.setdefault(group, []).append(view)
             return [
-                _total([lag_sums_of(view, view.roles.train) for view in members[number]]) for number in sorted(members)
+                PooledLags.total(pooled_lags_of(view, view.roles.train) for view in members[number])
+                for number in sorted(members)
             ]
 
         return self._sums.get(channel_set, make)
-
-
-def _total(parts: Sequence[LagSums]) -> LagSums:
-    lags, channels = parts[0].products.shape[0] - 1, parts[0].products.shape[-1]
-    return LagSums.total(parts, channels=channels, lags=lags)

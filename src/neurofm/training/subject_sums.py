@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from neurofm.model.core import Moments
-from neurofm.model.prior import LagSums
+from neurofm.model.pooled_lags import PooledLags
 from neurofm.training.checkpoint import Checkpoint, SubjectSums, digest
 from neurofm.training.contexts import moments_of
-from neurofm.training.stationary import lag_sums_of
+from neurofm.training.stationary import pooled_lags_of
 from neurofm.windows import RecordingView
 
 _GROUPS = 8
@@ -44,7 +44,7 @@ def subject_sums_of(
             SubjectSums(
                 subjects=frozenset(map(digest, subjects)),
                 moments=_sum([moments_of(view, view.roles.train, sds_samples=sds_samples) for view in some]),
-                lagged=_sum_lagged([lag_sums_of(view, view.roles.train) for view in some]) if lagged else None,
+                lagged=PooledLags.total(pooled_lags_of(view, view.roles.train) for view in some) if lagged else None,
             )
         )
     return tuple(found)
@@ -64,7 +64,7 @@ def moments_of_others(checkpoint: Checkpoint, view: RecordingView, *, sds_sample
     return prior if prior.samples > 0 else nothing
 
 
-def lag_sums_of_others(checkpoint: Checkpoint, view: RecordingView) -> LagSums | None:
+def pooled_lags_of_others(checkpoint: Checkpoint, view: RecordingView) -> PooledLags | None:
     """Return the same of lagged products; None where none were summed of these channels."""
     total = checkpoint.lagged.get(view.channel_set)
     if total is None:
@@ -73,7 +73,7 @@ def lag_sums_of_others(checkpoint: Checkpoint, view: RecordingView) -> LagSums |
     for sums in lagged:
         total = total - sums
     if not lagged and _is_single(checkpoint, view):
-        total = total - lag_sums_of(view, view.roles.train)
+        total = total - pooled_lags_of(view, view.roles.train)
     return total
 
 
@@ -87,13 +87,6 @@ def _is_single(checkpoint: Checkpoint, view: RecordingView) -> bool:
 
 
 def _sum(parts: Iterable[Moments]) -> Moments:
-    first, *rest = parts
-    for part in rest:
-        first = first + part
-    return first
-
-
-def _sum_lagged(parts: Iterable[LagSums]) -> LagSums:
     first, *rest = parts
     for part in rest:
         first = first + part

@@ -15,12 +15,12 @@ from neurofm.evaluation.baselines.null import Null
 from neurofm.evaluation.samples import Windows
 from neurofm.evaluation.scores import Floats
 from neurofm.evaluation.settings import EvaluateSettings
+from neurofm.model.pooled_lags import PooledLags, interval_of
 from neurofm.model.posterior import WindowCovariance, conjugate_gradients
 from neurofm.model.prior import LagSums, PriorSettings, StationaryPrior, lag_sums
 from neurofm.model.stationary_core import STATIONARY, TOLERANCE
-from neurofm.recording import Modality
 from neurofm.training.cache import Cache
-from neurofm.training.stationary import lag_sums_of, usable_of
+from neurofm.training.stationary import expected_lags, lag_sums_of, usable_of
 from neurofm.windows import RecordingView
 
 Shown = npt.NDArray[np.bool_]
@@ -118,7 +118,7 @@ class Stationary:
     name
         As it stands in the scoreboard.
     total
-        Lagged products of training recordings; None does without them.
+        Lagged products of training recordings, read at each recording's own sampling interval; None does without them.
     calibrated
         Whether those of each recording's own calibration are taken, alone or beside `total`: then the training
         recordings count as so many samples as is chosen.
@@ -128,7 +128,9 @@ class Stationary:
         Longest window.
     """
 
-    def __init__(self, name: str, *, total: LagSums | None, calibrated: bool, flat: bool, window_samples: int) -> None:
+    def __init__(
+        self, name: str, *, total: PooledLags | None, calibrated: bool, flat: bool, window_samples: int
+    ) -> None:
         self.name = name
         self._total, self._calibrated, self._flat, self._window_samples = total, calibrated, flat, window_samples
         self._choice = Choice(0.1)
@@ -175,7 +177,8 @@ class Stationary:
 
         Without the noise a recording's own spectra are too close to singular to be inverted in float32.
         """
-        whose = (view.name, view.roles.calibration) if self._calibrated else view.usable.tobytes()
+        own = (view.name, view.roles.calibration)
+        whose = own if self._calibrated else (view.usable.tobytes(), interval_of(view.sampling_rate_hz))
 
         def make() -> tuple[StationaryPrior, torch.Tensor]:
             settings = STATIONARY[view.modality]
@@ -201,14 +204,15 @@ class Stationary:
 
     def _known(self, view: RecordingView) -> LagSums:
         """Return the lagged products that a recording is filled in from."""
-        if not self._calibrated and self._total is not None:
-            return self._total
+        total = None if self._total is None else expected_lags(view, self._total)
+        if not self._calibrated and total is not None:
+            return total
         calibration = view.roles.calibration
         own = self._sums.get((view.name, calibration), lambda: lag_sums_of(view, calibration))
-        if self._total is None:
+        if total is None:
             return own
-        share = self._choice.prior_samples / max(float(self._total.pairs[0]), 1.0)
-        return own + LagSums(pairs=share * self._total.pairs, products=share * self._total.products)
+        share = self._choice.prior_samples / max(float(total.pairs[0]), 1.0)
+        return own + LagSums(pairs=share * total.pairs, products=share * total.products)
 
 
 def _towards_separable(prior: StationaryPrior, *, share: float) -> torch.Tensor:
@@ -254,34 +258,19 @@ def _posterior_mean(
     return covariance.times(solution), float((left / size.clamp_min(1e-12)).max())
 
 
-def stationary_baselines(
-    modality: Modality, fit: Sequence[Windows], *, recordings: int, window_samples: int
-) -> list[Filler]:
+def stationary_baselines(fit: Sequence[Windows], *, recordings: int, window_samples: int) -> list[Filler]:
     """Make the baselines for one channel set.
 
     Parameters
     ----------
-    modality
-        One with a stationary core.
     fit
-        Windows to fit on.
+        Windows to fit on, of a modality with a stationary core.
     recordings
         How many recordings the channel set has in the fold: with one, its own spectra are those of all.
     window_samples
         Length of a window.
     """
-    channels = fit[0].z.shape[-1]
-    lags = STATIONARY[modality].lags
-    parts = (
-        lag_sums(
-            list(torch.from_numpy(part.z).double()),
-            valid=list(torch.from_numpy(part.counted)),
-            lags=lags,
-            channels=channels,
-        )
-        for part in fit
-    )
-    total = LagSums.total(parts, channels=channels, lags=lags)
+    total = PooledLags.total(_pooled(part) for part in fit)
     made: list[Filler] = [
         NullFiller(),
         Stationary("gaussian", total=total, calibrated=False, flat=True, window_samples=window_samples),
@@ -294,3 +283,15 @@ def stationary_baselines(
             Stationary("stat_calibrated", total=total, calibrated=True, flat=False, window_samples=window_samples),
         ]
     return made
+
+
+def _pooled(part: Windows) -> PooledLags:
+    """Sum the lagged products of one recording's windows; none reaches across their borders."""
+    interval_s = interval_of(part.view.sampling_rate_hz)
+    sums = lag_sums(
+        list(torch.from_numpy(part.z).double()),
+        valid=list(torch.from_numpy(part.counted)),
+        lags=STATIONARY[part.view.modality].summed_lags(interval_s),
+        channels=part.z.shape[-1],
+    )
+    return PooledLags(by_interval={interval_s: sums})
