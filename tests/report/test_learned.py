@@ -261,9 +261,38 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
         ours=True,
         null=False,
     )
-    draw_rises(axes, rises=[rise], ticks=[(2.0, "1 %"), (200.0, "100 %")], label="AUC")
+    ticks = [(2.0, "1 %\n(2)"), (200.0, "100 %\n(200)"), (2.2, "5 %\n(2.2)")]
+    draw_rises(axes, rises=[rise], ticks=ticks, label="AUC")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 %, 5 %\n(2)", "100 %\n(200)"]
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xydata(), np.stack([rise.shown, rise.value], axis=1))  # type: ignore[arg-type]
+
+
+def test_a_model_has_one_colour_in_all_panels_whoever_stands_beside_it() -> None:
+    everyone = [f"model {number}" for number in range(9)]
+    drawn = {}
+    for shown in (everyone, everyone[3:]):
+        axes = Figure().subplots()
+        values = np.array([0.1, 0.2])
+        rises = [
+            Rise(
+                name=name,
+                model=name,
+                dotted=False,
+                shown=values,
+                value=values,
+                low=values,
+                high=values,
+                ours=False,
+                null=False,
+            )
+            for name in shown
+        ]
+        draw_rises(axes, rises=rises, ticks=[(0.1, "few")], label="R2", others=everyone)
+        for line in axes.lines:
+            name, style = str(line.get_label()), (line.get_color(), line.get_marker())
+            assert drawn.setdefault(name, style) == style
+    assert len(set(drawn.values())) == len(everyone)
 
 
 def test_curves_far_below_the_null_leave_the_axis_and_it_says_how_far() -> None:

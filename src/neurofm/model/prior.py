@@ -9,7 +9,7 @@ Wolf 2004, doi:10.1016/S0047-259X(03)00096-4, here with a fixed weight).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -168,6 +168,27 @@ class StationaryPrior:
     def channels(self) -> int:
         """Number of channels."""
         return self.covariance.shape[-1]
+
+    def towards_separable(self, share: float) -> StationaryPrior:
+        """Draw the spectra towards the channels' mean spectrum times their covariance.
+
+        That has one rhythm for all channels and no delays between them. Of few samples it is far better known than the
+        spectra between all pairs.
+
+        Parameters
+        ----------
+        share
+            0 keeps the spectra, 1 has the separable ones in their place.
+        """
+        power = self.spectra.diagonal(dim1=-2, dim2=-1).real.mean(dim=-1)
+        # Every frequency of the FFT stands for two of its bins, but for 0 and half the rate.
+        bins = torch.full_like(power, 2.0)
+        bins[0] = 1.0
+        if self.fft_samples % 2 == 0:
+            bins[-1] = 1.0
+        shape = power * bins.sum() / (bins * power).sum()
+        separable = shape[:, None, None] * self.covariance.to(self.spectra)
+        return replace(self, spectra=(1 - share) * self.spectra + share * separable)
 
     def to(self, like: Tensor) -> StationaryPrior:
         """Return the prior on the device and in the precision of a real tensor."""

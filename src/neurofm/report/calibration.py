@@ -18,6 +18,7 @@ from neurofm.report.words import modality_order, plain
 def calibration_panels(rows: Sequence[CalibrationRow]) -> list[Panel]:
     """Draw a panel per dataset and metric."""
     panels = []
+    others = sorted({row.model for row in rows} - {OURS, NULL})
     ordered = sorted(rows, key=lambda row: (modality_order(row.modality), row.dataset, row.metric, row.seconds))
     for dataset, metric in dict.fromkeys((row.dataset, row.metric) for row in ordered):
         own = [row for row in ordered if (row.dataset, row.metric) == (dataset, metric)]
@@ -31,7 +32,8 @@ def calibration_panels(rows: Sequence[CalibrationRow]) -> list[Panel]:
             figure = new_figure(height_in=2.6 + 0.16 * (len(models) // 2))
             rises = [_rise([row for row in own if row.model == model]) for model in models]
             ticks = {row.calibration: (row.seconds, f"{row.calibration}\n({row.seconds:.3g} s)") for row in own}
-            draw_rises(figure.subplots(), rises=rises, ticks=list(ticks.values()), label=name, over="calibration")
+            named = list(ticks.values())
+            draw_rises(figure.subplots(), rises=rises, ticks=named, label=name, over="calibration", others=others)
             panels.append(Panel(drawing=svg(figure, alt=caption), caption=caption))
     return panels
 

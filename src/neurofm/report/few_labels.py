@@ -21,6 +21,7 @@ def few_shot_panels(rows: Sequence[FewShotRow]) -> list[Panel]:
     """Draw a panel per dataset, task and metric: one for shares of the labels, one for examples per group."""
     panels = []
     ordered = sorted(rows, key=lambda row: (modality_order(row.modality), row.dataset, row.task, row.metric))
+    others = sorted({rise.model for rise in map(_rise, ([row] for row in rows)) if not (rise.ours or rise.null)})
     for dataset, task, metric, by_share in dict.fromkeys(map(_key, ordered)):
         own = [row for row in ordered if _key(row) == (dataset, task, metric, by_share)]
         rises = [_rise([row for row in own if _name(row) == name]) for name in dict.fromkeys(map(_name, own))]
@@ -33,7 +34,7 @@ def few_shot_panels(rows: Sequence[FewShotRow]) -> list[Panel]:
         )
         with drawing(f"few-shot-{dataset}-{task}-{metric}-{by_share}"):
             figure = new_figure(height_in=2.6 + 0.16 * (len(rises) // 2))
-            draw_rises(figure.subplots(), rises=rises, ticks=_ticks(own), label=name)
+            draw_rises(figure.subplots(), rises=rises, ticks=_ticks(own), label=name, others=others)
             panels.append(Panel(drawing=svg(figure, alt=caption), caption=caption))
     return panels
 

@@ -57,11 +57,18 @@ def core_of(
 
 
 def prior_of_usable(view: RecordingView, total: PooledLags, *, window_samples: int) -> StationaryPrior | None:
-    """Expect of a recording's usable channels what `total` of others shows; None where it is of no samples."""
+    """Expect of a recording's usable channels what `total` of others shows; None where it is of no samples.
+
+    Spectra of few samples are as uncertain here as those of the recording itself: separable ones count as so many
+    samples beside the others' as the others' count beside the recording's.
+    """
     sums = expected_lags(view, total.of(usable_of(view)))
-    if sums.pairs[0] <= 0:
+    samples = float(sums.pairs[0])
+    if samples <= 0:
         return None
-    return StationaryPrior.fit(sums, settings=STATIONARY[view.modality].prior(window_samples=window_samples))
+    settings = STATIONARY[view.modality]
+    prior = StationaryPrior.fit(sums, settings=settings.prior(window_samples=window_samples))
+    return prior.towards_separable(settings.spectrum_samples / (settings.spectrum_samples + samples))
 
 
 def usable_of(view: RecordingView) -> torch.Tensor:

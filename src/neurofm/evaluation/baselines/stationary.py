@@ -192,7 +192,7 @@ class Stationary:
                     covariance_shrinkage=self._choice.shrinkage,
                 ),
             )
-            prior = replace(prior, spectra=_towards_separable(prior, share=self._choice.separable))
+            prior = prior.towards_separable(self._choice.separable)
             identity = torch.eye(prior.channels, dtype=prior.spectra.dtype)
             precision = torch.linalg.inv(prior.spectra + settings.noise * identity)
             # Without lags there is one spectrum for all frequencies.
@@ -213,18 +213,6 @@ class Stationary:
             return own
         share = self._choice.prior_samples / max(float(total.pairs[0]), 1.0)
         return own + LagSums(pairs=share * total.pairs, products=share * total.products)
-
-
-def _towards_separable(prior: StationaryPrior, *, share: float) -> torch.Tensor:
-    """[frequency, channel, channel]: spectra of which a share is the channels' mean spectrum times their covariance."""
-    power = prior.spectra.diagonal(dim1=-2, dim2=-1).real.mean(dim=-1)
-    # Every frequency of the FFT stands for two of its bins, but for 0 and half the rate.
-    bins = torch.full_like(power, 2.0)
-    bins[0] = 1.0
-    if prior.fft_samples % 2 == 0:
-        bins[-1] = 1.0
-    shape = power * bins.sum() / (bins * power).sum()
-    return (1 - share) * prior.spectra + share * shape[:, None, None] * prior.covariance.to(prior.spectra)
 
 
 def _posterior_mean(

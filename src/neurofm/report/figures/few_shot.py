@@ -16,8 +16,12 @@ from neurofm.report.figures.style import INK, MUTED, OURS, short
 Floats = npt.NDArray[np.float64]
 _OTHERS = (0, 2, 3, 4, 5, 6, 7)
 """Classes' colours that are not ours."""
+_COLOURS = 8
+"""All that there are."""
 _LOWEST = -1.0
 """Where the axis ends: R2 or bits far below the null say no more than that they are, and would squash all else."""
+_NEAR = 1.15
+"""Times as many labels whose names would lie on one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,13 @@ class Rise:
 
 
 def draw_rises(
-    axes: Axes, *, rises: Sequence[Rise], ticks: Sequence[tuple[float, str]], label: str, over: str = "labels"
+    axes: Axes,
+    *,
+    rises: Sequence[Rise],
+    ticks: Sequence[tuple[float, str]],
+    label: str,
+    over: str = "labels",
+    others: Sequence[str] = (),
 ) -> None:
     """Draw each curve with a bar for its interval at every point, on a logarithmic axis of labels.
 
@@ -49,18 +59,22 @@ def draw_rises(
     rises
         At least one.
     ticks
-        How many labels, and what stands there.
+        How many labels, and what stands there; of places that lie on one another the names stand in one line.
     label
         Metric in words.
     over
         What the axis counts in place of labels.
+    others
+        Models that are neither ours nor the null, of all figures that stand together: each has one colour in all.
     """
-    others = list(dict.fromkeys(rise.model for rise in rises if not (rise.ours or rise.null)))
+    others = list(dict.fromkeys([*others, *(rise.model for rise in rises if not (rise.ours or rise.null))]))
     for place, rise in enumerate(sorted(rises, key=lambda rise: (rise.ours, not rise.null))):
         if rise.ours or rise.null:
             colour, mark = (OURS, "D") if rise.ours else (MUTED, ".")
         else:
-            colour, mark = style_of(_OTHERS[others.index(rise.model) % len(_OTHERS)])
+            index = others.index(rise.model)
+            # Where colours come again, marks do not.
+            colour, mark = style_of(_OTHERS[index % len(_OTHERS)] + _COLOURS * (index // len(_OTHERS)))
         # Side by side, so that bars at one number of labels can be told apart.
         x = rise.shown * 1.03 ** (place - (len(rises) - 1) / 2)
         axes.vlines(x, rise.low, rise.high, color=colour, linewidth=0.9, alpha=0.7)
@@ -86,7 +100,22 @@ def draw_rises(
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks([at for at, _ in ticks], [name for _, name in ticks])
+    apart = _apart(ticks)
+    axes.set_xticks(list(apart), list(apart.values()))
     axes.set_xlabel(over)
     axes.set_ylabel(label)
     axes.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7.5, labelcolor=INK, borderpad=0)
+
+
+def _apart(ticks: Sequence[tuple[float, str]]) -> dict[float, str]:
+    """Join the first lines of ticks that lie on one another: 1 % and 5 % of few windows are the same number of them."""
+    apart: dict[float, str] = {}
+    for at, name in sorted(ticks, key=lambda tick: tick[0]):
+        near = next((other for other in apart if at < _NEAR * other), None)
+        if near is None:
+            apart[at] = name
+        else:
+            first, _, rest = apart[near].partition("\n")
+            second, _, _ = name.partition("\n")
+            apart[near] = f"{first}, {second}\n{rest}"
+    return apart
