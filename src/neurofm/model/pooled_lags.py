@@ -64,8 +64,8 @@ class PooledLags:
 
         Returns
         -------
-        Sums in which recordings of another interval count as so many samples as this one would have had in their time.
-        A lag that is further than what was summed of a recording counts for none.
+        Sums in which recordings of another interval count as the samples that they have. A lag that is further than what
+        was summed of a recording counts for none.
         """
         parts = [_at(sums, interval_s / own_s, lags=lags) for own_s, sums in self.by_interval.items()]
         return LagSums.total(parts, channels=parts[0].products.shape[-1], lags=lags)
@@ -84,11 +84,11 @@ def _at(sums: LagSums, ratio: float, *, lags: int) -> LagSums:
         share = at - low
         if abs(share) <= _EXACT:
             # Of recordings of the same interval, and at lag 0, these are the sums themselves.
-            result.pairs[lag] = sums.pairs[low] / ratio
-            result.products[lag] = sums.products[low] / ratio
+            result.pairs[lag] = sums.pairs[low]
+            result.products[lag] = sums.products[low]
         else:
             pairs = (1 - share) * sums.pairs[low] + share * sums.pairs[low + 1]
             below, above = (sums.products[i] / sums.pairs[i].clamp_min(1.0) for i in (low, low + 1))
-            result.pairs[lag] = pairs / ratio
-            result.products[lag] = pairs / ratio * ((1 - share) * below + share * above)
+            result.pairs[lag] = pairs
+            result.products[lag] = pairs * ((1 - share) * below + share * above)
     return result
