@@ -261,9 +261,9 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
         ours=True,
         null=False,
     )
-    ticks = [(2.0, "1 %\n(2)"), (200.0, "100 %\n(200)"), (2.2, "5 %\n(2.2)")]
+    ticks = [(2.0, "1 %\n(2)"), (2.2, "5 %\n(2.2)"), (1.9, "10 %\n(1.9)"), (200.0, "100 %\n(200)")]
     draw_rises(axes, rises=[rise], ticks=ticks, label="AUC")
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 %, 5 %\n(2)", "100 %\n(200)"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 %, 5 %, 10 %\n(2)", "100 %\n(200)"]
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xydata(), np.stack([rise.shown, rise.value], axis=1))  # type: ignore[arg-type]
 

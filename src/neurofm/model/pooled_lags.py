@@ -64,8 +64,8 @@ class PooledLags:
 
         Returns
         -------
-        Sums in which recordings of another interval count as the samples that they have. A lag that is further than what
-        was summed of a recording counts for none.
+        Sums in which recordings of another interval count as the samples that they have. A lag further than what was
+        summed of a recording counts for none.
         """
         parts = [_at(sums, interval_s / own_s, lags=lags) for own_s, sums in self.by_interval.items()]
         return LagSums.total(parts, channels=parts[0].products.shape[-1], lags=lags)

@@ -65,7 +65,7 @@ def _rise(rows: Sequence[FewShotRow]) -> Rise:
 
 def _ticks(rows: Sequence[FewShotRow]) -> list[tuple[float, str]]:
     """Name the places of the labels: what was asked for, and how many that was."""
-    shown = {row.labels: row.shown for row in sorted(rows, key=lambda row: row.shown)}
+    shown = {row.labels: row.shown for row in sorted(rows, key=lambda row: float(row.labels.split()[0]))}
     return [(at, f"{labels.removesuffix(' per group')}\n({at:.3g})") for labels, at in shown.items()]
 
 

@@ -59,7 +59,8 @@ def draw_rises(
     rises
         At least one.
     ticks
-        How many labels, and what stands there; of places that lie on one another the names stand in one line.
+        How many labels, and what stands there, in the order of their names; those of places that lie on one another
+        stand in one line.
     label
         Metric in words.
     over
@@ -110,8 +111,8 @@ def draw_rises(
 def _apart(ticks: Sequence[tuple[float, str]]) -> dict[float, str]:
     """Join the first lines of ticks that lie on one another: 1 % and 5 % of few windows are the same number of them."""
     apart: dict[float, str] = {}
-    for at, name in sorted(ticks, key=lambda tick: tick[0]):
-        near = next((other for other in apart if at < _NEAR * other), None)
+    for at, name in ticks:
+        near = next((other for other in apart if other / _NEAR < at < _NEAR * other), None)
         if near is None:
             apart[at] = name
         else:
