@@ -270,7 +270,7 @@ def test_few_shot_curves_have_their_points_and_what_pretraining_gained() -> None
 
 def test_a_model_has_one_colour_in_all_panels_whoever_stands_beside_it() -> None:
     everyone = [f"model {number}" for number in range(9)]
-    drawn = {}
+    drawn: dict[str, tuple[object, object]] = {}
     for shown in (everyone, everyone[3:]):
         axes = Figure().subplots()
         values = np.array([0.1, 0.2])
