@@ -16,7 +16,7 @@ from neurofm.model.pooled_lags import PooledLags
 from neurofm.model.stationary_core import StationaryCore
 from neurofm.recording import Modality
 from neurofm.splits import Segment
-from neurofm.training.checkpoint import digest
+from neurofm.training.checkpoint import digest, read_checkpoint, write_checkpoint
 from neurofm.training.fold import FoldResult
 from neurofm.training.hidden_patches import draw_shown, fixed_masks, kind_at, training_masks
 from neurofm.training.predict import Predictor
@@ -24,7 +24,7 @@ from neurofm.training.pretrain import pretrain
 from neurofm.training.recordings import training_recordings
 from neurofm.training.scoring import validation_items
 from neurofm.training.settings import MaskShares, PretrainSettings
-from neurofm.training.stationary import StationaryCores
+from neurofm.training.stationary import StationaryCores, pooled_lags_of
 from neurofm.training.tuning import choose_cores
 from neurofm.windows import RecordingView, WindowsSettings, tiles
 from tests.training.conftest import short_windows, small_settings, view_of
@@ -220,6 +220,21 @@ def test_a_recording_that_trained_does_not_count_twice(
     alone = Predictor(others)._stationary(views[0]).prior
     assert known.own_samples == alone.own_samples == 168
     assert not torch.equal(known.covariance, alone.covariance)
+
+
+def test_lagged_products_of_two_trs_come_back_from_the_files_of_a_checkpoint(
+    trained: tuple[FoldResult, Path], views: list[RecordingView], tmp_path: Path
+) -> None:
+    checkpoint = Predictor.load(trained[1]).checkpoint
+    faster = pooled_lags_of(replace(views[0], sampling_rate_hz=1 / 0.72), views[0].roles.train)
+    pooled = PooledLags.total([checkpoint.lagged["fmri-basc064"], faster])
+    write_checkpoint(replace(checkpoint, lagged={"fmri-basc064": pooled}), tmp_path)
+    found = read_checkpoint(tmp_path).lagged["fmri-basc064"]
+    assert list(found.by_interval) == list(pooled.by_interval) == [0.1, 0.72]
+    for interval_s, sums in pooled.by_interval.items():
+        assert torch.equal(found.by_interval[interval_s].pairs, sums.pairs)
+        assert torch.equal(found.by_interval[interval_s].products, sums.products)
+    assert not torch.equal(*(found.by_interval[interval_s].pairs[:1] for interval_s in (0.1, 0.72)))
 
 
 def test_masks_follow_seed_step_and_start_only(settings: PretrainSettings) -> None:
